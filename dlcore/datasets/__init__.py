@@ -1,0 +1,6 @@
+"""Data sets in the form of `keras.datasets`: `mnist.load_data()`, and two-dimensional toy sets."""
+
+from dlcore.data.toy import blobs, circles, spiral, xor
+from dlcore.datasets import digits, fashion_mnist, mnist
+
+__all__ = ["blobs", "circles", "digits", "fashion_mnist", "mnist", "spiral", "xor"]

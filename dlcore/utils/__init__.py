@@ -1,0 +1,59 @@
+"""Helpers with the names of `keras.utils`."""
+
+from dlcore.data.splitting import one_hot
+from dlcore.random import set_random_seed
+
+__all__ = ["normalize", "set_random_seed", "to_categorical"]
+
+
+def to_categorical(x, num_classes=None):
+    """Labels as one-hot rows: out[..., c] = 1 where x[...] = c.
+
+    Parameters
+    ----------
+    x : array_like of int
+        Labels in [0, num_classes); a last axis of size 1 is dropped.
+    num_classes : int, optional
+        Number of classes; by default the largest label + 1.
+
+    Returns
+    -------
+    ndarray (*x.shape, num_classes) of `config.floatx()`
+
+    Raises
+    ------
+    ValueError
+        A label is not an integer or not in range.
+
+    Examples
+    --------
+    >>> to_categorical([1, 0]).tolist()
+    [[0.0, 1.0], [1.0, 0.0]]
+    """
+    return one_hot(x, num_classes)
+
+
+def normalize(x, axis=-1, order=2):
+    """Vectors along `axis` divided by their norm, (sum |x|^order)^(1/order); zeros stay zeros.
+
+    Parameters
+    ----------
+    x : array_like
+    axis : int
+    order : float
+        Order of the norm, 2 for the Euclidean one.
+
+    Returns
+    -------
+    ndarray of x's shape
+
+    Examples
+    --------
+    >>> normalize([[3.0, 4.0]]).tolist()
+    [[0.6, 0.8]]
+    """
+    import numpy as np
+
+    x = np.asarray(x)
+    size = np.atleast_1d(np.linalg.norm(x, order, axis, keepdims=True))
+    return x / np.where(size == 0, 1, size)
