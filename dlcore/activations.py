@@ -1,0 +1,212 @@
+"""Activations: functions of one array, written with `dlcore.ops`; any other callable of one array does as well."""
+
+from dlcore import lookup, ops
+
+
+def linear(x):
+    """x."""
+    return x
+
+
+def relu(x, negative_slope=0.0, max_value=None, threshold=0.0):
+    """Rectifier: max_value where x >= max_value, x where x >= threshold, else negative_slope (x - threshold).
+
+    Parameters
+    ----------
+    x : array
+    negative_slope : float, default 0
+    max_value : float or None
+    threshold : float, default 0
+    """
+    if max_value is not None and max_value < 0:
+        raise ValueError(f"relu: expected max_value >= 0, got {max_value}")
+    if threshold != 0:
+        x = ops.convert_to_tensor(x)
+        y = ops.where(ops.greater(x, threshold), x, negative_slope * (x - threshold))
+    elif negative_slope != 0:
+        y = ops.leaky_relu(x, negative_slope=negative_slope)
+    else:
+        y = ops.relu(x)
+    return y if max_value is None else ops.minimum(y, max_value)
+
+
+def relu6(x):
+    """min(max(x, 0), 6)."""
+    return ops.relu6(x)
+
+
+def leaky_relu(x, negative_slope=0.2):
+    """x where x > 0, else negative_slope x."""
+    return ops.leaky_relu(x, negative_slope=negative_slope)
+
+
+def elu(x, alpha=1.0):
+    """x where x > 0, else alpha (exp(x) - 1).
+
+    Source: Clevert et al. 2016, https://arxiv.org/abs/1511.07289
+    """
+    return ops.elu(x, alpha=alpha)
+
+
+def selu(x):
+    """s x where x > 0, else s a (exp(x) - 1) with s = 1.0507..., a = 1.6732...
+
+    Source: Klambauer et al. 2017, https://arxiv.org/abs/1706.02515
+    """
+    return ops.selu(x)
+
+
+def celu(x, alpha=1.0):
+    """max(x, 0) + min(0, alpha (exp(x / alpha) - 1)).
+
+    Source: Barron 2017, https://arxiv.org/abs/1704.07483
+    """
+    return ops.celu(x, alpha=alpha)
+
+
+def gelu(x, approximate=False):
+    """x Phi(x) with the normal distribution function Phi; `approximate` uses its tanh form.
+
+    Source: Hendrycks and Gimpel 2016, https://arxiv.org/abs/1606.08415
+    """
+    return ops.gelu(x, approximate=approximate)
+
+
+def silu(x):
+    """x sigmoid(x), also called swish."""
+    return ops.silu(x)
+
+
+def sigmoid(x):
+    """1 / (1 + exp(-x))."""
+    return ops.sigmoid(x)
+
+
+def log_sigmoid(x):
+    """log(sigmoid(x))."""
+    return ops.log_sigmoid(x)
+
+
+def tanh(x):
+    """Hyperbolic tangent."""
+    return ops.tanh(x)
+
+
+def tanh_shrink(x):
+    """x - tanh(x)."""
+    return ops.tanh_shrink(x)
+
+
+def softplus(x):
+    """log(1 + exp(x))."""
+    return ops.softplus(x)
+
+
+def softsign(x):
+    """x / (1 + |x|)."""
+    return ops.softsign(x)
+
+
+def soft_shrink(x, threshold=0.5):
+    """sign(x) max(|x| - threshold, 0)."""
+    return ops.soft_shrink(x, threshold=threshold)
+
+
+def hard_shrink(x, threshold=0.5):
+    """x where |x| > threshold, else 0."""
+    return ops.where(ops.greater(ops.abs(x), threshold), x, 0.0)
+
+
+def threshold(x, threshold, default_value):
+    """x where x > threshold, else default_value."""
+    return ops.where(ops.greater(x, threshold), x, default_value)
+
+
+def squareplus(x, b=4):
+    """(x + sqrt(x^2 + b)) / 2.
+
+    Source: Barron 2021, https://arxiv.org/abs/2112.11687
+    """
+    return ops.add(x, ops.sqrt(ops.square(x) + float(b))) * 0.5
+
+
+def mish(x):
+    """x tanh(softplus(x)).
+
+    Source: Misra 2019, https://arxiv.org/abs/1908.08681
+    """
+    return ops.mish(x)
+
+
+def hard_sigmoid(x):
+    """min(max(x / 6 + 1 / 2, 0), 1)."""
+    return ops.hard_sigmoid(x)
+
+
+def hard_silu(x):
+    """x hard_sigmoid(x), also called hard_swish."""
+    return ops.hard_silu(x)
+
+
+def hard_tanh(x):
+    """min(max(x, -1), 1)."""
+    return ops.hard_tanh(x)
+
+
+def exponential(x):
+    """exp(x)."""
+    return ops.exp(x)
+
+
+def softmax(x, axis=-1):
+    """exp(x) / sum(exp(x)) over `axis`."""
+    return ops.softmax(x, axis=axis)
+
+
+def log_softmax(x, axis=-1):
+    """log(softmax(x)) over `axis`."""
+    return ops.log_softmax(x, axis=axis)
+
+
+def glu(x, axis=-1):
+    """First half of x times the sigmoid of the second half, along `axis`.
+
+    Source: Dauphin et al. 2017, https://arxiv.org/abs/1612.08083
+    """
+    return ops.glu(x, axis=axis)
+
+
+swish, hard_swish = silu, hard_silu
+
+_TABLE = lookup.table_of(
+    [
+        linear, relu, relu6, leaky_relu, elu, selu, celu, gelu, silu, sigmoid, log_sigmoid, tanh,
+        tanh_shrink, softplus, softsign, soft_shrink, hard_shrink, squareplus, mish, hard_sigmoid,
+        hard_silu, hard_tanh, exponential, softmax, log_softmax, glu,
+    ],
+    {"swish": silu, "hard_swish": hard_silu, "identity": linear},
+)  # fmt: skip
+
+
+def get(identifier):
+    """The activation that None (linear), a name, a dictionary or a callable stands for.
+
+    Examples
+    --------
+    >>> from dlcore import activations
+    >>> activations.get("relu").__name__
+    'relu'
+    """
+    if identifier is None:
+        return linear
+    return lookup.get("activation", _TABLE, identifier)
+
+
+def serialize(activation):
+    """The name of an activation function, or {"class_name": ..., "config": {...}} of a layer used as one."""
+    return lookup.serialize(activation)
+
+
+def deserialize(config, custom_objects=None):
+    """The activation that `serialize` wrote; `custom_objects` maps names to your own functions."""
+    return lookup.deserialize("activation", _TABLE, config, custom_objects)

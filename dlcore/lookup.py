@@ -1,0 +1,168 @@
+"""Names and configurations: how strings and saved dictionaries become functions and objects.
+
+Every family of the vocabulary (losses, metrics, ...) has one table {name: function or class}; `get` turns a name,
+a dictionary {"class_name": ..., "config": {...}}, a class, an object or a function into what it stands for.
+"""
+
+from contextlib import contextmanager
+
+_custom = {}  # names that users add; they come before the tables
+
+
+@contextmanager
+def custom_object_scope(objects):
+    """Make names known while a model is loaded.
+
+    Parameters
+    ----------
+    objects : dict of str to class or function
+    """
+    saved = dict(_custom)
+    _custom.update(objects)
+    try:
+        yield
+    finally:
+        _custom.clear()
+        _custom.update(saved)
+
+
+def get_custom_objects():
+    """The dictionary of names that users add; names in it come before the built-in ones."""
+    return _custom
+
+
+def lookup(kind, table, name):
+    """The entry of `table` called `name`.
+
+    Parameters
+    ----------
+    kind : str
+        What the table holds, for the message: "loss", "activation", ...
+    table : dict
+    name : str
+
+    Raises
+    ------
+    ValueError
+        If there is no such name; the nearest known one is suggested.
+    """
+    if name in _custom:
+        return _custom[name]
+    if isinstance(name, str) and name in table:
+        return table[name]
+    from difflib import get_close_matches
+
+    near = get_close_matches(str(name), [*table, *_custom], 1, 0.5)
+    near = near or get_close_matches(str(name).lower(), [*table, *_custom], 1, 0.3)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"{kind}: expected a known name, got {name!r}{hint}")
+
+
+def snake_case(name):
+    """MeanSquaredError -> mean_squared_error, KLDivergence -> kl_divergence, R2Score -> r2_score."""
+    text = ""
+    for i, c in enumerate(name):
+        starts_word = c.isupper() and i > 0
+        after_lower = starts_word and not name[i - 1].isupper()
+        before_lower = starts_word and i + 1 < len(name) and name[i + 1].islower()
+        text += ("_" if after_lower or before_lower else "") + c.lower()
+    return text
+
+
+def table_of(objects, aliases=None):
+    """A table of classes under their names and in snake_case, of functions under their names, and of aliases."""
+    table = {o.__name__: o for o in objects}
+    for o in objects:
+        if isinstance(o, type):
+            table.setdefault(snake_case(o.__name__), o)
+    table.update(aliases or {})
+    return table
+
+
+def serialize(obj):
+    """A function's name, or {"class_name": ..., "config": {...}} of an object; None stays None."""
+    if obj is None or isinstance(obj, str):
+        return obj
+    if hasattr(obj, "get_config") and not isinstance(obj, type):
+        return {"class_name": type(obj).__name__, "config": obj.get_config()}
+    if hasattr(obj, "__name__"):
+        return obj.__name__
+    raise TypeError(f"serialize: expected a function or an object with get_config, got {obj!r}")
+
+
+def deserialize(kind, table, config, custom_objects=None):
+    """What `serialize` wrote, alive again; `custom_objects` adds names to the table."""
+    if custom_objects:
+        with custom_object_scope(custom_objects):
+            return deserialize(kind, table, config)
+    if config is None:
+        return None
+    if isinstance(config, str):
+        return lookup(kind, table, config)
+    if not isinstance(config, dict) or "class_name" not in config:
+        raise ValueError(
+            f"{kind}: expected a name or a dictionary with 'class_name' and 'config', got {config!r}"
+        )
+    found = lookup(kind, table, config["class_name"])
+    if not isinstance(found, type):
+        return found
+    return found.from_config(config.get("config") or {})
+
+
+def get(kind, table, identifier):
+    """The object that a name, a dictionary, a class or the object itself stands for.
+
+    Parameters
+    ----------
+    kind : str
+    table : dict
+    identifier : None, str, dict, class, function or object
+
+    Returns
+    -------
+    object
+        Classes are called with no arguments; None stays None.
+    """
+    if identifier is None:
+        return None
+    if isinstance(identifier, (str, dict)):
+        found = deserialize(kind, table, identifier)
+    else:
+        found = identifier
+    if isinstance(found, type):
+        found = found()
+    if not callable(found):
+        raise TypeError(f"{kind}: expected a name, a dictionary or a callable, got {identifier!r}")
+    return found
+
+
+_VARIADIC_KEYWORDS = 0x08  # inspect.CO_VARKEYWORDS; importing inspect takes longer than this file
+
+
+def argument_names(cls):
+    """Names of the constructor's arguments, with those of the bases where it takes **kwargs."""
+    names = []
+    for base in cls.__mro__:
+        init = base.__dict__.get("__init__")
+        code = getattr(init, "__code__", None)
+        if code is None:
+            continue
+        count = code.co_argcount + code.co_kwonlyargcount
+        names += [n for n in code.co_varnames[1:count] if n not in names]
+        if not code.co_flags & _VARIADIC_KEYWORDS:
+            break
+    return names
+
+
+class Configurable:
+    """Gives a class get_config and from_config: it keeps each constructor argument under the argument's name."""
+
+    def get_config(self):
+        """The constructor's arguments as a dictionary that JSON can hold."""
+        names = argument_names(type(self))
+        return {name: getattr(self, name) for name in names if hasattr(self, name)}
+
+    @classmethod
+    def from_config(cls, config):
+        """The object that `get_config` described."""
+        return cls(**config)
