@@ -48,6 +48,7 @@ struct Call {
 struct Work {
   int phases = 1;                       // all threads meet between two phases
   int64_t parts[kMaxPhases] = {1, 1, 1, 1};  // independent parts of each phase
+  int outputs = 1;                      // tensors[0 .. outputs) are written
   int64_t scratch_bytes = 0;            // private to a thread
   int64_t shared_bytes = 0;
   double flops = 0;                     // arithmetic, for choosing how many threads are worth waking

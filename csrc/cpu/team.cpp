@@ -1,0 +1,232 @@
+#include "cpu/team.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <fstream>
+#include <mutex>
+#include <sstream>
+#include <stdexcept>
+#include <system_error>
+#include <thread>
+
+namespace dl {
+
+namespace {
+
+// Longer than the gap between two steps, shorter than what a scheduler notices.
+constexpr auto kSpin = std::chrono::microseconds(50);
+
+void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("isb");
+#endif
+}
+
+// True as soon as done() holds, false when `budget` is over.
+template <class Done>
+bool spin(Done done, std::chrono::nanoseconds budget) {
+  const auto try_often = [&] {
+    for (int i = 0; i < 64; ++i) {
+      if (done()) return true;
+      pause();
+    }
+    return false;
+  };
+  if (try_often()) return true;  // most waits end here, without reading the clock
+  const auto end = std::chrono::steady_clock::now() + budget;
+  while (std::chrono::steady_clock::now() < end) {
+    if (try_often()) return true;
+  }
+  return false;
+}
+
+// quota / period of one control group, rounded up; 0 if it sets no limit.
+int read_quota(const std::string& folder, bool version2) {
+  double quota = -1, period = 0;
+  if (version2) {
+    std::ifstream(folder + "/cpu.max") >> quota >> period;  // "max 100000" leaves quota at 0
+  } else {
+    std::ifstream(folder + "/cpu.cfs_quota_us") >> quota;
+    std::ifstream(folder + "/cpu.cfs_period_us") >> period;
+  }
+  if (!(quota > 0 && period > 0)) return 0;
+  return static_cast<int>(std::min((quota + period - 1) / period, double{kMaxThreads}));
+}
+
+int default_threads() {
+  if (const char* text = std::getenv("DLCORE_NUM_THREADS"); text && *text) {
+    char* end;
+    const long n = std::strtol(text, &end, 10);
+    if (*end == 0 && n >= 1 && n <= kMaxThreads) return static_cast<int>(n);
+    throw std::invalid_argument("DLCORE_NUM_THREADS: expected an integer from 1 to " +
+                                std::to_string(kMaxThreads) + ", got '" + text + "'");
+  }
+  return std::min(available_cpus(), kMaxThreads);
+}
+
+std::atomic<int> thread_limit{0};  // 0: not known yet
+
+std::atomic<Team*> current_team{nullptr};
+
+int process_cpus = 1;  // written once, before the first team exists
+
+}  // namespace
+
+int quota_cpus(const std::string& membership, const std::string& mount) {
+  int limit = 0;
+  std::istringstream lines(membership);
+  for (std::string line; std::getline(lines, line);) {  // id:controllers:path
+    const size_t first = line.find(':'), second = line.find(':', first + 1);
+    if (first == std::string::npos || second == std::string::npos) continue;
+    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
+    const bool version2 = controllers == ",,";
+    if (!version2 && controllers.find(",cpu,") == std::string::npos) continue;
+    // A group is bound by all groups above it. Inside a container the path may be the host's: then only "" exists.
+    std::string path = line.substr(second + 1);
+    for (;;) {
+      while (!path.empty() && path.back() == '/') path.pop_back();
+      const int quota = read_quota(mount + (version2 ? "" : "/cpu") + path, version2);
+      if (quota > 0) limit = limit ? std::min(limit, quota) : quota;
+      if (path.empty()) break;
+      path.resize(path.rfind('/') == std::string::npos ? 0 : path.rfind('/'));
+    }
+  }
+  return limit;
+}
+
+int available_cpus() {
+  int cpus = static_cast<int>(std::thread::hardware_concurrency());
+  cpu_set_t mask;
+  if (sched_getaffinity(0, sizeof mask, &mask) == 0) cpus = CPU_COUNT(&mask);
+  std::stringstream membership;
+  if (std::ifstream file("/proc/self/cgroup"); file) membership << file.rdbuf();
+  const int quota = quota_cpus(membership.str(), "/sys/fs/cgroup");
+  return std::max(1, quota ? std::min(cpus, quota) : cpus);
+}
+
+int num_threads() {
+  int n = thread_limit.load(std::memory_order_relaxed);
+  if (n == 0) {
+    n = default_threads();
+    thread_limit.store(n, std::memory_order_relaxed);
+  }
+  return n;
+}
+
+void set_num_threads(int n) {
+  if (n < 1 || n > kMaxThreads) {
+    throw std::invalid_argument("set_num_threads: expected an integer from 1 to " +
+                                std::to_string(kMaxThreads) + ", got " + std::to_string(n));
+  }
+  thread_limit.store(n, std::memory_order_relaxed);
+}
+
+Team& Team::current() {
+  Team* team = current_team.load(std::memory_order_acquire);
+  if (team) return *team;
+  static std::once_flag once;
+  std::call_once(once, [] {
+    process_cpus = available_cpus();
+    // The child has none of the threads, and the old team may be in the middle of a job of another thread: it is
+    // left alone for ever. Allocating here is allowed, glibc and musl keep malloc usable in the child.
+    pthread_atfork(nullptr, nullptr, [] { current_team.store(new Team, std::memory_order_release); });
+    current_team.store(new Team, std::memory_order_release);
+  });
+  return *current_team.load(std::memory_order_acquire);
+}
+
+bool Team::create_worker(int rank) {
+  // Signals belong to the threads that Python knows.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  bool created = true;
+  try {
+    std::thread([this, rank] { worker(rank); }).detach();
+  } catch (const std::system_error&) {
+    created = false;
+  }
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return created;
+}
+
+int Team::acquire(int threads) {
+  if (taken_.test_and_set(std::memory_order_acquire)) return 0;
+  int created = created_.load(std::memory_order_relaxed);
+  while (created < threads && create_worker(created)) ++created;
+  created_.store(created, std::memory_order_relaxed);
+  return std::min(threads, created);
+}
+
+void Team::release() { taken_.clear(std::memory_order_release); }
+
+bool Team::awake(int threads) const {
+  if (created_.load(std::memory_order_relaxed) < threads) return false;
+  for (int rank = 1; rank < threads; ++rank) {
+    if (mailboxes_[rank].asleep.load(std::memory_order_relaxed)) return false;
+  }
+  return true;
+}
+
+void Team::wake(int threads) {
+  for (int rank = 1; rank < threads; ++rank) {
+    std::atomic<int>& asleep = mailboxes_[rank].asleep;
+    if (asleep.load() && asleep.exchange(0)) asleep.notify_one();
+  }
+}
+
+template <class Done>
+void Team::wait_for(Done done) const {
+  if (spin(done, crowded_ ? std::chrono::microseconds(0) : kSpin)) return;
+  while (!done()) sched_yield();
+}
+
+void Team::run(int size, Job job, void* context) {
+  job_ = job;
+  context_ = context;
+  size_ = size;
+  first_barrier_ = mailboxes_[0].barriers;
+  crowded_ = size > process_cpus;
+  working_.store(size - 1, std::memory_order_relaxed);
+  // Sequentially consistent, as the worker's two accesses: either it sees the ticket or wake() sees it asleep.
+  for (int rank = 1; rank < size; ++rank) mailboxes_[rank].ticket.fetch_add(1);
+  wake(size);
+  job(context, *this, 0, size);
+  wait_for([this] { return working_.load(std::memory_order_acquire) == 0; });
+}
+
+void Team::worker(int rank) {
+  Mailbox& box = mailboxes_[rank];
+  for (uint64_t done = 0;;) {
+    while (!spin([&] { return box.ticket.load(std::memory_order_acquire) != done; }, kSpin)) {
+      box.asleep.store(1);
+      if (box.ticket.load() != done) {
+        box.asleep.store(0);
+      } else {
+        box.asleep.wait(1);
+      }
+    }
+    ++done;
+    box.barriers = first_barrier_;
+    job_(context_, *this, rank, size_);
+    working_.fetch_sub(1, std::memory_order_release);
+  }
+}
+
+void Team::barrier(int rank) {
+  Mailbox& box = mailboxes_[rank];
+  const uint64_t number = ++box.barriers;
+  for (int distance = 1, round = 0; distance < size_; distance *= 2, ++round) {
+    mailboxes_[(rank + distance) % size_].meeting[round].store(number, std::memory_order_release);
+    wait_for([&] { return box.meeting[round].load(std::memory_order_acquire) >= number; });
+  }
+}
+
+}  // namespace dl

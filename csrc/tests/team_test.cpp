@@ -1,0 +1,158 @@
+// The thread team: barriers, sizes above the CPU count, fork, sharing between callers, sleeping, quotas.
+#include "cpu/team.h"
+
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <fstream>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+#include "tests/check.h"
+
+#if defined(__SANITIZE_THREAD__)
+constexpr bool kThreadSanitizer = true;
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+constexpr bool kThreadSanitizer = true;
+#else
+constexpr bool kThreadSanitizer = false;
+#endif
+#else
+constexpr bool kThreadSanitizer = false;
+#endif
+
+using dl::Team;
+
+// Each thread adds to its neighbour's cell after every barrier: plain memory, so a barrier that lets one thread
+// through too early gives a wrong sum here and a report under TSan.
+struct Ring {
+  std::vector<int64_t> cells;
+  int rounds;
+};
+
+static void ring_job(void* context, Team& team, int rank, int size) {
+  Ring& ring = *static_cast<Ring*>(context);
+  for (int round = 0; round < ring.rounds; ++round) {
+    ring.cells[(rank + round) % size] += 1;
+    team.barrier(rank);
+  }
+}
+
+static void run_ring(int threads, int rounds) {
+  Team& team = Team::current();
+  int size;
+  while ((size = team.acquire(threads)) == 0) std::this_thread::yield();
+  CHECK(size == threads);
+  Ring ring{std::vector<int64_t>(size), rounds};
+  team.run(size, ring_job, &ring);
+  for (const int64_t cell : ring.cells) CHECK(cell == rounds);
+  team.release();
+}
+
+static void test_barriers() {
+  for (const int threads : {1, 2, 3, 4, 7, 8, 2, 16, 1, 5}) run_ring(threads, 200);
+}
+
+static void test_more_threads_than_cpus() {
+  const auto start = std::chrono::steady_clock::now();
+  run_ring(7, 1000);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  CHECK(seconds.count() < 30);  // spinning until each time slice ends would take minutes
+}
+
+static void test_sleep_and_wake() {
+  Team& team = Team::current();
+  run_ring(3, 1);
+  for (int i = 0; i < 1000 && team.awake(3); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  CHECK(!team.awake(3));
+  run_ring(3, 10);  // the job itself wakes them
+  for (int i = 0; i < 50; ++i) {  // jobs that arrive just as the workers fall asleep
+    std::this_thread::sleep_for(std::chrono::microseconds(45 + i % 10));
+    run_ring(3, 2);
+  }
+}
+
+static void test_one_caller_at_a_time() {
+  Team& team = Team::current();
+  CHECK(team.acquire(2) == 2);
+  std::thread([&] { CHECK(team.acquire(2) == 0); }).join();
+  team.release();
+  std::vector<std::thread> callers;
+  for (int i = 0; i < 4; ++i) callers.emplace_back([] { for (int j = 0; j < 20; ++j) run_ring(2, 5); });
+  for (std::thread& caller : callers) caller.join();
+}
+
+static void test_fork() {
+  if (kThreadSanitizer) return;  // it refuses threads after a fork
+  run_ring(4, 10);
+  for (const bool busy : {false, true}) {
+    if (busy) CHECK(Team::current().acquire(2) == 2);  // as when another thread is in the middle of a job
+    const pid_t child = fork();
+    if (child == 0) {
+      run_ring(4, 100);
+      _exit(0);
+    }
+    int status = -1;
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    if (busy) Team::current().release();
+  }
+  run_ring(4, 10);
+}
+
+static void write_file(const std::string& path, const std::string& text) { std::ofstream(path) << text; }
+
+static void test_quotas() {
+  char name[] = "/tmp/dlcore_cgroup_XXXXXX";
+  CHECK(mkdtemp(name));
+  const std::string root = name;
+  for (const char* folder : {"/a", "/a/b", "/cpu", "/cpu/pod"}) CHECK(mkdir((root + folder).c_str(), 0700) == 0);
+  CHECK(dl::quota_cpus("0::/a/b\n", root) == 0);
+  write_file(root + "/a/b/cpu.max", "max 100000\n");
+  CHECK(dl::quota_cpus("0::/a/b\n", root) == 0);
+  write_file(root + "/a/cpu.max", "250000 100000\n");
+  CHECK(dl::quota_cpus("0::/a/b\n", root) == 3);  // a limit above binds too
+  write_file(root + "/a/b/cpu.max", "50000 100000\n");
+  CHECK(dl::quota_cpus("0::/a/b\n", root) == 1);
+  write_file(root + "/cpu/pod/cpu.cfs_quota_us", "-1\n");
+  write_file(root + "/cpu/pod/cpu.cfs_period_us", "100000\n");
+  CHECK(dl::quota_cpus("7:memory:/pod\n4:cpuacct,cpu:/pod\n", root) == 0);
+  write_file(root + "/cpu/pod/cpu.cfs_quota_us", "200000\n");
+  CHECK(dl::quota_cpus("7:memory:/pod\n4:cpuacct,cpu:/pod\n", root) == 2);
+  write_file(root + "/cpu.max", "400000 100000\n");
+  CHECK(dl::quota_cpus("0::/host/path/not/here\n", root) == 4);
+  for (const char* text : {"", "\n", "0", "0:", "::\n:::", "x:y"}) dl::quota_cpus(text, root + "/missing");
+  CHECK(std::system(("rm -r " + root).c_str()) == 0);
+}
+
+static void test_sizes() {
+  CHECK(dl::available_cpus() >= 1);
+  CHECK(dl::num_threads() >= 1);
+  dl::set_num_threads(5);
+  CHECK(dl::num_threads() == 5);
+  for (const int n : {0, -1, 257}) {
+    bool refused = false;
+    try {
+      dl::set_num_threads(n);
+    } catch (const std::invalid_argument&) {
+      refused = true;
+    }
+    CHECK(refused);
+  }
+  CHECK(dl::num_threads() == 5);
+}
+
+int main() {
+  test_sizes();
+  test_quotas();
+  test_barriers();
+  test_more_threads_than_cpus();
+  test_sleep_and_wake();
+  test_one_caller_at_a_time();
+  test_fork();
+  std::puts("team: ok");
+}
