@@ -1,0 +1,85 @@
+"""Who runs a graph: the native CPU extension, or the ops' formulas on NumPy or CuPy arrays.
+
+The one file that chooses. `DLCORE_BACKEND` forces "cpu" (compiled) or "numpy" (formulas).
+"""
+
+import os
+
+import numpy as np
+
+from dlcore.backends import arrays
+
+_NAMES = ("cpu", "numpy")
+
+
+def _choose():
+    forced = os.environ.get("DLCORE_BACKEND")
+    if forced not in (None, "", *_NAMES):
+        raise ImportError(f"DLCORE_BACKEND: expected one of {', '.join(_NAMES)}, got {forced!r}")
+    return forced or "cpu"
+
+
+name = _choose()
+if name == "cpu":
+    from dlcore import _cpu
+    from dlcore.backends import cpu
+else:
+    _cpu = cpu = None
+
+
+def compile(graph):
+    """A callable ``program(*arrays) -> tuple of arrays`` that runs `graph` and updates its variables."""
+    program = cpu.compile(graph) if cpu else None
+    return program or arrays.ArrayProgram(graph, np)
+
+
+def compile_batches(graph, signature):
+    """The program of `dlcore.program.BatchProgram`."""
+    program = cpu.compile_batches(graph, signature) if cpu else None
+    return program or arrays.ArrayBatches(graph, signature, np)
+
+
+def make_dispatcher(miss):
+    """A fast native callable that runs remembered programs and calls `miss` for all else, or None."""
+    return _cpu.Dispatcher(miss) if cpu else None
+
+
+def remember(dispatcher, signature, program):
+    """Let `dispatcher` run `program` for arrays of `signature` [(shape, dtype name), ...]."""
+    if cpu:
+        cpu.remember(dispatcher, signature, program)
+
+
+def is_device_array(x):
+    """Whether `x` lies on a GPU (CuPy or another __cuda_array_interface__)."""
+    return not isinstance(x, np.ndarray) and hasattr(x, "__cuda_array_interface__")
+
+
+def interpret(graph, values):
+    """Run `graph` by formulas on device arrays."""
+    import cupy
+
+    return arrays.interpret(graph, [cupy.asarray(v) for v in values], cupy)
+
+
+def set_num_threads(n):
+    """Use `n` threads (1..256) from now on; results keep the same bits."""
+    if not isinstance(n, (int, np.integer)) or not 1 <= n <= 256:
+        raise ValueError(f"set_num_threads: expected an integer in 1..256, got {n!r}")
+    if _cpu:
+        _cpu.set_num_threads(int(n))
+
+
+def get_num_threads():
+    """The number of threads that kernels may use."""
+    return _cpu.get_num_threads() if _cpu else 1
+
+
+def isa():
+    """The instruction set in use, "baseline", "avx2", "avx512", or "numpy" for the formulas."""
+    return _cpu.level() if _cpu else "numpy"
+
+
+def isas():
+    """The instruction sets that this machine can run."""
+    return _cpu.levels() if _cpu else ["numpy"]

@@ -1,0 +1,49 @@
+"""Global settings, with the names of `keras.config`."""
+
+_floatx = "float32"
+_epsilon = 1e-7
+_check_numerics = False
+
+
+def floatx():
+    """Default float type of weights and of converted inputs: "float32" or "float64"."""
+    return _floatx
+
+
+def set_floatx(value):
+    """Set the default float type.
+
+    Parameters
+    ----------
+    value : {"float32", "float64"}
+
+    Raises
+    ------
+    ValueError
+        For any other value.
+    """
+    global _floatx
+    if value not in ("float32", "float64"):
+        raise ValueError(f"set_floatx: expected 'float32' or 'float64', got {value!r}")
+    _floatx = value
+
+
+def epsilon():
+    """Small number that keeps logarithms and divisions finite (1e-7)."""
+    return _epsilon
+
+
+def set_epsilon(value):
+    """Set `epsilon` to a positive float."""
+    global _epsilon
+    if not value > 0:
+        raise ValueError(f"set_epsilon: expected a positive number, got {value!r}")
+    _epsilon = float(value)
+
+
+def check_numerics(enable=None):
+    """Whether `fit` refuses NaN and Inf in inputs and losses; with an argument, sets it."""
+    global _check_numerics
+    if enable is not None:
+        _check_numerics = bool(enable)
+    return _check_numerics

@@ -1,0 +1,52 @@
+"""What can be computed, with the names of `keras.ops`: on NumPy (or CuPy) arrays at once, on symbolic tensors
+inside a traced function. The backward kernels are here too."""
+
+from dlcore.ops import activations, indexing, linalg, losses, pointwise, reduction, shaping
+from dlcore.ops.activations import *  # noqa: F403
+from dlcore.ops.indexing import *  # noqa: F403
+from dlcore.ops.linalg import dot, matmul
+from dlcore.ops.losses import logits_of, softmax_cross_entropy, sparse_softmax_cross_entropy
+from dlcore.ops.op import OPS, Op, traceable
+from dlcore.ops.pointwise import *  # noqa: F403
+from dlcore.ops.reduction import *  # noqa: F403
+from dlcore.ops.shaping import *  # noqa: F403
+from dlcore.program.graph import Operators, Tensor
+from dlcore.program.variable import Variable
+
+
+def _install():
+    """Give tensors and variables their operators."""
+
+    def swapped(f):
+        return lambda self, other: f(other, self)
+
+    binary = {
+        "add": pointwise.add, "sub": pointwise.subtract, "mul": pointwise.multiply,
+        "truediv": pointwise.divide, "floordiv": pointwise.floor_divide, "mod": pointwise.mod,
+        "pow": pointwise.power, "matmul": linalg.matmul,
+    }  # fmt: skip
+    for name, f in binary.items():
+        setattr(Operators, f"__{name}__", lambda self, other, f=f: f(self, other))
+        setattr(Operators, f"__r{name}__", swapped(f))
+    Operators.__neg__ = lambda self: pointwise.negative(self)
+    Operators.__abs__ = lambda self: pointwise.absolute(self)
+    Operators.__lt__ = lambda self, other: pointwise.less(self, other)
+    Operators.__le__ = lambda self, other: pointwise.less_equal(self, other)
+    Operators.__gt__ = lambda self, other: pointwise.greater(self, other)
+    Operators.__ge__ = lambda self, other: pointwise.greater_equal(self, other)
+    Tensor.__eq__ = lambda self, other: pointwise.equal(self, other)
+    Tensor.__ne__ = lambda self, other: pointwise.not_equal(self, other)
+    Tensor.__getitem__ = lambda self, key: shaping.get_item(self, key)
+    Variable.__getitem__ = lambda self, key: self.value[key]
+    Operators.T = property(lambda self: shaping.transpose(self))
+
+
+_install()
+
+__all__ = [
+    name
+    for module in (activations, indexing, linalg, losses, pointwise, reduction, shaping)
+    for name, value in vars(module).items()
+    if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
+]
+__all__ += ["OPS", "Op", "abs", "amax", "amin", "dot", "hard_swish", "matmul", "swish", "traceable"]

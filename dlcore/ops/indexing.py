@@ -1,0 +1,144 @@
+"""Rows by index: take, its gradient, one-hot; and what runs on concrete arrays only: top_k, cumsum, sort."""
+
+import numpy as np
+
+from dlcore.ops import pointwise as pw
+from dlcore.ops.op import OPS, Op, as_float, check_axis, to_array, to_tensor, traceable
+from dlcore.ops.reduction import sum as sum_
+from dlcore.ops.shaping import arange, expand_dims, moveaxis, ravel, reshape
+from dlcore.program import dtypes
+from dlcore.program.graph import Tensor
+
+
+def _gather(xp, table, index):
+    inside = (index >= 0) & (index < table.shape[0])
+    rows = table[xp.where(inside, index, 0)] if table.shape[0] else xp.zeros(
+        (len(index), *table.shape[1:]), table.dtype
+    )
+    return xp.where(inside.reshape((-1,) + (1,) * (table.ndim - 1)), rows, table.dtype.type(0))
+
+
+def _scatter_add(xp, rows, index, length):
+    y = xp.zeros((length, *rows.shape[1:]), rows.dtype)
+    inside = (index >= 0) & (index < length)
+    if xp is np:
+        np.add.at(y, index[inside], rows[inside])
+    else:
+        xp.add.at(y, index[inside], rows[inside])
+    return y
+
+
+# Rows of a table by a vector of indices; rows outside the table are 0.
+Op(
+    "gather",
+    lambda table, index: ((*index.shape, *table.shape[1:]), table.dtype),
+    _gather,
+    lambda g, y, table, index: [OPS["scatter_add"](g, index, length=table.shape[0]), None],
+    kernel=lambda node: ("gather", [], []),
+)
+# Its gradient: y[index[i]] += rows[i].
+Op(
+    "scatter_add",
+    lambda rows, index, length: ((length, *rows.shape[1:]), rows.dtype),
+    _scatter_add,
+    lambda g, y, rows, index, length: [OPS["gather"](g, index), None],
+    kernel=lambda node: ("scatter_add", [], []),
+)
+
+
+@traceable(2)
+def take(x, indices, axis=None):
+    """Elements of x at `indices` along `axis` (None: of the flat tensor).
+
+    Negative indices count from the end; indices outside give zeros.
+    """
+    x, index = to_tensor(x), to_tensor(indices)
+    if dtypes.is_float(index.dtype):
+        raise TypeError(f"take: expected integer indices, got {index.dtype}")
+    if axis is None:
+        x, axis = ravel(x), 0
+    axis = check_axis("take", axis, x.ndim)
+    if index.dtype not in ("int32", "int64"):
+        index = pw.cast(index, "int32")
+    index = pw.where(pw.less(index, 0), index + x.shape[axis], index)
+    rows = OPS["gather"](moveaxis(x, axis, 0), ravel(index))
+    rest = tuple(s for i, s in enumerate(x.shape) if i != axis)
+    y = reshape(rows, index.shape + rest)
+    n = index.ndim
+    order = [*range(n, n + axis), *range(n), *range(n + axis, n + len(rest))]
+    from dlcore.ops.shaping import transpose
+
+    return transpose(y, order)
+
+
+@traceable()
+def one_hot(x, num_classes, axis=-1, dtype=None):
+    """1 at the class of every element of x and 0 elsewhere, on a new last axis."""
+    x = to_tensor(x)
+    if dtypes.is_float(x.dtype):
+        raise TypeError(f"one_hot: expected integer classes, got {x.dtype}")
+    if axis not in (-1, x.ndim):
+        raise ValueError(f"one_hot: expected axis -1, got {axis}")
+    hot = pw.equal(expand_dims(x, -1), to_tensor(arange(num_classes)))
+    return pw.cast(hot, dtypes.standardize(dtype, "one_hot"))
+
+
+@traceable(2)
+def take_along_axis(x, indices, axis=-1):
+    """x[..., indices[..., j]] along the last axis."""
+    x, index = to_tensor(x), to_tensor(indices)
+    if check_axis("take_along_axis", axis, x.ndim) != x.ndim - 1 or index.ndim != x.ndim:
+        raise ValueError(
+            f"take_along_axis: expected indices of rank {x.ndim} and the last axis, "
+            f"got shape {index.shape} and axis {axis}"
+        )
+    hot = one_hot(index, x.shape[-1], dtype=x.dtype)
+    return sum_(hot * expand_dims(x, -2), axis=-1)
+
+
+@traceable(2)
+def in_top_k(targets, predictions, k):
+    """Whether predictions[i, targets[i]] is among the k largest of its row, as bool (N).
+
+    Ties with the k-th count as inside; a row with NaN or Inf at its target is outside.
+    """
+    y, scores = to_tensor(targets), as_float(predictions)
+    own = sum_(pw.where(one_hot(y, scores.shape[-1], dtype="bool"), scores, 0.0), -1, True)
+    larger = sum_(pw.cast(pw.greater(scores, own), scores.dtype), -1)
+    inside = pw.logical_and(pw.greater_equal(y, 0), pw.less(y, scores.shape[-1]))
+    finite = pw.isfinite(reshape(own, larger.shape))
+    return pw.logical_and(pw.logical_and(pw.less(larger, float(k)), finite), inside)
+
+
+def _concrete(name, x):
+    if isinstance(x, Tensor):
+        raise TypeError(f"{name}: expected a concrete array, got a symbolic tensor")
+    return to_array(x)
+
+
+def top_k(x, k, sorted=True):
+    """(values, indices) of the k largest along the last axis of a concrete array."""
+    x = _concrete("top_k", x)
+    order = np.argsort(-x, axis=-1, kind="stable")[..., :k]
+    return np.take_along_axis(x, order, -1), order.astype("int32")
+
+
+def cumsum(x, axis=None, dtype=None):
+    """Running sum along `axis` of a concrete array."""
+    x = _concrete("cumsum", x)
+    return np.cumsum(x, axis).astype(dtype or x.dtype)
+
+
+def sort(x, axis=-1):
+    """A concrete array sorted along `axis`."""
+    return np.sort(_concrete("sort", x), axis)
+
+
+def argsort(x, axis=-1):
+    """Indices (int32) that sort a concrete array along `axis`; equal elements keep their order."""
+    return np.argsort(_concrete("argsort", x), axis, kind="stable").astype("int32")
+
+
+def unique(x):
+    """The different values of a concrete array, sorted."""
+    return np.unique(_concrete("unique", x))

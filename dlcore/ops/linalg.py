@@ -1,0 +1,75 @@
+"""Matrix products: y = a b over the last two axes, batched by broadcasting over the others."""
+
+from dlcore.ops.op import OPS, Op, broadcast_shapes, cast_to, promoted, traceable
+from dlcore.ops.pointwise import _sum_to
+from dlcore.ops.shaping import expand_dims, reshape, squeeze, swapaxes
+from dlcore.program import dtypes
+
+
+def _matmul_shape(a, b):
+    if a.shape[-1] != b.shape[-2]:
+        raise ValueError(
+            f"matmul: expected x2 with {a.shape[-1]} rows to match x1 {a.shape}, got {b.shape}"
+        )
+    batch = broadcast_shapes("matmul", a.shape[:-2], b.shape[:-2])
+    return (*batch, a.shape[-2], b.shape[-1]), a.dtype
+
+
+def _matmul_gradient(g, y, a, b):
+    # A weight shared by a batch of matrices: one product over all rows instead of a sum of products.
+    if len(b.shape) == 2 and len(a.shape) > 2:
+        rows = reshape(a, (-1, a.shape[-1]))
+        db = OPS["matmul"](swapaxes(rows, 0, 1), reshape(g, (-1, g.shape[-1])))
+        return [OPS["matmul"](g, swapaxes(b, -1, -2)), db]
+    da = OPS["matmul"](g, swapaxes(b, -1, -2))
+    db = OPS["matmul"](swapaxes(a, -1, -2), g)
+    return [_sum_to(da, a.shape), _sum_to(db, b.shape)]
+
+
+Op(
+    "matmul",
+    _matmul_shape,
+    lambda xp, a, b: xp.matmul(a, b),
+    _matmul_gradient,
+    kernel=lambda node: ("gemm", [], []),
+)
+
+
+@traceable(2)
+def matmul(x1, x2):
+    """x1 @ x2: products of matrices (.., M, K) and (.., K, N); vectors are rows or columns.
+
+    Raises
+    ------
+    ValueError
+        If the inner sizes differ or the leading axes do not broadcast.
+    """
+    a, b = promoted(x1, x2)
+    dtype = dtypes.as_float(a.dtype)
+    a, b = cast_to(a, dtype), cast_to(b, dtype)
+    if not a.shape or not b.shape:
+        raise ValueError(
+            f"matmul: expected at least one axis each, got shapes {a.shape} and {b.shape}"
+        )
+    row, column = a.ndim == 1, b.ndim == 1
+    a = expand_dims(a, 0) if row else a
+    b = expand_dims(b, 1) if column else b
+    if len(a.shape) > 2 and len(b.shape) == 2:  # one tall product
+        flat = OPS["matmul"](reshape(a, (-1, a.shape[-1])), b) if a.size else OPS["matmul"](a, b)
+        y = reshape(flat, (*a.shape[:-1], b.shape[-1]))
+    else:
+        y = OPS["matmul"](a, b)
+    if row:
+        y = squeeze(y, -2)
+    return squeeze(y, -1) if column else y
+
+
+@traceable(2)
+def dot(x1, x2):
+    """x1 . x2 for vectors and matrices, as matmul; scalars multiply."""
+    a, b = promoted(x1, x2)
+    if not a.shape or not b.shape:
+        return a * b
+    if b.ndim > 2:
+        raise ValueError(f"dot: expected x2 with at most 2 axes, got {b.shape}; use matmul")
+    return matmul(a, b)

@@ -1,0 +1,199 @@
+"""What an op is: shape rule, formula in array language, gradient, and how the native backends run it."""
+
+import functools
+import inspect
+
+import numpy as np
+
+from dlcore.program import dtypes
+from dlcore.program.function import run_eagerly
+from dlcore.program.graph import Tensor, current_trace
+from dlcore.program.variable import Variable
+
+
+class Op:
+    """A node type of graphs.
+
+    Parameters
+    ----------
+    name : str
+        For pointwise ops also the name of the operation in csrc/opcodes.def.
+    shape : callable
+        ``shape(*inputs, **attrs)`` checks every argument and returns ``(shape, dtype)`` of the output, or a
+        list of them.
+    formula : callable
+        ``formula(xp, *arrays, **attrs)`` in array language: on NumPy in float64 it is the oracle of the
+        kernels, on NumPy and CuPy the array backend.
+    gradient : callable, optional
+        ``gradient(g, y, *inputs, **attrs)`` with g = dloss/dy, returns one tensor (or None) per input,
+        written with other ops. With several outputs g and y are tuples; absent g are None.
+    kind : {"pointwise", "view", "kernel"}
+        How the native backends treat it; see dlcore/program/emit.py.
+    kernel : callable, optional
+        For kind "kernel": ``kernel(node)`` returns ``(kernel name, ints, floats)``.
+    """
+
+    def __init__(self, name, shape, formula, gradient=None, kind="kernel", kernel=None):
+        self.name, self.shape, self.formula, self.gradient = name, shape, formula, gradient
+        self.kind, self.kernel = kind, kernel
+        OPS[name] = self
+
+    def __call__(self, *inputs, **attrs):
+        specs = self.shape(*inputs, **attrs)
+        single = not isinstance(specs, list)
+        node = current_trace().add(self, inputs, attrs, [specs] if single else specs)
+        return node.outputs[0] if single else node.outputs
+
+    def __repr__(self):
+        return f"<op {self.name}>"
+
+
+OPS = {}
+
+
+def to_tensor(x, dtype=None):
+    """`x` as a tensor of the open trace; Python scalars take `dtype`."""
+    if isinstance(x, Tensor):
+        return x
+    trace = current_trace()
+    if isinstance(x, Variable):
+        return trace.read(x)
+    return trace.constant(to_array(x, dtype))
+
+
+def to_array(x, dtype=None):
+    """`x` (array, scalar, list, frame, ...) as an ndarray of one of the library's types."""
+    if isinstance(x, Variable):
+        return x.value
+    if isinstance(x, np.ndarray) and dtype is None:
+        name = x.dtype.name
+        if name not in dtypes.CODES or not x.dtype.isnative:
+            return np.asarray(x, dtypes.standardize(x.dtype.newbyteorder("="), "array"))
+        return x
+    array = np.asarray(x)
+    if array.dtype == object or array.dtype.kind in "USMm":
+        raise TypeError(f"array: expected numbers, got {type(x).__name__} of {array.dtype}")
+    if dtype is None:
+        if isinstance(x, np.generic):
+            dtype = dtypes.standardize(array.dtype, "array")
+        else:  # lists and Python numbers
+            kind = array.dtype.kind
+            dtype = {"f": None, "b": "bool"}.get(kind, "int32")
+            if dtype == "int32" and array.size and abs(array).max() > 2**31 - 1:
+                dtype = "int64"
+    return np.asarray(array, dtypes.standardize(dtype, "array"))
+
+
+def dtype_of(x):
+    """dtype name of a tensor-like; None for a Python float, "bool" for bools and small ints."""
+    if isinstance(x, (Tensor, Variable)):
+        return x.dtype
+    if isinstance(x, bool):
+        return "bool"
+    if isinstance(x, int):
+        return "uint8"  # promotes to any partner
+    if isinstance(x, float):
+        return None
+    return to_array(x).dtype.name
+
+
+def is_scalar(x):
+    return isinstance(x, (bool, int, float)) and not isinstance(x, np.generic)
+
+
+def promoted(*xs):
+    """`xs` as tensors of their common type; Python scalars follow the arrays."""
+    if all(is_scalar(x) for x in xs):
+        xs = [to_array(x) for x in xs]
+    dtype = dtypes.promote(*map(dtype_of, xs))
+    if dtype == "uint8" and any(is_scalar(x) and not 0 <= x < 256 for x in xs):
+        dtype = "int32"
+    if dtype in ("bool", "uint8") and any(type(x) is int for x in xs):
+        dtype = "int32" if dtype == "bool" else dtype
+    return [cast_to(to_tensor(x, dtype if is_scalar(x) else None), dtype) for x in xs]
+
+
+def cast_to(x, dtype):
+    """Tensor `x` as `dtype`; the same tensor when it has that type."""
+    if x.dtype == dtype:
+        return x
+    if dtype == "bool":
+        return OPS["not_equal"](x, to_tensor(0, x.dtype))
+    return OPS["cast"](x, dtype=dtype)
+
+
+def as_float(x):
+    """`x` as a tensor of a float type."""
+    x = to_tensor(x)
+    return cast_to(x, dtypes.as_float(x.dtype))
+
+
+def traceable(n_tensors=1):
+    """Make a function written with ops callable on arrays too.
+
+    The first `n_tensors` parameters are tensor-likes (-1: the first is a sequence of them); the rest is static.
+    Inside a trace, or with symbolic tensors, the function records nodes. On arrays it is compiled once per
+    signature and run natively.
+    """
+
+    def decorate(f):
+        names = list(inspect.signature(f).parameters)[: abs(n_tensors)]
+
+        def general(*args, **kwargs):
+            if len(args) < len(names):  # tensors given by keyword
+                for name in names[len(args) :]:
+                    if name not in kwargs:
+                        break
+                    args += (kwargs.pop(name),)
+            given = tuple(args[0]) if n_tensors < 0 else args[:n_tensors]
+            if current_trace() is not None and any(isinstance(x, (Tensor, Variable)) for x in given):
+                return f(*args, **kwargs)
+            rest = args[abs(n_tensors) :]
+            return run_eagerly(f, given, rest, kwargs, n_tensors < 0, run_eagerly_into.get(f))
+
+        @functools.wraps(f)
+        def call(*args, **kwargs):
+            if kwargs:
+                return general(*args, **kwargs)
+            return fast(*args)
+
+        fast = general
+        if n_tensors > 0:
+            from dlcore.backends import make_dispatcher
+
+            dispatcher = make_dispatcher(general)
+            if dispatcher is not None:
+                fast = run_eagerly_into[f] = dispatcher
+        return call
+
+    return decorate
+
+
+run_eagerly_into = {}  # function -> native dispatcher that remembers its programs
+
+
+def check_axis(name, axis, ndim):
+    """`axis` as a non-negative int."""
+    if not isinstance(axis, (int, np.integer)) or not -ndim <= axis < max(ndim, 1):
+        raise ValueError(f"{name}: expected axis in {-ndim}..{ndim - 1}, got {axis!r}")
+    return int(axis) % max(ndim, 1)
+
+
+def check_axes(name, axis, ndim):
+    """`axis` (None, int or a sequence) as a sorted tuple of non-negative ints."""
+    if axis is None:
+        return tuple(range(ndim))
+    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
+    result = tuple(sorted(check_axis(name, a, ndim) for a in axes))
+    if len(set(result)) < len(result):
+        raise ValueError(f"{name}: expected different axes, got {axis!r}")
+    return result
+
+
+def broadcast_shapes(name, *shapes):
+    """The common shape by NumPy's rules."""
+    try:
+        return tuple(np.broadcast_shapes(*shapes))
+    except ValueError:
+        shown = " and ".join(str(tuple(s)) for s in shapes)
+        raise ValueError(f"{name}: expected shapes that broadcast together, got {shown}") from None

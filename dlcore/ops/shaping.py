@@ -1,0 +1,428 @@
+"""Shapes: reshape, transpose, broadcast, slice, pad, join. The first four move no data: they are views."""
+
+import math
+import operator
+
+import numpy as np
+
+from dlcore.ops.op import OPS, Op, cast_to, check_axes, check_axis, promoted, to_tensor, traceable
+from dlcore.program import dtypes
+from dlcore.program.graph import current_trace
+
+
+def _reshape_shape(x, shape):
+    if math.prod(shape) != x.size:
+        raise ValueError(f"reshape: expected a shape of {x.size} elements, got {shape}")
+    return shape, x.dtype
+
+
+Op(
+    "reshape",
+    _reshape_shape,
+    lambda xp, x, shape: xp.reshape(x, shape),
+    lambda g, y, x, shape: [OPS["reshape"](g, shape=x.shape)],
+    kind="view",
+)
+Op(
+    "transpose",
+    lambda x, axes: (tuple(x.shape[a] for a in axes), x.dtype),
+    lambda xp, x, axes: xp.transpose(x, axes),
+    lambda g, y, x, axes: [OPS["transpose"](g, axes=tuple(np.argsort(axes).tolist()))],
+    kind="view",
+)
+
+
+def _broadcast_gradient(g, y, x, shape):
+    from dlcore.ops.pointwise import _sum_to
+
+    return [_sum_to(g, x.shape)]
+
+
+Op(
+    "broadcast_to",
+    lambda x, shape: (shape, x.dtype),
+    lambda xp, x, shape: xp.broadcast_to(x, shape),
+    _broadcast_gradient,
+    kind="view",
+)
+
+
+def _slice_shape(x, bounds):
+    return tuple(len(range(*b)) for b in bounds), x.dtype
+
+
+def _slice(xp, x, bounds):
+    return x[tuple(_as_slice(*b) for b in bounds)]
+
+
+def _as_slice(start, stop, step):
+    return slice(start, None if stop < 0 else stop, step)
+
+
+# bounds: per axis (start, stop, step) as for range(); stop may be -1 with a negative step
+Op(
+    "slice",
+    _slice_shape,
+    _slice,
+    lambda g, y, x, bounds: [OPS["place"](g, shape=x.shape, bounds=bounds)],
+    kind="view",
+)
+
+
+def _place(xp, x, shape, bounds):
+    y = xp.zeros(shape, x.dtype)
+    y[tuple(_as_slice(*b) for b in bounds)] = x
+    return y
+
+
+# The inverse of slice: x at `bounds` of an array of zeros
+Op(
+    "place",
+    lambda x, shape, bounds: (shape, x.dtype),
+    _place,
+    lambda g, y, x, shape, bounds: [OPS["slice"](g, bounds=bounds)],
+    kind="assemble",
+)
+
+
+def _concatenate_gradient(g, y, *xs, axis):
+    result, at = [], 0
+    for x in xs:
+        bounds = [(0, n, 1) for n in g.shape]
+        bounds[axis] = (at, at + x.shape[axis], 1)
+        at += x.shape[axis]
+        result.append(OPS["slice"](g, bounds=tuple(bounds)))
+    return result
+
+
+def _concatenate_shape(*xs, axis):
+    first = xs[0].shape
+    for x in xs[1:]:
+        same = len(x.shape) == len(first) and all(
+            i == axis or a == b for i, (a, b) in enumerate(zip(first, x.shape, strict=False))
+        )
+        if not same:
+            raise ValueError(
+                f"concatenate: expected shapes that differ on axis {axis} only, got {first} and {x.shape}"
+            )
+    total = sum(x.shape[axis] for x in xs)
+    return first[:axis] + (total,) + first[axis + 1 :], xs[0].dtype
+
+
+Op(
+    "concatenate",
+    _concatenate_shape,
+    lambda xp, *xs, axis: xp.concatenate(xs, axis),
+    _concatenate_gradient,
+    kind="assemble",
+)
+
+
+def _ints(name, shape):
+    shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    try:
+        return tuple(operator.index(s) for s in shape)
+    except TypeError:
+        raise TypeError(f"{name}: expected a tuple of integers, got {shape!r}") from None
+
+
+@traceable()
+def reshape(x, newshape):
+    """x with another shape of the same size; one size may be -1."""
+    x = to_tensor(x)
+    shape = _ints("reshape", newshape)
+    if shape.count(-1) == 1:
+        known = -math.prod(shape)
+        if (known == 0 and x.size) or (known and x.size % known):
+            raise ValueError(f"reshape: expected a shape of {x.size} elements, got {shape}")
+        shape = tuple(x.size // known if s == -1 and known else max(s, 0) for s in shape)
+    if any(s < 0 for s in shape):
+        raise ValueError(f"reshape: expected sizes of at least 0 and at most one -1, got {shape}")
+    return x if shape == x.shape else OPS["reshape"](x, shape=shape)
+
+
+@traceable()
+def ravel(x):
+    """x as one axis."""
+    return reshape(x, (-1,))
+
+
+@traceable()
+def transpose(x, axes=None):
+    """x with its axes in another order, reversed by default."""
+    x = to_tensor(x)
+    axes = tuple(reversed(range(x.ndim))) if axes is None else tuple(axes)
+    axes = tuple(check_axis("transpose", a, x.ndim) for a in axes)
+    if sorted(axes) != list(range(x.ndim)):
+        raise ValueError(f"transpose: expected a permutation of {x.ndim} axes, got {axes}")
+    return x if axes == tuple(range(x.ndim)) else OPS["transpose"](x, axes=axes)
+
+
+@traceable()
+def swapaxes(x, axis1, axis2):
+    """x with two axes exchanged."""
+    x = to_tensor(x)
+    order = list(range(x.ndim))
+    a, b = check_axis("swapaxes", axis1, x.ndim), check_axis("swapaxes", axis2, x.ndim)
+    order[a], order[b] = b, a
+    return transpose(x, order)
+
+
+@traceable()
+def moveaxis(x, source, destination):
+    """x with axis `source` moved to `destination`."""
+    x = to_tensor(x)
+    order = list(range(x.ndim))
+    order.remove(check_axis("moveaxis", source, x.ndim))
+    order.insert(
+        check_axis("moveaxis", destination, x.ndim), check_axis("moveaxis", source, x.ndim)
+    )
+    return transpose(x, order)
+
+
+@traceable()
+def expand_dims(x, axis):
+    """x with new axes of size 1 at `axis` (int or tuple)."""
+    x = to_tensor(x)
+    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
+    ndim = x.ndim + len(axes)
+    new = {check_axis("expand_dims", a, ndim) for a in axes}
+    sizes = iter(x.shape)
+    return reshape(x, tuple(1 if i in new else next(sizes) for i in range(ndim)))
+
+
+@traceable()
+def squeeze(x, axis=None):
+    """x without axes of size 1 (all of them, or those in `axis`)."""
+    x = to_tensor(x)
+    if axis is None:
+        return reshape(x, tuple(s for s in x.shape if s != 1))
+    axes = check_axes("squeeze", axis, x.ndim)
+    for a in axes:
+        if x.shape[a] != 1:
+            raise ValueError(f"squeeze: expected size 1 on axis {a}, got shape {x.shape}")
+    return reshape(x, tuple(s for i, s in enumerate(x.shape) if i not in axes))
+
+
+@traceable()
+def broadcast_to(x, shape):
+    """x repeated to `shape` by NumPy's rules."""
+    x = to_tensor(x)
+    shape = _ints("broadcast_to", shape)
+    try:
+        fits = np.broadcast_shapes(x.shape, shape) == shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"broadcast_to: expected a shape that {x.shape} broadcasts to, got {shape}")
+    return x if shape == x.shape else OPS["broadcast_to"](x, shape=shape)
+
+
+@traceable(-1)
+def concatenate(xs, axis=0):
+    """Join tensors along an existing axis."""
+    if not xs:
+        raise ValueError("concatenate: expected at least one tensor, got none")
+    xs = promoted(*xs)
+    axis = check_axis("concatenate", axis, xs[0].ndim)
+    return xs[0] if len(xs) == 1 else OPS["concatenate"](*xs, axis=axis)
+
+
+@traceable(-1)
+def stack(x, axis=0):
+    """Join tensors along a new axis."""
+    xs = promoted(*x)
+    axis = check_axis("stack", axis, xs[0].ndim + 1)
+    return concatenate([expand_dims(t, axis) for t in xs], axis)
+
+
+@traceable()
+def split(x, indices_or_sections, axis=0):
+    """A list of pieces of x: a number of equal ones, or cut at the given indices."""
+    x = to_tensor(x)
+    axis = check_axis("split", axis, x.ndim)
+    n = x.shape[axis]
+    if isinstance(indices_or_sections, (int, np.integer)):
+        if indices_or_sections < 1 or n % indices_or_sections:
+            raise ValueError(
+                f"split: expected a number of sections that divides {n}, got {indices_or_sections}"
+            )
+        step = n // indices_or_sections
+        cuts = list(range(0, n + 1, step)) if step else [0] * (indices_or_sections + 1)
+    else:
+        cuts = [0, *(min(max(int(c), 0), n) for c in indices_or_sections), n]
+    pieces = []
+    for a, b in zip(cuts[:-1], cuts[1:], strict=True):
+        bounds = [(0, s, 1) for s in x.shape]
+        bounds[axis] = (a, max(a, b), 1)
+        pieces.append(OPS["slice"](x, bounds=tuple(bounds)))
+    return pieces
+
+
+@traceable()
+def unstack(x, num=None, axis=0):
+    """A list of the slices of x along `axis`, which disappears."""
+    x = to_tensor(x)
+    axis = check_axis("unstack", axis, x.ndim)
+    return [squeeze(piece, axis) for piece in split(x, x.shape[axis], axis)]
+
+
+@traceable()
+def flip(x, axis=None):
+    """x backwards along `axis` (all axes by default)."""
+    x = to_tensor(x)
+    axes = check_axes("flip", axis, x.ndim)
+    bounds = [(n - 1, -1, -1) if i in axes else (0, n, 1) for i, n in enumerate(x.shape)]
+    return OPS["slice"](x, bounds=tuple(bounds))
+
+
+@traceable()
+def pad(x, pad_width, mode="constant", constant_values=0):
+    """x with a border of `constant_values`; `pad_width` is ((before, after), ...) per axis."""
+    x = to_tensor(x)
+    if mode != "constant":
+        raise ValueError(f"pad: expected mode 'constant', got {mode!r}")
+    widths = np.broadcast_to(np.asarray(pad_width, int), (x.ndim, 2)).tolist()
+    if any(w < 0 for pair in widths for w in pair):
+        raise ValueError(f"pad: expected widths of at least 0, got {pad_width}")
+    shape = tuple(n + a + b for n, (a, b) in zip(x.shape, widths, strict=True))
+    bounds = tuple((a, a + n, 1) for n, (a, _) in zip(x.shape, widths, strict=True))
+    if not constant_values:
+        return OPS["place"](x, shape=shape, bounds=bounds)
+    inside = OPS["place"](ones_like(x), shape=shape, bounds=bounds)
+    placed = OPS["place"](x, shape=shape, bounds=bounds)
+    return OPS["where"](inside, *promoted(placed, constant_values))
+
+
+def get_item(x, key):
+    """x[key] for integers, slices, Ellipsis and None; integer arrays take rows (see `take`)."""
+    from dlcore.ops import indexing
+
+    x = to_tensor(x)
+    if not isinstance(key, tuple):
+        key = (key,)
+    given = sum(k is not None and k is not Ellipsis for k in key)
+    if key.count(Ellipsis) > 1 or given > x.ndim:
+        raise IndexError(f"getitem: expected at most {x.ndim} indices, got {len(key)}")
+    if len(key) == 1 and not isinstance(key[0], (int, np.integer, slice, type(None), type(...))):
+        return indexing.take(x, key[0], axis=0)
+    at = key.index(Ellipsis) if Ellipsis in key else len(key)
+    full = (slice(None),) * (x.ndim - given)
+    key = key[:at] + full + key[at + 1 :]
+    bounds, shape, axis = [], [], 0
+    for k in key:
+        if k is None:
+            shape.append(1)
+            continue
+        n = x.shape[axis]
+        if isinstance(k, slice):
+            bounds.append(k.indices(n))
+            shape.append(len(range(*bounds[-1])))
+        elif isinstance(k, (int, np.integer)):
+            if not -n <= k < n:
+                raise IndexError(f"getitem: expected an index in {-n}..{n - 1}, got {k}")
+            bounds.append((int(k) % n, int(k) % n + 1, 1))
+        else:
+            raise TypeError(
+                f"getitem: expected integers and slices, got {type(k).__name__}; use ops.take"
+            )
+        axis += 1
+    whole = all(b == (0, n, 1) for b, n in zip(bounds, x.shape, strict=True))
+    y = x if whole else OPS["slice"](x, bounds=tuple(bounds))
+    return reshape(y, tuple(shape))
+
+
+def full(shape, fill_value, dtype=None):
+    """A tensor of `shape` filled with `fill_value`."""
+    shape = _ints("full", shape)
+    if any(s < 0 for s in shape):
+        raise ValueError(f"full: expected sizes of at least 0, got {shape}")
+    dtype = dtypes.standardize(dtype, "full")
+    if current_trace() is None:
+        return np.full(shape, fill_value, dtype)
+    value = cast_to(to_tensor(fill_value, dtype), dtype)
+    return broadcast_to(value, shape)
+
+
+def zeros(shape, dtype=None):
+    """A tensor of `shape` filled with 0."""
+    return full(shape, 0, dtype)
+
+
+def ones(shape, dtype=None):
+    """A tensor of `shape` filled with 1."""
+    return full(shape, 1, dtype)
+
+
+@traceable()
+def full_like(x, fill_value, dtype=None):
+    """A tensor of the shape of x filled with `fill_value`."""
+    x = to_tensor(x)
+    return full(x.shape, fill_value, dtype or x.dtype)
+
+
+@traceable()
+def zeros_like(x, dtype=None):
+    """A tensor of the shape of x filled with 0."""
+    return full_like(x, 0, dtype)
+
+
+@traceable()
+def ones_like(x, dtype=None):
+    """A tensor of the shape of x filled with 1."""
+    return full_like(x, 1, dtype)
+
+
+def arange(start, stop=None, step=1, dtype=None):
+    """start, start + step, ... below stop; one argument means 0..start."""
+    values = np.arange(start) if stop is None else np.arange(start, stop, step)
+    if dtype is None:
+        dtype = "int32" if values.dtype.kind == "i" else None
+    array = values.astype(dtypes.standardize(dtype, "arange"))
+    return array if current_trace() is None else to_tensor(array)
+
+
+def eye(N, M=None, k=0, dtype=None):
+    """An N x M matrix with ones on diagonal k."""
+    array = np.eye(N, M, k, dtype=dtypes.standardize(dtype, "eye"))
+    return array if current_trace() is None else to_tensor(array)
+
+
+def linspace(start, stop, num=50, endpoint=True, dtype=None):
+    """`num` evenly spaced numbers from start to stop."""
+    array = np.linspace(start, stop, num, endpoint=endpoint).astype(
+        dtypes.standardize(dtype, "linspace")
+    )
+    return array if current_trace() is None else to_tensor(array)
+
+
+def shape(x):
+    """The shape of x as a tuple of ints."""
+    return tuple(x.shape) if hasattr(x, "shape") else np.shape(x)
+
+
+def ndim(x):
+    """The number of axes of x."""
+    return len(shape(x))
+
+
+def size(x):
+    """The number of elements of x."""
+    return math.prod(shape(x))
+
+
+def convert_to_tensor(x, dtype=None):
+    """x as an array, or in a trace as a symbolic tensor, of `dtype`."""
+    from dlcore.ops.op import to_array
+    from dlcore.ops.pointwise import cast
+
+    if current_trace() is None:
+        x = to_array(x)
+        return x if dtype is None else cast(x, dtype)
+    x = to_tensor(x)
+    return x if dtype is None else cast_to(x, dtypes.standardize(dtype, "convert_to_tensor"))
+
+
+def convert_to_numpy(x):
+    """x as a NumPy array."""
+    return np.asarray(x.get() if hasattr(x, "get") else x)

@@ -1,0 +1,72 @@
+"""Reverse-mode differentiation as a transformation of the graph being traced.
+
+Baydin et al., "Automatic differentiation in machine learning: a survey", JMLR 2018, section 3.2.
+"""
+
+from dlcore.program import dtypes
+from dlcore.program.graph import current_trace
+from dlcore.program.variable import Variable
+
+
+def gradients(loss, xs):
+    """d sum(loss) / dx for every x, as tensors of the open trace.
+
+    Parameters
+    ----------
+    loss : Tensor
+    xs : sequence of Tensor or Variable
+        A variable stands for its value when the trace began.
+
+    Returns
+    -------
+    list of Tensor
+        Zeros for an x that `loss` does not depend on.
+    """
+    from dlcore import ops
+
+    trace = current_trace()
+    if trace is None:
+        raise RuntimeError("gradients: expected to be called inside dlcore.function or value_and_grad")
+    for x in xs:
+        if isinstance(x, Variable):
+            trace.read(x)
+    targets = [trace.reads[x] if isinstance(x, Variable) else x for x in xs]
+    needed = _depends_on(trace, {t.node.id for t in targets})
+    sums = {loss: ops.ones_like(loss)}
+    for node in reversed(trace.nodes[: loss.node.id + 1]):
+        if node.id not in needed or not node.inputs:
+            continue
+        dys = [sums.get(y) for y in node.outputs]
+        if all(dy is None for dy in dys):
+            continue
+        for x, dx in zip(node.inputs, _backward(node, dys), strict=True):
+            if dx is None or x.node.id not in needed or not dtypes.is_float(x.dtype):
+                continue
+            if dx.shape != x.shape:
+                raise ValueError(
+                    f"{node.op.name}: expected a gradient of shape {x.shape}, got {dx.shape}"
+                )
+            sums[x] = dx if x not in sums else ops.add(sums[x], dx)
+    return [sums[t] if t in sums else ops.zeros_like(t) for t in targets]
+
+
+def _backward(node, dys):
+    gradient = node.op.gradient
+    if gradient is None:
+        return [None] * len(node.inputs)
+    if len(node.outputs) == 1:
+        result = gradient(dys[0], node.outputs[0], *node.inputs, **node.attrs)
+    else:
+        result = gradient(dys, node.outputs, *node.inputs, **node.attrs)
+    return result if isinstance(result, (tuple, list)) else (result,)
+
+
+def _depends_on(trace, sources):
+    """Ids of the nodes through which a gradient to `sources` flows."""
+    needed = set(sources)
+    for node in trace.nodes:
+        if any(x.node.id in needed for x in node.inputs):
+            needed.add(node.id)
+    return needed
+
+

@@ -1,0 +1,303 @@
+"""Python functions as compiled programs: traced once per signature, then run natively."""
+
+import numpy as np
+
+from dlcore.program import variable as variables
+from dlcore.program.graph import Graph, Tensor, Trace, current_trace
+
+_CACHE_LIMIT = 512  # programs of eager ops; the oldest goes first
+
+_eager = {}
+
+
+class _Suspended:
+    """No trace is open inside: concrete values met while tracing are computed at once."""
+
+    def __enter__(self):
+        self._trace = Trace()
+        self._trace.__enter__()
+        from dlcore.program import graph
+
+        graph._local.trace = None
+        return self
+
+    def __exit__(self, *_):
+        self._trace.__exit__()
+
+
+def run_eagerly(f, tensors, rest, kwargs, is_list, dispatcher):
+    """Call the traceable function `f` on concrete values through a cached program."""
+    from dlcore import backends
+    from dlcore.ops.op import is_scalar, to_array
+
+    with _Suspended():
+        tensors = [x if x is None or is_scalar(x) else _concrete(x, to_array) for x in tensors]
+        if any(backends.is_device_array(x) for x in tensors):
+            return _on_arrays(f, tensors, rest, kwargs, is_list)
+        key = (
+            f,
+            tuple((x.shape, x.dtype.num) if isinstance(x, np.ndarray) else (type(x), x) for x in tensors),
+            _hashable(rest),
+            _hashable(tuple(sorted(kwargs.items()))),
+        )
+        entry = _eager.get(key)
+        if entry is None:
+            entry = _compile_eager(f, tensors, rest, kwargs, is_list)
+            if len(_eager) >= _CACHE_LIMIT:
+                _eager.pop(next(iter(_eager)))
+            _eager[key] = entry
+            simple = not rest and not kwargs and all(isinstance(x, np.ndarray) for x in tensors)
+            if dispatcher is not None and simple and entry[1] is None:
+                backends.remember(dispatcher, [(x.shape, x.dtype.name) for x in tensors], entry[0])
+        program, structure = entry
+        results = program(*[x for x in tensors if isinstance(x, np.ndarray)])
+        return results[0] if structure is None else structure(results)
+
+
+def _concrete(x, to_array):
+    from dlcore import backends
+
+    return x if backends.is_device_array(x) else to_array(x)
+
+
+def _compile_eager(f, tensors, rest, kwargs, is_list):
+    from dlcore import backends
+
+    with Trace() as trace:
+        symbolic = [
+            trace.input(x.shape, x.dtype.name) if isinstance(x, np.ndarray) else x for x in tensors
+        ]
+        result = f(symbolic, *rest, **kwargs) if is_list else f(*symbolic, *rest, **kwargs)
+        outputs, structure = _flatten_result(result)
+        graph = Graph(trace, outputs)
+    return backends.compile(graph), structure
+
+
+def _on_arrays(f, tensors, rest, kwargs, is_list):
+    """Arrays of a device without compiled kernels: the formulas run on them."""
+    from dlcore import backends
+
+    with Trace() as trace:
+        symbolic = [
+            trace.input(x.shape, x.dtype.name) if hasattr(x, "shape") else x for x in tensors
+        ]
+        result = f(symbolic, *rest, **kwargs) if is_list else f(*symbolic, *rest, **kwargs)
+        outputs, structure = _flatten_result(result)
+        graph = Graph(trace, outputs)
+    results = backends.interpret(graph, [x for x in tensors if hasattr(x, "shape")])
+    return results[0] if structure is None else structure(results)
+
+
+def _flatten_result(result):
+    """(tensors, rebuild): rebuild is None for a single tensor."""
+    from dlcore.ops.op import to_tensor
+
+    if result is None:
+        return [], lambda _: None
+    if not isinstance(result, (tuple, list, dict)):
+        return [to_tensor(result)], None
+    leaves, tree = flatten(result)
+    return [to_tensor(x) for x in leaves], lambda values: unflatten(tree, values)
+
+
+def flatten(tree):
+    """Leaves of nested tuples, lists and dicts, and a structure that `unflatten` takes."""
+    if isinstance(tree, dict):
+        parts = [flatten(v) for v in tree.values()]
+        spec = (dict, tuple(tree), tuple(p[1] for p in parts))
+    elif isinstance(tree, (tuple, list)):
+        parts = [flatten(v) for v in tree]
+        spec = (type(tree), len(tree), tuple(p[1] for p in parts))
+    else:
+        return [tree], None
+    return [leaf for p in parts for leaf in p[0]], spec
+
+
+def unflatten(spec, leaves):
+    """The inverse of `flatten`."""
+    it = iter(leaves)
+
+    def build(s):
+        if s is None:
+            return next(it)
+        kind, keys, children = s
+        values = [build(c) for c in children]
+        if kind is dict:
+            return dict(zip(keys, values, strict=True))
+        return kind(*values) if hasattr(kind, "_fields") else kind(values)
+
+    return build(spec)
+
+
+def _hashable(x):
+    if isinstance(x, (list, tuple)):
+        return tuple(_hashable(v) for v in x)
+    if isinstance(x, slice):
+        return ("slice", x.start, x.stop, x.step)
+    if isinstance(x, np.ndarray):
+        return ("array", x.shape, x.dtype.str, x.tobytes())
+    return x
+
+
+class Function:
+    """A Python function that is traced and compiled once per signature of its arguments.
+
+    Arguments are arrays or nested tuples, lists and dicts of arrays; everything else (numbers, strings, None)
+    is static. Variables that the function reads or assigns become state of the program.
+    """
+
+    def __init__(self, f):
+        self._f = f
+        self._programs = {}
+        self.__name__ = getattr(f, "__name__", "function")
+        self.__doc__ = f.__doc__
+        self.__wrapped__ = f
+
+    def __call__(self, *args):
+        trace = current_trace()
+        if trace is not None:
+            return self._f(*args)
+        leaves, tree = flatten(args)
+        arrays, key = [], [variables.layout(), tree]
+        for x in leaves:
+            x = _argument(x)
+            if isinstance(x, np.ndarray):
+                arrays.append(x)
+                key.append((x.shape, x.dtype.num))
+            else:
+                key.append((type(x), x))
+        key = tuple(key)
+        entry = self._programs.get(key)
+        if entry is None:
+            entry = self._programs[key] = self._compile(leaves, tree)
+        program, structure = entry
+        results = program(*arrays)
+        return results[0] if structure is None else structure(results)
+
+    def _compile(self, leaves, tree):
+        from dlcore import backends
+
+        if self._programs and next(iter(self._programs))[0] != variables.layout():
+            self._programs.clear()
+        with Trace() as trace:
+            leaves = [_argument(x) for x in leaves]
+            symbolic = [
+                trace.input(x.shape, x.dtype.name) if isinstance(x, np.ndarray) else x
+                for x in leaves
+            ]
+            outputs, structure = _flatten_result(self._f(*unflatten(tree, symbolic)))
+            graph = Graph(trace, outputs)
+        return backends.compile(graph), structure
+
+
+def _argument(x):
+    """Array-likes as arrays; static values as they are."""
+    from dlcore.ops.op import to_array
+
+    if isinstance(x, np.ndarray) or isinstance(x, np.generic):
+        return to_array(x)
+    if isinstance(x, variables.Variable):
+        return x.value
+    if hasattr(x, "__array__") and not isinstance(x, Tensor):
+        return to_array(np.asarray(x))
+    return x
+
+
+def function(f):
+    """Compile `f`: it is traced once per signature of its arguments and runs natively from then on.
+
+    Parameters
+    ----------
+    f : callable
+        Written with `dlcore.ops` and operators. Arrays in (nested) arguments become symbolic; other values are
+        static. Python control flow happens while tracing.
+
+    Returns
+    -------
+    Function
+        Called as `f`; returns NumPy arrays in the structure that `f` returns.
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore
+    >>> f = dlcore.function(lambda x: dlcore.ops.sum(x * x))
+    >>> float(f(np.array([3.0, 4.0], "float32")))
+    25.0
+    """
+    return Function(f)
+
+
+def value_and_grad(f, argnums=0):
+    """A function that returns ``f(*args)`` and its gradient.
+
+    Parameters
+    ----------
+    f : callable
+        Returns a scalar tensor, written with `dlcore.ops`.
+    argnums : int or tuple of int
+        The arguments to differentiate by: arrays, or nested tuples, lists and dicts of arrays.
+
+    Returns
+    -------
+    callable
+        ``g(*args) -> (value, gradients)``; gradients have the structure of the argument, or are a tuple of
+        such for a tuple `argnums`.
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore
+    >>> value, dx = dlcore.value_and_grad(lambda x: dlcore.ops.sum(x * x))(np.ones(2, "float32"))
+    >>> dx
+    array([2., 2.], dtype=float32)
+    """
+    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+
+    def traced(*args):
+        from dlcore.program.differentiate import gradients
+
+        value = f(*args)
+        if not isinstance(value, Tensor) or value.size != 1:
+            raise ValueError(f"value_and_grad: expected f to return a scalar, got {value!r}")
+        result = []
+        for n in numbers:
+            if not -len(args) <= n < len(args):
+                raise ValueError(f"value_and_grad: expected argnums below {len(args)}, got {n}")
+            leaves, tree = flatten(args[n])
+            bad = [x for x in leaves if not isinstance(x, (Tensor, variables.Variable))]
+            if bad:
+                raise TypeError(
+                    f"value_and_grad: expected arrays in argument {n}, got {type(bad[0]).__name__}"
+                )
+            result.append(unflatten(tree, gradients(value, leaves)))
+        return value, (result[0] if isinstance(argnums, int) else tuple(result))
+
+    compiled = Function(traced)
+    compiled.__name__ = getattr(f, "__name__", "function")
+
+    def call(*args):
+        return compiled(*_scalars_to_arrays(args, numbers))
+
+    return call
+
+
+def _scalars_to_arrays(args, numbers):
+    from dlcore.ops.op import to_array
+
+    args = list(args)
+    for n in numbers:
+        if -len(args) <= n < len(args) and current_trace() is None:
+            leaves, tree = flatten(args[n])
+            args[n] = unflatten(
+                tree, [to_array(x) if isinstance(x, float) else x for x in leaves]
+            )
+    return args
+
+
+def grad(f, argnums=0):
+    """A function that returns the gradient of ``f``; see `value_and_grad`."""
+    both = value_and_grad(f, argnums)
+
+    def call(*args):
+        return both(*args)[1]
+
+    return call

@@ -1,0 +1,161 @@
+"""State: arrays that live between calls of a program (weights, optimizer slots, counters, metric sums)."""
+
+import numpy as np
+
+from dlcore.program import dtypes
+from dlcore.program.graph import VARIABLE, Operators, Tensor, current_trace
+
+_ALIGNMENT = 64  # bytes: a cache line and the widest vector
+_layout = 0  # grows when arrays move, so that programs bound to the old places are not used again
+
+
+def layout():
+    """Number that changes whenever variables move in memory."""
+    return _layout
+
+
+class Variable(Operators):
+    """An array that programs read and change.
+
+    Parameters
+    ----------
+    value : array_like
+        The initial value; it is copied.
+    dtype : str, optional
+        "float32", "float64", "int32", "int64", "uint8" or "bool"; by default that of an array, else
+        `config.floatx()` for floats.
+    trainable : bool
+        Whether optimizers change it.
+    name : str, optional
+
+    Examples
+    --------
+    >>> import dlcore
+    >>> v = dlcore.Variable([1.0, 2.0])
+    >>> v.assign_add([1.0, 1.0])
+    >>> v.numpy()
+    array([2., 3.], dtype=float32)
+    """
+
+    __slots__ = ("__weakref__", "_array", "dtype", "name", "regularizer", "trainable")
+
+    def __init__(self, value, dtype=None, trainable=True, name=None):
+        if isinstance(value, Variable):
+            value = value.value
+        if dtype is None:
+            array = np.asarray(value)
+            given = isinstance(value, (np.ndarray, np.generic))
+            dtype = array.dtype if given or array.dtype.kind not in "fc" else None
+        self.dtype = dtypes.standardize(dtype, "Variable")
+        self._array = np.array(value, dtype=self.dtype, order="C")
+        self.trainable = trainable
+        self.name = name or "variable"
+        self.regularizer = None
+
+    @property
+    def value(self):
+        """The live array (a view: it changes when programs run), or a symbolic tensor in a trace."""
+        trace = current_trace()
+        return self._array if trace is None else trace.read(self)
+
+    @property
+    def shape(self):
+        return self._array.shape
+
+    @property
+    def ndim(self):
+        return self._array.ndim
+
+    @property
+    def size(self):
+        return self._array.size
+
+    def numpy(self):
+        """A copy of the current value."""
+        return self._array.copy()
+
+    def assign(self, value):
+        """Set the value; `value` must have the variable's shape."""
+        shape = value.shape if isinstance(value, (Tensor, Variable)) else np.shape(value)
+        if tuple(shape) != self.shape:
+            raise ValueError(
+                f"{self.name}: expected a value of shape {self.shape}, got {tuple(shape)}"
+            )
+        trace = current_trace()
+        if trace is None:
+            self._array[...] = value._array if isinstance(value, Variable) else value
+        else:
+            from dlcore.ops.op import OPS, cast_to, to_tensor
+
+            tensor = cast_to(to_tensor(value), self.dtype)
+            if _is_state(tensor):  # so that two variables can exchange their values
+                tensor = OPS["identity"](tensor)
+            trace.assign(self, tensor)
+
+    def assign_add(self, value):
+        """Add `value`, of the variable's shape."""
+        self.assign(self + value)
+
+    def assign_sub(self, value):
+        """Subtract `value`, of the variable's shape."""
+        self.assign(self - value)
+
+    def __array__(self, dtype=None, copy=None):
+        if current_trace() is not None:
+            raise TypeError(f"{self.name}: use dlcore.ops instead of NumPy inside a traced function")
+        return np.array(self._array, dtype=dtype) if copy or dtype else self._array
+
+    def __float__(self):
+        return float(self._array)
+
+    def __int__(self):
+        return int(self._array)
+
+    def __len__(self):
+        return len(self._array)
+
+    def __hash__(self):
+        return id(self)
+
+    def __repr__(self):
+        return f"<Variable {self.name} {self.dtype}{list(self.shape)}>"
+
+
+def _is_state(tensor):
+    """Whether `tensor` is a variable's memory, possibly seen through views."""
+    node = tensor.node
+    while node.op is not VARIABLE:
+        if getattr(node.op, "kind", None) != "view":
+            return False
+        node = node.inputs[0].node
+    return True
+
+
+def pack(variables):
+    """Move the arrays of `variables` into one flat buffer per dtype, each at a multiple of 64 bytes.
+
+    An optimizer is then one pass, a checkpoint one write and an all-reduce one call. Values stay the same;
+    views taken before are left behind.
+
+    Returns
+    -------
+    dict of dtype name to the flat ndarray.
+    """
+    global _layout
+    flat = {}
+    for dtype in sorted({v.dtype for v in variables}):
+        group = [v for v in variables if v.dtype == dtype]
+        unit = _ALIGNMENT // dtypes.SIZES[dtype]
+        sizes = [-(-v.size // unit) * unit for v in group]
+        raw = np.zeros(sum(sizes) + unit, dtype)
+        start = (-raw.ctypes.data % _ALIGNMENT) // dtypes.SIZES[dtype]
+        buffer = raw[start : start + sum(sizes)]
+        at = 0
+        for variable, size in zip(group, sizes, strict=True):
+            view = buffer[at : at + variable.size].reshape(variable.shape)
+            view[...] = variable._array
+            variable._array = view
+            at += size
+        flat[dtype] = buffer
+    _layout += 1
+    return flat

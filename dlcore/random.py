@@ -1,0 +1,177 @@
+"""Random tensors, with the names of `keras.random`: reproducible from a seed, the same on every backend."""
+
+
+import numpy as np
+
+from dlcore.ops import reduction
+from dlcore.ops import pointwise as pw
+from dlcore.ops.op import to_tensor
+from dlcore.ops.random import random_bits
+from dlcore.program import dtypes
+from dlcore.program.graph import current_trace
+from dlcore.program.variable import Variable
+
+_SEEDS = 2**63  # seeds are non-negative and fit an int64
+_generator = None
+
+
+class SeedGenerator:
+    """A source of seeds whose state is a counter: every draw from it differs.
+
+    Parameters
+    ----------
+    seed : int, optional
+        In 0..2**63 - 1; by default one that `dlcore.utils.set_random_seed` determines.
+    """
+
+    def __init__(self, seed=None, name="seed_generator"):
+        if seed is None:
+            seed = global_rng().integers(_SEEDS)
+        if not isinstance(seed, (int, np.integer)) or not 0 <= seed < _SEEDS:
+            raise ValueError(f"SeedGenerator: expected a seed in 0..2**63 - 1, got {seed!r}")
+        self.seed = int(seed)
+        self.state = Variable(np.zeros(1, np.int64), trainable=False, name=name)
+
+    def next(self):
+        """(counter, stream) of the next draw; in a trace the counter grows once per run of the program."""
+        trace = current_trace()
+        if trace is None:
+            counter = self.state.numpy()
+            self.state.assign_add(np.ones(1, np.int64))
+            return counter, 0
+        counter = trace.read(self.state) if self.state not in trace.reads else trace.reads[self.state]
+        if trace.state[self.state] is counter:
+            self.state.assign(counter + 1)
+        trace.streams += 1
+        return counter, trace.streams
+
+    def get_config(self):
+        return {"seed": self.seed}
+
+
+class _Global:
+    def __init__(self, seed=None):
+        self.rng = np.random.default_rng(seed)
+        self.seeds = None
+
+
+def global_rng():
+    """The NumPy generator behind default seeds and shuffling; `set_random_seed` resets it."""
+    global _generator
+    if _generator is None:
+        _generator = _Global()
+    return _generator.rng
+
+
+def set_random_seed(seed):
+    """Make everything that follows reproducible: initial weights, shuffling, dropout; also NumPy and `random`.
+
+    Parameters
+    ----------
+    seed : int
+        In 0..2**32 - 1.
+    """
+    import random
+
+    global _generator
+    if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
+        raise ValueError(f"set_random_seed: expected an integer in 0..2**32 - 1, got {seed!r}")
+    random.seed(int(seed))
+    np.random.seed(int(seed))
+    _generator = _Global(int(seed))
+
+
+def _source(seed):
+    """(counter, stream, seed) of a draw."""
+    if isinstance(seed, SeedGenerator):
+        return (*seed.next(), seed.seed)
+    if seed is None:
+        global_rng()
+        if _generator.seeds is None:
+            _generator.seeds = SeedGenerator()
+        return (*_generator.seeds.next(), _generator.seeds.seed)
+    if not isinstance(seed, (int, np.integer)):
+        raise TypeError(f"seed: expected an int or a SeedGenerator, got {type(seed).__name__}")
+    return np.zeros(1, np.int64), 0, int(seed) % _SEEDS
+
+
+def _draw(kind, shape, dtype, seed, a, b=0.0):
+    counter, stream, key = _source(seed)
+    if current_trace() is not None:
+        counter = to_tensor(counter)
+    shape = tuple(int(s) for s in shape)
+    return random_bits(counter, shape, dtype, kind, key, stream, float(a), float(b))
+
+
+def uniform(shape, minval=0.0, maxval=1.0, dtype=None, seed=None):
+    """Numbers spread evenly over minval <= x < maxval."""
+    return _draw("uniform", shape, dtypes.standardize(dtype), seed, minval, maxval)
+
+
+def normal(shape, mean=0.0, stddev=1.0, dtype=None, seed=None):
+    """Normally distributed numbers."""
+    return _draw("normal", shape, dtypes.standardize(dtype), seed, mean, stddev)
+
+
+def truncated_normal(shape, mean=0.0, stddev=1.0, dtype=None, seed=None):
+    """Normally distributed numbers within two deviations: those outside are drawn again."""
+    dtype = dtypes.standardize(dtype)
+    counter, stream, key = _source(seed)
+    if current_trace() is not None:
+        counter = to_tensor(counter)
+    shape = tuple(int(s) for s in shape)
+    # 0.0455 of the normals lie outside; after seven draws 4e-10, which the clip catches.
+    x = random_bits(counter, shape, dtype, "normal", key, stream, 0.0, 1.0)
+    for again in range(1, 7):
+        y = random_bits(counter, shape, dtype, "normal", key, stream + (again << 24), 0.0, 1.0)
+        x = pw.where(pw.greater(pw.absolute(x), 2.0), y, x)
+    return pw.clip(x, -2.0, 2.0) * to_scalar(stddev, dtype) + to_scalar(mean, dtype)
+
+
+def to_scalar(x, dtype):
+    return np.asarray(x, dtype) if current_trace() is None else float(x)
+
+
+def bernoulli(shape, p=0.5, dtype=None, seed=None):
+    """1 with probability `p`, else 0."""
+    return _draw("bernoulli", shape, dtypes.standardize(dtype), seed, p)
+
+
+def randint(shape, minval, maxval, dtype="int32", seed=None):
+    """Integers spread evenly over minval <= i < maxval."""
+    if not minval < maxval:
+        raise ValueError(f"randint: expected minval < maxval, got {minval} and {maxval}")
+    u = _draw("uniform", shape, "float64", seed, 0.0, 1.0)
+    return pw.cast(pw.floor(u * float(maxval - minval)) + float(minval), dtype)
+
+
+def categorical(logits, num_samples, dtype="int32", seed=None):
+    """`num_samples` classes per row of logits (N, C), by the Gumbel-max method: (N, num_samples)."""
+    n, c = logits.shape
+    u = _draw("uniform", (n, num_samples, c), "float64", seed, 1e-300, 1.0)
+    gumbel = -pw.log(-pw.log(u))
+    scores = pw.cast(logits, "float64")[:, None, :] + gumbel
+    return pw.cast(reduction.argmax(scores, axis=-1), dtype)
+
+
+def dropout(inputs, rate, noise_shape=None, seed=None):
+    """Elements set to 0 with probability `rate`, the others scaled by 1 / (1 - rate) (Srivastava et al. 2014)."""
+    if not 0 <= rate < 1:
+        raise ValueError(f"dropout: expected a rate in 0 <= rate < 1, got {rate}")
+    if not rate:
+        return inputs
+    shape = tuple(inputs.shape) if noise_shape is None else tuple(noise_shape)
+    kept = _draw("bernoulli", shape, "bool", seed, 1.0 - rate)
+    return pw.where(kept, inputs * (1.0 / (1.0 - rate)), 0.0)
+
+
+def shuffle(x, axis=0, seed=None):
+    """A concrete array with its slices along `axis` in random order."""
+    u = np.asarray(uniform((np.shape(x)[axis],), dtype="float64", seed=seed))
+    return np.take(x, np.argsort(u, kind="stable"), axis)
+
+
+__all__ = [
+    "SeedGenerator", "bernoulli", "categorical", "dropout", "normal", "randint", "set_random_seed",
+    "shuffle", "truncated_normal", "uniform",
+]  # fmt: skip
