@@ -49,9 +49,9 @@ Op(
 
 def _along(name, x, axis, log):
     x = as_float(x)
-    axis = check_axis(name, axis, x.ndim)
     if x.ndim == 0:
         raise ValueError(f"{name}: expected at least one axis, got a scalar")
+    axis = check_axis(name, axis, x.ndim)
     if axis == x.ndim - 1:
         return OPS["softmax"](x, log=log)
     return moveaxis(OPS["softmax"](moveaxis(x, axis, -1), log=log), -1, axis)

@@ -34,20 +34,25 @@ def run_eagerly(f, tensors, rest, kwargs, is_list, dispatcher):
         tensors = [x if x is None or is_scalar(x) else _concrete(x, to_array) for x in tensors]
         if any(backends.is_device_array(x) for x in tensors):
             return _on_arrays(f, tensors, rest, kwargs, is_list)
+        tensors, axes = zip(*map(_in_memory_order, tensors), strict=True) if tensors else ((), ())
         key = (
             f,
-            tuple((x.shape, x.dtype.num) if isinstance(x, np.ndarray) else (type(x), x) for x in tensors),
+            tuple(
+                (x.shape, x.dtype.num, a) if isinstance(x, np.ndarray) else (type(x), x)
+                for x, a in zip(tensors, axes, strict=True)
+            ),
             _hashable(rest),
             _hashable(tuple(sorted(kwargs.items()))),
         )
         entry = _eager.get(key)
         if entry is None:
-            entry = _compile_eager(f, tensors, rest, kwargs, is_list)
+            entry = _compile_eager(f, tensors, axes, rest, kwargs, is_list)
             if len(_eager) >= _CACHE_LIMIT:
                 _eager.pop(next(iter(_eager)))
             _eager[key] = entry
-            simple = not rest and not kwargs and all(isinstance(x, np.ndarray) for x in tensors)
-            if dispatcher is not None and simple and entry[1] is None:
+            arrays_only = all(isinstance(x, np.ndarray) for x in tensors) and not any(axes)
+            plain = arrays_only and not rest and not kwargs and entry[1] is None
+            if dispatcher is not None and plain:
                 backends.remember(dispatcher, [(x.shape, x.dtype.name) for x in tensors], entry[0])
         program, structure = entry
         results = program(*[x for x in tensors if isinstance(x, np.ndarray)])
@@ -60,12 +65,26 @@ def _concrete(x, to_array):
     return x if backends.is_device_array(x) else to_array(x)
 
 
-def _compile_eager(f, tensors, rest, kwargs, is_list):
-    from dlcore import backends
+def _in_memory_order(x):
+    """(contiguous array, axes that transpose it to x, or None): transposed arrays need no copy."""
+    if not isinstance(x, np.ndarray) or x.flags.c_contiguous or not x.flags.aligned:
+        return x, None
+    order = sorted(range(x.ndim), key=lambda a: -x.strides[a])
+    dense = x.transpose(order)
+    if not dense.flags.c_contiguous:
+        return np.ascontiguousarray(x), None
+    return dense, tuple(np.argsort(order).tolist())
+
+
+def _compile_eager(f, tensors, axes, rest, kwargs, is_list):
+    from dlcore import backends, ops
 
     with Trace() as trace:
         symbolic = [
             trace.input(x.shape, x.dtype.name) if isinstance(x, np.ndarray) else x for x in tensors
+        ]
+        symbolic = [
+            x if a is None else ops.transpose(x, a) for x, a in zip(symbolic, axes, strict=True)
         ]
         result = f(symbolic, *rest, **kwargs) if is_list else f(*symbolic, *rest, **kwargs)
         outputs, structure = _flatten_result(result)

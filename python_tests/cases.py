@@ -1,0 +1,151 @@
+"""The test rows: one line per op and situation. `test_ops.py` does everything with each row.
+
+Row(op, shapes, attrs, low, high, ...): inputs are drawn evenly from low..high.  An "i<k>" in `dtypes` makes that input
+integer in 0..k-1.  `ulps` is the error allowed in units of float32 eps relative to the scale of the result.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Row:
+    op: str
+    shapes: tuple
+    attrs: dict = field(default_factory=dict)
+    low: float = -2.0
+    high: float = 2.0
+    dtypes: tuple = ()
+    gradient: bool = True
+    ulps: float = 8.0
+
+    def __str__(self):
+        shown = ",".join("x".join(map(str, s)) or "()" for s in self.shapes)
+        attrs = ",".join(f"{k}={v}" for k, v in self.attrs.items())
+        return f"{self.op}({shown}{';' if attrs else ''}{attrs})"
+
+
+# 0, 1, one less than, equal to and one more than the lanes of 16, 32 and 64 byte vectors, and odd sizes
+SIZES = (0, 1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 33, 1000)
+
+_UNARY = (
+    "negative", "abs", "square", "exp", "expm1", "tanh", "sigmoid", "erf", "sin", "cos", "relu",
+    "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "softplus", "softsign", "mish",
+    "hard_sigmoid", "hard_silu", "log_sigmoid", "tanh_shrink", "sinh", "cosh", "hard_tanh",
+)  # fmt: skip
+_POSITIVE = ("sqrt", "rsqrt", "log", "log1p", "reciprocal", "log2", "log10", "tan")
+_FLAT = ("sign", "floor", "ceil", "round", "trunc")
+_BINARY = ("add", "subtract", "multiply", "maximum", "minimum")
+_COMPARE = (
+    "less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "logical_and",
+    "logical_or",
+)  # fmt: skip
+
+POINTWISE = [
+    *(Row(op, ((37,),)) for op in _UNARY),
+    *(Row(op, ((37,),), low=0.2, high=1.4) for op in _POSITIVE),
+    *(Row(op, ((37,),), low=-9.0, high=9.0, gradient=False) for op in _FLAT),
+    *(Row(op, ((5, 7), (5, 7))) for op in _BINARY),
+    *(Row(op, ((5, 7), (7,))) for op in _BINARY),
+    *(Row(op, ((5, 1), (7,))) for op in _BINARY),
+    *(Row(op, ((3, 1, 7), (5, 1))) for op in _BINARY),
+    *(Row(op, ((), (5, 7))) for op in _BINARY),
+    *(Row(op, ((5, 7), (7,)), gradient=False) for op in _COMPARE),
+    Row("divide", ((5, 7), (7,)), low=0.5),
+    Row("power", ((5, 7), (7,)), low=0.5),
+    Row("mod", ((5, 7), (7,)), low=0.7, high=0.9, gradient=False),
+    Row("floor_divide", ((5, 7), (7,)), low=0.7, high=3.1, gradient=False),
+    Row("where", ((5, 7), (5, 7), (7,)), dtypes=("i2",)),
+    Row("clip", ((37,),), {"x_min": -1.0, "x_max": 1.5}),
+    Row("gelu", ((37,),), {"approximate": False}),
+    Row("glu", ((5, 8),)),
+    Row("glu", ((8, 5),), {"axis": 0}),
+    Row("logical_not", ((37,),), dtypes=("i2",), gradient=False),
+    Row("isnan", ((37,),), gradient=False),
+    Row("isinf", ((37,),), gradient=False),
+    Row("isfinite", ((37,),), gradient=False),
+    Row("cast", ((37,),), {"dtype": "int32"}, low=-50, high=50, gradient=False),
+]
+
+REDUCTIONS = [
+    *(
+        Row(op, ((4, 5, 6),), {"axis": axis, "keepdims": keep}, low=0.5)
+        for op in ("sum", "mean", "max", "min", "prod")
+        for axis in (None, 0, 1, 2, (0, 2), (0, 1), -1)
+        for keep in (False, True)
+    ),
+    *(Row(op, ((4, 37),), {"axis": axis}) for op in ("var", "std") for axis in (None, 0, 1)),
+    *(Row(op, ((4, 37),), {"axis": axis}) for op in ("logsumexp", "norm") for axis in (None, 0, 1)),
+    *(
+        Row(op, ((4, 37),), {"axis": axis}, gradient=False)
+        for op in ("argmax", "argmin")
+        for axis in (None, 0, 1)
+    ),
+    *(Row(op, ((4, 7),), {"axis": 1}, gradient=False, dtypes=("i2",)) for op in ("any", "all")),
+    Row("sum", ((300, 1000),), {"axis": 0}),
+    Row("sum", ((1000, 300),), {"axis": 1}),
+    Row("sum", ((257, 1001),)),
+    Row("max", ((257, 1001),), {"axis": 0}, gradient=False),
+]
+
+SOFTMAX = [
+    *(
+        Row(op, shape, {"axis": axis})
+        for op in ("softmax", "log_softmax")
+        for shape in (((4, 10),), ((3, 37),), ((2, 1000),), ((5, 1),))
+        for axis in (-1, 0)
+    ),
+    *(
+        Row("sparse_softmax_cross_entropy", ((n, c), (n,)), dtypes=(None, f"i{c}"))
+        for n in (1, 5, 64)
+        for c in (1, 2, 10, 37, 1000)
+    ),
+    *(
+        Row("softmax_cross_entropy", ((n, c), (n, c)), low=0.0)
+        for n, c in ((1, 1), (5, 10), (64, 37))
+    ),
+]
+
+SHAPES = [
+    Row("reshape", ((4, 6),), {"newshape": (3, -1)}),
+    Row("transpose", ((4, 6),)),
+    Row("transpose", ((4, 6, 5),), {"axes": (2, 0, 1)}),
+    Row("transpose", ((70, 130),)),
+    Row("swapaxes", ((4, 6, 5),), {"axis1": 0, "axis2": 2}),
+    Row("expand_dims", ((4, 6),), {"axis": 1}),
+    Row("squeeze", ((4, 1, 6),), {"axis": 1}),
+    Row("broadcast_to", ((4, 1),), {"shape": (3, 4, 5)}),
+    Row("ravel", ((4, 6),)),
+    Row("flip", ((4, 6),), {"axis": 1}),
+    Row("pad", ((4, 6),), {"pad_width": ((1, 2), (0, 3))}),
+    Row("pad", ((4, 6),), {"pad_width": 1, "constant_values": 3.0}),
+    Row("take", ((9, 6), (4,)), {"axis": 0}, dtypes=(None, "i9")),
+    Row("take", ((9, 6), (4, 2)), {"axis": 1}, dtypes=(None, "i6")),
+    Row("take", ((9, 6), (4,)), {"axis": None}, dtypes=(None, "i54")),
+    Row("take_along_axis", ((4, 6), (4, 3)), dtypes=(None, "i6")),
+    Row("one_hot", ((5,),), {"num_classes": 7}, dtypes=("i7",), gradient=False),
+]
+
+MATMUL = [
+    *(
+        Row("matmul", ((m, k), (k, n)), ulps=16)
+        for m, k, n in (
+            (1, 1, 1), (1, 7, 5), (5, 1, 7), (7, 5, 1), (8, 8, 8), (13, 17, 33), (32, 128, 10),
+            (64, 65, 63), (1, 300, 257), (100, 10, 300),
+        )
+    ),
+    Row("matmul", ((4, 5, 6), (6, 7))),
+    Row("matmul", ((4, 5, 6), (4, 6, 7))),
+    Row("matmul", ((2, 1, 5, 6), (3, 6, 7))),
+    Row("matmul", ((5, 6), (4, 6, 7))),
+    Row("matmul", ((6,), (6, 7))),
+    Row("matmul", ((5, 6), (6,))),
+    Row("matmul", ((6,), (6,))),
+    Row("dot", ((5, 6), (6, 7))),
+]  # fmt: skip
+
+UPDATES = [
+    Row("adam_update", ((33,), (33,), (33,), (33,), (), (), (), ()), low=0.1, high=0.9, gradient=False),
+    Row("momentum_update", ((33,), (33,), (33,), (), ()), gradient=False),
+]  # fmt: skip
+
+ROWS = POINTWISE + REDUCTIONS + SOFTMAX + SHAPES + MATMUL + UPDATES
