@@ -1,9 +1,9 @@
-"""dlcore: neural-network kernels and training at the speed of the hardware, with the names of Keras 3."""
+"""dlcore: neural-network kernels and training at the speed of the hardware, with the names of
+Keras 3."""
 
-from dlcore import config
+from dlcore import config, ops, random
 from dlcore.backends import get_num_threads, isa, isas, set_num_threads
 from dlcore.program import Variable, function, grad, gradients, value_and_grad
-from dlcore import ops, random  # noqa: I001  (ops need program, and complete Variable)
 
 __version__ = "0.1.0"
 

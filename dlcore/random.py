@@ -1,10 +1,10 @@
-"""Random tensors, with the names of `keras.random`: reproducible from a seed, the same on every backend."""
-
+"""Random tensors, with the names of `keras.random`: reproducible from a seed, the same on every
+backend."""
 
 import numpy as np
 
-from dlcore.ops import reduction
 from dlcore.ops import pointwise as pw
+from dlcore.ops import reduction
 from dlcore.ops.op import to_tensor
 from dlcore.ops.random import random_bits
 from dlcore.program import dtypes
@@ -33,13 +33,16 @@ class SeedGenerator:
         self.state = Variable(np.zeros(1, np.int64), trainable=False, name=name)
 
     def next(self):
-        """(counter, stream) of the next draw; in a trace the counter grows once per run of the program."""
+        """(counter, stream) of the next draw; in a trace the counter grows once per run of the
+        program."""
         trace = current_trace()
         if trace is None:
             counter = self.state.numpy()
             self.state.assign_add(np.ones(1, np.int64))
             return counter, 0
-        counter = trace.read(self.state) if self.state not in trace.reads else trace.reads[self.state]
+        counter = (
+            trace.read(self.state) if self.state not in trace.reads else trace.reads[self.state]
+        )
         if trace.state[self.state] is counter:
             self.state.assign(counter + 1)
         trace.streams += 1
@@ -64,7 +67,8 @@ def global_rng():
 
 
 def set_random_seed(seed):
-    """Make everything that follows reproducible: initial weights, shuffling, dropout; also NumPy and `random`.
+    """Make everything that follows reproducible: initial weights, shuffling, dropout; also NumPy
+    and `random`.
 
     Parameters
     ----------
@@ -146,7 +150,8 @@ def randint(shape, minval, maxval, dtype="int32", seed=None):
 
 
 def categorical(logits, num_samples, dtype="int32", seed=None):
-    """`num_samples` classes per row of logits (N, C), by the Gumbel-max method: (N, num_samples)."""
+    """`num_samples` classes per row of logits (N, C), by the Gumbel-max method: (N,
+    num_samples)."""
     n, c = logits.shape
     u = _draw("uniform", (n, num_samples, c), "float64", seed, 1e-300, 1.0)
     gumbel = -pw.log(-pw.log(u))
@@ -155,7 +160,8 @@ def categorical(logits, num_samples, dtype="int32", seed=None):
 
 
 def dropout(inputs, rate, noise_shape=None, seed=None):
-    """Elements set to 0 with probability `rate`, the others scaled by 1 / (1 - rate) (Srivastava et al. 2014)."""
+    """Elements set to 0 with probability `rate`, the others scaled by 1 / (1 - rate) (Srivastava
+    et al. 2014)."""
     if not 0 <= rate < 1:
         raise ValueError(f"dropout: expected a rate in 0 <= rate < 1, got {rate}")
     if not rate:

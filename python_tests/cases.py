@@ -1,7 +1,8 @@
 """The test rows: one line per op and situation. `test_ops.py` does everything with each row.
 
-Row(op, shapes, attrs, low, high, ...): inputs are drawn evenly from low..high.  An "i<k>" in `dtypes` makes that input
-integer in 0..k-1.  `ulps` is the error allowed in units of float32 eps relative to the scale of the result.
+Row(op, shapes, attrs, low, high, ...): inputs are drawn evenly from low..high.  An "i<k>" in
+`dtypes` makes that input integer in 0..k-1.  `ulps` is the error allowed in units of float32 eps
+relative to the scale of the result.
 """
 
 from dataclasses import dataclass, field
@@ -24,7 +25,8 @@ class Row:
         return f"{self.op}({shown}{';' if attrs else ''}{attrs})"
 
 
-# 0, 1, one less than, equal to and one more than the lanes of 16, 32 and 64 byte vectors, and odd sizes
+# 0, 1, one less than, equal to and one more than the lanes of 16, 32 and 64 byte vectors, and odd
+# sizes
 SIZES = (0, 1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 33, 1000)
 
 _UNARY = (
@@ -144,7 +146,7 @@ MATMUL = [
 ]  # fmt: skip
 
 UPDATES = [
-    Row("adam_update", ((33,), (33,), (33,), (33,), (), (), (), ()), low=0.1, high=0.9, gradient=False),
+    Row("adam_update", ((33,),) * 4 + ((),) * 4, low=0.1, high=0.9, gradient=False),
     Row("momentum_update", ((33,), (33,), (33,), (), ()), gradient=False),
 ]  # fmt: skip
 

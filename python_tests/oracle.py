@@ -1,4 +1,5 @@
-"""The oracle of every kernel: the ops' formulas on NumPy in float64, and finite differences of them."""
+"""The oracle of every kernel: the ops' formulas on NumPy in float64, and finite differences of
+them."""
 
 import numpy as np
 

@@ -1,4 +1,5 @@
-"""Everything with each row of cases.py: value, gradient, finite differences, layouts, sizes, extremes, errors."""
+"""Everything with each row of cases.py: value, gradient, finite differences, layouts, sizes,
+extremes, errors."""
 
 import cases
 import numpy as np
@@ -65,9 +66,7 @@ def weighted(row, xs):
 
     def loss(*tensors):
         ys = as_list(call(row)(*tensors))
-        return sum(
-            ops.sum(y * ops.cast(w, y.dtype)) for y, w in zip(ys, weights, strict=True)
-        )
+        return sum(ops.sum(y * ops.cast(w, y.dtype)) for y, w in zip(ys, weights, strict=True))
 
     return loss
 

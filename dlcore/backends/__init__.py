@@ -28,7 +28,8 @@ else:
 
 
 def compile(graph):
-    """A callable ``program(*arrays) -> tuple of arrays`` that runs `graph` and updates its variables."""
+    """A callable ``program(*arrays) -> tuple of arrays`` that runs `graph` and updates its
+    variables."""
     program = cpu.compile(graph) if cpu else None
     return program or arrays.ArrayProgram(graph, np)
 
@@ -40,7 +41,8 @@ def compile_batches(graph, signature):
 
 
 def make_dispatcher(miss):
-    """A fast native callable that runs remembered programs and calls `miss` for all else, or None."""
+    """A fast native callable that runs remembered programs and calls `miss` for all else, or
+    None."""
     return _cpu.Dispatcher(miss) if cpu else None
 
 
@@ -83,3 +85,19 @@ def isa():
 def isas():
     """The instruction sets that this machine can run."""
     return _cpu.levels() if _cpu else ["numpy"]
+
+
+def fma_peak(threads):
+    """Measured float32 multiply-add rate of `threads` cores, in flop/s; NaN without native
+    kernels."""
+    return _cpu.fma_peak(threads) if _cpu else float("nan")
+
+
+def read_bandwidth(size, threads):
+    """Measured bytes/s of `threads` cores reading a buffer of `size` bytes over and over."""
+    return _cpu.read_bandwidth(size, threads) if _cpu else float("nan")
+
+
+def latency_ns():
+    """Measured time for a cache line from one core to another; NaN with one core or no kernels."""
+    return _cpu.latency_ns() if _cpu else float("nan")

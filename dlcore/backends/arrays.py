@@ -1,4 +1,5 @@
-"""The array backend: runs a graph node by node through the ops' formulas on NumPy or CuPy arrays."""
+"""The array backend: runs a graph node by node through the ops' formulas on NumPy or CuPy
+arrays."""
 
 import numpy as np
 
@@ -28,9 +29,7 @@ def _run(node, inputs, values, xp):
         return (xp.asarray(node.attrs["variable"]._array),)
     result = node.op.formula(xp, *(values[x] for x in node.inputs), **node.attrs)
     result = result if isinstance(result, tuple) else (result,)
-    return tuple(
-        xp.asarray(r, dtype=y.dtype) for r, y in zip(result, node.outputs, strict=True)
-    )
+    return tuple(xp.asarray(r, dtype=y.dtype) for r, y in zip(result, node.outputs, strict=True))
 
 
 class ArrayProgram:

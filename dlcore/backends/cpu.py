@@ -98,7 +98,14 @@ class _Steps:
         ):
             width = int(np.prod(shape, dtype=np.int64))
             code, slot = dtypes.CODES[dtype], emission.inputs[i]
-            rows = (slot, 0, sig.batch * width * dtypes.SIZES[dtype], code, (sig.batch, width), (width, 1))
+            rows = (
+                slot,
+                0,
+                sig.batch * width * dtypes.SIZES[dtype],
+                code,
+                (sig.batch, width),
+                (width, 1),
+            )
             if not sig.indexed and dtype == t.dtype:
                 emission.place_input(i, rows[:3])
                 continue

@@ -1,5 +1,5 @@
-"""What can be computed, with the names of `keras.ops`: on NumPy (or CuPy) arrays at once, on symbolic tensors
-inside a traced function. The backward kernels are here too."""
+"""What can be computed, with the names of `keras.ops`: on NumPy (or CuPy) arrays at once, on
+symbolic tensors inside a traced function. The backward kernels are here too."""
 
 from dlcore.ops import activations, indexing, linalg, losses, pointwise, reduction, shaping
 from dlcore.ops.activations import *  # noqa: F403
@@ -49,4 +49,5 @@ __all__ = [
     for name, value in vars(module).items()
     if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
 ]
-__all__ += ["OPS", "Op", "abs", "amax", "amin", "dot", "hard_swish", "matmul", "swish", "traceable"]
+__all__ += ["OPS", "Op", "dot", "matmul", "traceable"]
+__all__ += ["logits_of", "softmax_cross_entropy", "sparse_softmax_cross_entropy"]

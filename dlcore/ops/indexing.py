@@ -1,4 +1,5 @@
-"""Rows by index: take, its gradient, one-hot; and what runs on concrete arrays only: top_k, cumsum, sort."""
+"""Rows by index: take, its gradient, one-hot; and what runs on concrete arrays only: top_k,
+cumsum, sort."""
 
 import numpy as np
 
@@ -12,8 +13,10 @@ from dlcore.program.graph import Tensor
 
 def _gather(xp, table, index):
     inside = (index >= 0) & (index < table.shape[0])
-    rows = table[xp.where(inside, index, 0)] if table.shape[0] else xp.zeros(
-        (len(index), *table.shape[1:]), table.dtype
+    rows = (
+        table[xp.where(inside, index, 0)]
+        if table.shape[0]
+        else xp.zeros((len(index), *table.shape[1:]), table.dtype)
     )
     return xp.where(inside.reshape((-1,) + (1,) * (table.ndim - 1)), rows, table.dtype.type(0))
 

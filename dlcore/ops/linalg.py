@@ -16,7 +16,8 @@ def _matmul_shape(a, b):
 
 
 def _matmul_gradient(g, y, a, b):
-    # A weight shared by a batch of matrices: one product over all rows instead of a sum of products.
+    # A weight shared by a batch of matrices: one product over all rows instead of a sum of
+    # products.
     if len(b.shape) == 2 and len(a.shape) > 2:
         rows = reshape(a, (-1, a.shape[-1]))
         db = OPS["matmul"](swapaxes(rows, 0, 1), reshape(g, (-1, g.shape[-1])))

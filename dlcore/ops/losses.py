@@ -1,4 +1,5 @@
-"""Softmax and cross-entropy in one op: loss = logsumexp(x) - x[label], and its gradient beside it."""
+"""Softmax and cross-entropy in one op: loss = logsumexp(x) - x[label], and its gradient beside
+it."""
 
 import numpy as np
 
@@ -19,7 +20,7 @@ def _shape(logits, labels):
 
 
 def _formula(xp, logits, labels):
-    n, c = logits.shape
+    c = logits.shape[1]
     if labels.ndim == 1:
         inside = (labels >= 0) & (labels < c)
         target = (labels[:, None] == xp.arange(c)).astype(logits.dtype)

@@ -1,4 +1,5 @@
-"""What an op is: shape rule, formula in array language, gradient, and how the native backends run it."""
+"""What an op is: shape rule, formula in array language, gradient, and how the native backends run
+it."""
 
 import functools
 import inspect
@@ -19,14 +20,14 @@ class Op:
     name : str
         For pointwise ops also the name of the operation in csrc/opcodes.def.
     shape : callable
-        ``shape(*inputs, **attrs)`` checks every argument and returns ``(shape, dtype)`` of the output, or a
-        list of them.
+        ``shape(*inputs, **attrs)`` checks every argument and returns ``(shape, dtype)`` of the
+        output, or a list of them.
     formula : callable
-        ``formula(xp, *arrays, **attrs)`` in array language: on NumPy in float64 it is the oracle of the
-        kernels, on NumPy and CuPy the array backend.
+        ``formula(xp, *arrays, **attrs)`` in array language: on NumPy in float64 it is the oracle
+        of the kernels, on NumPy and CuPy the array backend.
     gradient : callable, optional
-        ``gradient(g, y, *inputs, **attrs)`` with g = dloss/dy, returns one tensor (or None) per input,
-        written with other ops. With several outputs g and y are tuples; absent g are None.
+        ``gradient(g, y, *inputs, **attrs)`` with g = dloss/dy, returns one tensor (or None) per
+        input, written with other ops. With several outputs g and y are tuples; absent g are None.
     kind : {"pointwise", "view", "kernel"}
         How the native backends treat it; see dlcore/program/emit.py.
     kernel : callable, optional
@@ -131,9 +132,9 @@ def as_float(x):
 def traceable(n_tensors=1):
     """Make a function written with ops callable on arrays too.
 
-    The first `n_tensors` parameters are tensor-likes (-1: the first is a sequence of them); the rest is static.
-    Inside a trace, or with symbolic tensors, the function records nodes. On arrays it is compiled once per
-    signature and run natively.
+    The first `n_tensors` parameters are tensor-likes (-1: the first is a sequence of them); the
+    rest is static. Inside a trace, or with symbolic tensors, the function records nodes. On arrays
+    it is compiled once per signature and run natively.
     """
 
     def decorate(f):
@@ -146,7 +147,9 @@ def traceable(n_tensors=1):
                         break
                     args += (kwargs.pop(name),)
             given = tuple(args[0]) if n_tensors < 0 else args[:n_tensors]
-            if current_trace() is not None and any(isinstance(x, (Tensor, Variable)) for x in given):
+            if current_trace() is not None and any(
+                isinstance(x, (Tensor, Variable)) for x in given
+            ):
                 return f(*args, **kwargs)
             rest = args[abs(n_tensors) :]
             return run_eagerly(f, given, rest, kwargs, n_tensors < 0, run_eagerly_into.get(f))

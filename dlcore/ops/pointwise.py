@@ -401,7 +401,8 @@ def stop_gradient(x):
 def adam_update(w, g, m, v, alpha, one_minus_beta_1, one_minus_beta_2, epsilon):
     """One step of Adam (Kingma and Ba 2015) with the corrected rate alpha: (w', m', v').
 
-    m' = m + (g - m)(1 - beta_1), v' = v + (g g - v)(1 - beta_2), w' = w - alpha m' / (sqrt(v') + epsilon).
+    m' = m + (g - m)(1 - beta_1), v' = v + (g g - v)(1 - beta_2), w' = w - alpha m' / (sqrt(v') +
+    epsilon).
     """
     w = to_tensor(w)
     rest = (g, m, v, alpha, one_minus_beta_1, one_minus_beta_2, epsilon)

@@ -1,6 +1,8 @@
-"""Random numbers from a counter (Philox4x32-10, Salmon et al. 2011): the same values on every backend.
+"""Random numbers from a counter (Philox4x32-10, Salmon et al. 2011): the same values on every
+backend.
 
-Element i of a draw depends only on (seed, stream, counter, i), so draws need no state but a step counter.
+Element i of a draw depends only on (seed, stream, counter, i), so draws need no state but a step
+counter.
 """
 
 from dlcore.ops.op import Op, traceable

@@ -1,5 +1,7 @@
-"""Shapes: reshape, transpose, broadcast, slice, pad, join. The first four move no data: they are views."""
+"""Shapes: reshape, transpose, broadcast, slice, pad, join. The first four move no data: they are
+views."""
 
+import itertools
 import math
 import operator
 
@@ -103,10 +105,11 @@ def _concatenate_shape(*xs, axis):
         )
         if not same:
             raise ValueError(
-                f"concatenate: expected shapes that differ on axis {axis} only, got {first} and {x.shape}"
+                f"concatenate: expected shapes that differ on axis {axis} only, "
+                f"got {first} and {x.shape}"
             )
     total = sum(x.shape[axis] for x in xs)
-    return first[:axis] + (total,) + first[axis + 1 :], xs[0].dtype
+    return (*first[:axis], total, *first[axis + 1 :]), xs[0].dtype
 
 
 Op(
@@ -214,7 +217,9 @@ def broadcast_to(x, shape):
     except ValueError:
         fits = False
     if not fits:
-        raise ValueError(f"broadcast_to: expected a shape that {x.shape} broadcasts to, got {shape}")
+        raise ValueError(
+            f"broadcast_to: expected a shape that {x.shape} broadcasts to, got {shape}"
+        )
     return x if shape == x.shape else OPS["broadcast_to"](x, shape=shape)
 
 
@@ -252,7 +257,7 @@ def split(x, indices_or_sections, axis=0):
     else:
         cuts = [0, *(min(max(int(c), 0), n) for c in indices_or_sections), n]
     pieces = []
-    for a, b in zip(cuts[:-1], cuts[1:], strict=True):
+    for a, b in itertools.pairwise(cuts):
         bounds = [(0, s, 1) for s in x.shape]
         bounds[axis] = (a, max(a, b), 1)
         pieces.append(OPS["slice"](x, bounds=tuple(bounds)))

@@ -21,7 +21,8 @@ class BatchProgram:
     Parameters
     ----------
     f : callable
-        Takes one tensor (batch, *row_shape) per input; with `output_rows` it returns tensors (batch, ...).
+        Takes one tensor (batch, *row_shape) per input; with `output_rows` it returns tensors
+        (batch, ...).
     inputs : sequence of (row_shape, dtype)
         The rows and dtype of the caller's arrays.
     batch : int
@@ -82,8 +83,8 @@ class BatchProgram:
     def run(self, arrays, start=0, steps=1, index=None, outputs=None, deadline_ms=None):
         """Run `steps` batches from row `start` on.
 
-        Step k takes rows start + k * batch ... of every array, through `index` (int64) when indexed, and writes
-        those rows of `outputs`. Without the GIL.
+        Step k takes rows start + k * batch ... of every array, through `index` (int64) when
+        indexed, and writes those rows of `outputs`. Without the GIL.
 
         Returns
         -------

@@ -26,7 +26,9 @@ def gradients(loss, xs):
 
     trace = current_trace()
     if trace is None:
-        raise RuntimeError("gradients: expected to be called inside dlcore.function or value_and_grad")
+        raise RuntimeError(
+            "gradients: expected to be called inside dlcore.function or value_and_grad"
+        )
     for x in xs:
         if isinstance(x, Variable):
             trace.read(x)
@@ -68,5 +70,3 @@ def _depends_on(trace, sources):
         if any(x.node.id in needed for x in node.inputs):
             needed.add(node.id)
     return needed
-
-

@@ -1,4 +1,5 @@
-"""The element types of the library, their order of promotion, and their codes in the native extension."""
+"""The element types of the library, their order of promotion, and their codes in the native
+extension."""
 
 import numpy as np
 
@@ -38,8 +39,8 @@ def standardize(dtype, who="dtype"):
 
 
 def promote(*dtypes):
-    """The type that holds all of `dtypes`; None stands for a Python float, which takes its partner's
-    float type."""
+    """The type that holds all of `dtypes`; None stands for a Python float, which takes its
+    partner's float type."""
     known = [d for d in dtypes if d is not None]
     best = max(known, key=_ORDER.__getitem__) if known else config.floatx()
     if len(known) < len(dtypes) and best not in FLOATS:

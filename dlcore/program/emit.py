@@ -1,7 +1,8 @@
-"""The native program: units become instructions (kernel, operands, ints, floats) over slots of memory.
+"""The native program: units become instructions (kernel, operands, ints, floats) over slots of
+memory.
 
-The encodings are those of csrc/kernels.def and csrc/cpu/kernels/expression.h. Slot 0 is the arena, slot 1 holds
-constants; then come the inputs, the outputs and one slot per buffer of variables.
+The encodings are those of csrc/kernels.def and csrc/cpu/kernels/expression.h. Slot 0 is the arena,
+slot 1 holds constants; then come the inputs, the outputs and one slot per buffer of variables.
 """
 
 import numpy as np
@@ -23,13 +24,14 @@ ARENA, CONSTANTS = 0, 1
 class Emission:
     """What the runner needs: instructions and slots.
 
-    instructions : tuples for `_cpu.Program`.  n_slots : int.  arena_bytes, constant_bytes : sizes of slots 0, 1.
-    constants : (offset, array) pairs to write.  inputs, outputs : slot numbers.
+    instructions : tuples for `_cpu.Program`.  n_slots : int.  arena_bytes, constant_bytes : sizes
+    of slots 0, 1. constants : (offset, array) pairs to write.  inputs, outputs : slot numbers.
     buffers : (slot, root ndarray) of the variables.
     """
 
     def __init__(self, graph, opcodes, steps=None):
-        """`steps`: for programs over batches, an object with `input_store(i)` and `output_step(i)`."""
+        """`steps`: for programs over batches, an object with `input_store(i)` and
+        `output_step(i)`."""
         self.graph, self.opcodes = graph, opcodes
         self.layouts = find_layouts(graph)
         self.plan = plan(graph, self.layouts, fuse(graph, self.layouts))
@@ -109,7 +111,9 @@ class Emission:
         strides = layout.strides
         if shape is not None and shape != tensor.shape:
             strides = broadcast_strides(tensor.shape, strides, shape)
-        return self._operand(self._base(layout.source), layout.offset, tensor.dtype, shape or tensor.shape, strides)
+        return self._operand(
+            self._base(layout.source), layout.offset, tensor.dtype, shape or tensor.shape, strides
+        )
 
     @staticmethod
     def _operand(base, offset, dtype, shape, strides):
@@ -136,7 +140,9 @@ class Emission:
             node = unit.anchor
             x, y = node.inputs[0], node.outputs[0]
             base = self._base(y)
-            self.copy(self._operand(base, 0, y.dtype, x.shape, contiguous(x.shape)), self.operand(x))
+            self.copy(
+                self._operand(base, 0, y.dtype, x.shape, contiguous(x.shape)), self.operand(x)
+            )
         else:
             node = unit.anchor
             if node.op.kernel is None:
@@ -187,7 +193,9 @@ class Emission:
         shape = unit.shape if kind != "reduce" else anchor.inputs[0].shape
         encoder = _Encoder(unit, outputs, kind, self.opcodes)
         ints, floats = encoder.encode()
-        operands = [self.operand(t) if kind == "reduce" else self.operand(t, shape) for t in outputs]
+        operands = [
+            self.operand(t) if kind == "reduce" else self.operand(t, shape) for t in outputs
+        ]
         if kind == "matmul":
             operands += [self._matrix(x, shape) for x in anchor.inputs]
             if encoder.trivial:

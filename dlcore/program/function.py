@@ -161,8 +161,9 @@ def _hashable(x):
 class Function:
     """A Python function that is traced and compiled once per signature of its arguments.
 
-    Arguments are arrays or nested tuples, lists and dicts of arrays; everything else (numbers, strings, None)
-    is static. Variables that the function reads or assigns become state of the program.
+    Arguments are arrays or nested tuples, lists and dicts of arrays; everything else (numbers,
+    strings, None) is static. Variables that the function reads or assigns become state of the
+    program.
     """
 
     def __init__(self, f):
@@ -213,7 +214,7 @@ def _argument(x):
     """Array-likes as arrays; static values as they are."""
     from dlcore.ops.op import to_array
 
-    if isinstance(x, np.ndarray) or isinstance(x, np.generic):
+    if isinstance(x, (np.ndarray, np.generic)):
         return to_array(x)
     if isinstance(x, variables.Variable):
         return x.value
@@ -228,8 +229,8 @@ def function(f):
     Parameters
     ----------
     f : callable
-        Written with `dlcore.ops` and operators. Arrays in (nested) arguments become symbolic; other values are
-        static. Python control flow happens while tracing.
+        Written with `dlcore.ops` and operators. Arrays in (nested) arguments become symbolic;
+        other values are static. Python control flow happens while tracing.
 
     Returns
     -------
@@ -259,8 +260,8 @@ def value_and_grad(f, argnums=0):
     Returns
     -------
     callable
-        ``g(*args) -> (value, gradients)``; gradients have the structure of the argument, or are a tuple of
-        such for a tuple `argnums`.
+        ``g(*args) -> (value, gradients)``; gradients have the structure of the argument, or are a
+        tuple of such for a tuple `argnums`.
 
     Examples
     --------
@@ -306,9 +307,7 @@ def _scalars_to_arrays(args, numbers):
     for n in numbers:
         if -len(args) <= n < len(args) and current_trace() is None:
             leaves, tree = flatten(args[n])
-            args[n] = unflatten(
-                tree, [to_array(x) if isinstance(x, float) else x for x in leaves]
-            )
+            args[n] = unflatten(tree, [to_array(x) if isinstance(x, float) else x for x in leaves])
     return args
 
 

@@ -1,9 +1,9 @@
 """Fusion: the nodes of a graph become units, each one kernel call.
 
-A chain of pointwise nodes of one shape is a unit (one expression, evaluated a cache-sized block at a time). A
-matrix product takes the pointwise nodes that follow it as its epilogue: bias and activation, the activation's
-gradient, the optimizer's update of the weight whose gradient it is. A reduction takes the pointwise nodes that
-feed nothing else as its prologue.
+A chain of pointwise nodes of one shape is a unit (one expression, evaluated a cache-sized block at
+a time). A matrix product takes the pointwise nodes that follow it as its epilogue: bias and
+activation, the activation's gradient, the optimizer's update of the weight whose gradient it is. A
+reduction takes the pointwise nodes that feed nothing else as its prologue.
 """
 
 from dlcore.program.graph import CONSTANT, INPUT, VARIABLE
@@ -121,9 +121,7 @@ def _view(node, x):
 def broadcast_strides(shape, strides, new):
     """Strides of an array seen in the larger shape `new`."""
     lead = len(new) - len(shape)
-    return (0,) * lead + tuple(
-        0 if n == 1 else s for n, s in zip(shape, strides, strict=True)
-    )
+    return (0,) * lead + tuple(0 if n == 1 else s for n, s in zip(shape, strides, strict=True))
 
 
 def fuse(graph, layouts, most=24):
@@ -157,7 +155,8 @@ def fuse(graph, layouts, most=24):
 
 
 def _join(node, deps, unit_of, most):
-    """Put `node` into a unit that makes one of its inputs, if that unit can still run in one piece."""
+    """Put `node` into a unit that makes one of its inputs, if that unit can still run in one
+    piece."""
     direct = {unit_of[x.node.id] for x in node.inputs if x.node.id in unit_of}
     compute, shape = compute_type(node), node.outputs[0].shape
     fitting = [

@@ -1,8 +1,8 @@
 """A model as a graph: tensors, the nodes that make them, and the trace that records nodes.
 
-A trace is open while a function is called with symbolic tensors. Every op that sees a `Tensor` (or, inside a
-trace, a `Variable`) adds a `Node` to it. Equal nodes are recorded once (hash-consing), so common
-subexpressions cost nothing.
+A trace is open while a function is called with symbolic tensors. Every op that sees a `Tensor`
+(or, inside a trace, a `Variable`) adds a `Node` to it. Equal nodes are recorded once
+(hash-consing), so common subexpressions cost nothing.
 """
 
 import threading
@@ -46,7 +46,8 @@ class Tensor(Operators):
 
     def __bool__(self):
         raise TypeError(
-            "expected a concrete array, got a symbolic tensor; use ops.where instead of `if` on values"
+            "expected a concrete array, got a symbolic tensor; "
+            "use ops.where instead of `if` on values"
         )
 
     def __array__(self, *_args, **_kwargs):

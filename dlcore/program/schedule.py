@@ -1,8 +1,8 @@
 """The order of units, where results live, and the plan of the arena.
 
-A variable's new value is written over the old one by the unit that computes it, once every reader of the old
-value has run; where that cannot be, a copy at the end does it. Everything else lies in one arena, planned by
-lifetime before the first step.
+A variable's new value is written over the old one by the unit that computes it, once every reader
+of the old value has run; where that cannot be, a copy at the end does it. Everything else lies in
+one arena, planned by lifetime before the first step.
 """
 
 import heapq
@@ -25,7 +25,8 @@ class Copy:
 
 
 class Plan:
-    """units in order; homes: source tensor -> ("variable", v) | ("output", i) | ("arena", offset)."""
+    """units in order; homes: source tensor -> ("variable", v) | ("output", i) | ("arena",
+    offset)."""
 
     def __init__(self, units, homes, arena_bytes):
         self.units, self.homes, self.arena_bytes = units, homes, arena_bytes
@@ -90,9 +91,7 @@ def _copy(tensor, target, layouts, maker, readers):
 
 
 def _place_update(graph, variable, tensor, layouts, maker, readers, homes, copies):
-    old = next(
-        (n.outputs[0] for n in graph.nodes if n.attrs.get("variable") is variable), None
-    )
+    old = next((n.outputs[0] for n in graph.nodes if n.attrs.get("variable") is variable), None)
     unit = maker.get(tensor)
     others = readers.get(old, set()) - {unit} if old is not None else set()
     fits = (

@@ -1,4 +1,5 @@
-"""State: arrays that live between calls of a program (weights, optimizer slots, counters, metric sums)."""
+"""State: arrays that live between calls of a program (weights, optimizer slots, counters, metric
+sums)."""
 
 import numpy as np
 
@@ -54,7 +55,8 @@ class Variable(Operators):
 
     @property
     def value(self):
-        """The live array (a view: it changes when programs run), or a symbolic tensor in a trace."""
+        """The live array (a view: it changes when programs run), or a symbolic tensor in a
+        trace."""
         trace = current_trace()
         return self._array if trace is None else trace.read(self)
 
@@ -102,7 +104,9 @@ class Variable(Operators):
 
     def __array__(self, dtype=None, copy=None):
         if current_trace() is not None:
-            raise TypeError(f"{self.name}: use dlcore.ops instead of NumPy inside a traced function")
+            raise TypeError(
+                f"{self.name}: use dlcore.ops instead of NumPy inside a traced function"
+            )
         return np.array(self._array, dtype=dtype) if copy or dtype else self._array
 
     def __float__(self):
@@ -132,10 +136,11 @@ def _is_state(tensor):
 
 
 def pack(variables):
-    """Move the arrays of `variables` into one flat buffer per dtype, each at a multiple of 64 bytes.
+    """Move the arrays of `variables` into one flat buffer per dtype, each at a multiple of 64
+    bytes.
 
-    An optimizer is then one pass, a checkpoint one write and an all-reduce one call. Values stay the same;
-    views taken before are left behind.
+    An optimizer is then one pass, a checkpoint one write and an all-reduce one call. Values stay
+    the same; views taken before are left behind.
 
     Returns
     -------
