@@ -32,7 +32,7 @@ class Initializer(lookup.Configurable):
 
 class _RandomInitializer(Initializer):
     def __init__(self, seed=None):
-        self.seed = random.make_default_seed() if seed is None else seed
+        self.seed = int(random.global_rng().integers(2**63)) if seed is None else seed
 
     def get_config(self):
         config = super().get_config()

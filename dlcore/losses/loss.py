@@ -24,26 +24,32 @@ def as_float(x, dtype=None):
     return x if current == dtype else ops.cast(x, dtype)
 
 
-def _differs_by_last_one(a, b):
+def differs_by_last_one(a, b):
     return (*a, 1) == b or a == (*b, 1)
 
 
-def pair(name, y_true, y_pred):
-    """Targets and predictions as floats of one dtype and one shape; a trailing axis of size 1 may be missing.
+def match_shapes(name, y_true, y_pred):
+    """Targets and predictions as arrays of one shape; a trailing axis of size 1 may be missing.
 
     Raises
     ------
     ValueError
         If the shapes differ otherwise.
     """
-    y_pred = as_float(y_pred)
-    y_true = as_float(y_true, str(y_pred.dtype))
+    y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
     true, pred = tuple(y_true.shape), tuple(y_pred.shape)
     if true == pred:
         return y_true, y_pred
-    if not _differs_by_last_one(true, pred):
+    if not differs_by_last_one(true, pred):
         raise ValueError(f"{name}: expected y_true of shape {pred} like y_pred, got {true}")
     return ops.reshape(y_true, pred), y_pred
+
+
+def pair(name, y_true, y_pred):
+    """Targets and predictions of one shape, as floats of the predictions' type."""
+    y_true, y_pred = match_shapes(name, y_true, y_pred)
+    y_pred = as_float(y_pred)
+    return as_float(y_true, str(y_pred.dtype)), y_pred
 
 
 def mean_of_last(x):
@@ -130,7 +136,7 @@ class Loss(lookup.Configurable):
         else:
             y_true = as_float(y_true, str(y_pred.dtype))
         true, pred = tuple(y_true.shape), tuple(y_pred.shape)
-        if _differs_by_last_one(true, pred):
+        if differs_by_last_one(true, pred):
             y_true = ops.reshape(y_true, pred)
         values = self.call(y_true, y_pred)
         return reduce_values(self.name, values, sample_weight, self.reduction)

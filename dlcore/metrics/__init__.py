@@ -1,0 +1,180 @@
+"""Metrics, as classes that sum over batches and as functions, with the names of Keras."""
+
+from dlcore import losses as _losses
+from dlcore import lookup
+from dlcore.losses import (
+    binary_crossentropy,
+    categorical_crossentropy,
+    categorical_hinge,
+    hinge,
+    kl_divergence,
+    log_cosh,
+    mean_absolute_error,
+    mean_absolute_percentage_error,
+    mean_squared_error,
+    mean_squared_logarithmic_error,
+    poisson,
+    sparse_categorical_crossentropy,
+    squared_hinge,
+)
+from dlcore.metrics.accuracy import (
+    Accuracy,
+    BinaryAccuracy,
+    CategoricalAccuracy,
+    SparseCategoricalAccuracy,
+    SparseTopKCategoricalAccuracy,
+    TopKCategoricalAccuracy,
+    accuracy,
+    binary_accuracy,
+    categorical_accuracy,
+    sparse_categorical_accuracy,
+    sparse_top_k_categorical_accuracy,
+    top_k_categorical_accuracy,
+)
+from dlcore.metrics.confusion import (
+    AUC,
+    ConfusionMatrix,
+    F1Score,
+    FalseNegatives,
+    FalsePositives,
+    FBetaScore,
+    Precision,
+    Recall,
+    TrueNegatives,
+    TruePositives,
+)
+from dlcore.metrics.metric import Mean, MeanMetricWrapper, Metric, Sum
+from dlcore.metrics.regression import (
+    BinaryCrossentropy,
+    CategoricalCrossentropy,
+    CategoricalHinge,
+    CosineSimilarity,
+    Hinge,
+    KLDivergence,
+    LogCoshError,
+    MeanAbsoluteError,
+    MeanAbsolutePercentageError,
+    MeanSquaredError,
+    MeanSquaredLogarithmicError,
+    Poisson,
+    R2Score,
+    RootMeanSquaredError,
+    SparseCategoricalCrossentropy,
+    SquaredHinge,
+    cosine_similarity,
+)
+
+_CLASSES = [
+    AUC, Accuracy, BinaryAccuracy, BinaryCrossentropy, CategoricalAccuracy,
+    CategoricalCrossentropy, CategoricalHinge, ConfusionMatrix, CosineSimilarity, F1Score,
+    FBetaScore, FalseNegatives, FalsePositives, Hinge, KLDivergence, LogCoshError, Mean,
+    MeanAbsoluteError, MeanAbsolutePercentageError, MeanMetricWrapper, MeanSquaredError,
+    MeanSquaredLogarithmicError, Metric, Poisson, Precision, R2Score, Recall,
+    RootMeanSquaredError, SparseCategoricalAccuracy, SparseCategoricalCrossentropy,
+    SparseTopKCategoricalAccuracy, SquaredHinge, Sum, TopKCategoricalAccuracy, TrueNegatives,
+    TruePositives,
+]  # fmt: skip
+_FUNCTIONS = [
+    accuracy, binary_accuracy, binary_crossentropy, categorical_accuracy,
+    categorical_crossentropy, categorical_hinge, cosine_similarity, hinge, kl_divergence,
+    log_cosh, mean_absolute_error, mean_absolute_percentage_error, mean_squared_error,
+    mean_squared_logarithmic_error, poisson, sparse_categorical_accuracy,
+    sparse_categorical_crossentropy, sparse_top_k_categorical_accuracy, squared_hinge,
+    top_k_categorical_accuracy,
+]  # fmt: skip
+_SHORT = {
+    "mse": MeanSquaredError,
+    "mae": MeanAbsoluteError,
+    "mape": MeanAbsolutePercentageError,
+    "msle": MeanSquaredLogarithmicError,
+    "rmse": RootMeanSquaredError,
+    "bce": BinaryCrossentropy,
+    "kld": KLDivergence,
+}
+LogCosh = LogCoshError
+_TABLE = lookup.table_of(
+    _CLASSES,
+    {
+        **_SHORT,
+        **{name.upper(): c for name, c in _SHORT.items()},
+        "LogCosh": LogCoshError,
+        "log_cosh": LogCoshError,
+        "logcosh": LogCoshError,
+        "r2": R2Score,
+        "f1": F1Score,
+        "cosine": CosineSimilarity,
+        "top_k_accuracy": TopKCategoricalAccuracy,
+    },
+)
+_BY_SHAPE = {
+    "accuracy": {
+        "binary": BinaryAccuracy,
+        "sparse": SparseCategoricalAccuracy,
+        "categorical": CategoricalAccuracy,
+    },
+    "crossentropy": {
+        "binary": BinaryCrossentropy,
+        "sparse": SparseCategoricalCrossentropy,
+        "categorical": CategoricalCrossentropy,
+    },
+}
+_BY_SHAPE.update(acc=_BY_SHAPE["accuracy"], ce=_BY_SHAPE["crossentropy"])
+
+
+def get(identifier):
+    """The metric that None, a name, a dictionary, a class, a function or a `Metric` stands for.
+
+    Examples
+    --------
+    >>> from dlcore import metrics
+    >>> metrics.get("mae").name
+    'mean_absolute_error'
+    """
+    return lookup.get("metric", _TABLE, identifier)
+
+
+def function_of(name):
+    """The metric or loss function called `name`, or one of the user's."""
+    functions = {**_losses._TABLE, **{f.__name__: f for f in _FUNCTIONS}}
+    return lookup.lookup("metric", functions, name)
+
+
+def resolve(identifier, y_true_shape=None, y_pred_shape=None, y_true_dtype=None):
+    """A `Metric` object for what a user gave to `compile`, called as the user called it.
+
+    Parameters
+    ----------
+    identifier : str, dict, class, function or Metric
+        "accuracy" ("acc") and "crossentropy" ("ce") pick the binary, sparse or categorical form by the shapes.
+    y_true_shape, y_pred_shape : tuple of int
+        Of a batch; needed for those names only.
+    y_true_dtype : str, optional
+        Not needed: float labels of classes count as classes, as in Keras.
+    """
+    if isinstance(identifier, str) and identifier.lower() in _BY_SHAPE:
+        kind = _losses.target_kind(y_true_shape, y_pred_shape)
+        return _BY_SHAPE[identifier.lower()][kind](name=identifier)
+    metric = get(identifier)
+    if metric is None:
+        return None
+    if not isinstance(metric, Metric):
+        metric = MeanMetricWrapper(metric)
+    if isinstance(identifier, str):
+        metric.name = identifier
+    return metric
+
+
+def serialize(metric):
+    """A metric function's name, or {"class_name": ..., "config": {...}} of a `Metric`."""
+    return lookup.serialize(metric)
+
+
+def deserialize(config, custom_objects=None):
+    """The metric that `serialize` wrote; `custom_objects` maps names to your own functions and classes."""
+    return lookup.deserialize("metric", _TABLE, config, custom_objects)
+
+
+__all__ = [
+    *(c.__name__ for c in _CLASSES), *(f.__name__ for f in _FUNCTIONS), "LogCosh", "deserialize",
+    "get", "resolve", "serialize",
+]  # fmt: skip

@@ -1,0 +1,198 @@
+"""Base of metrics: sums over batches, in float64 Variables, from which `result` computes a figure.
+
+`update_state` is written with `dlcore.ops`, so it runs on arrays and inside a training program alike; `result` reads
+the sums and is plain NumPy.
+"""
+
+import numpy as np
+
+from dlcore import lookup, ops
+from dlcore.losses.loss import as_float, differs_by_last_one, weights_like
+from dlcore.program.variable import Variable
+
+
+class Metric(lookup.Configurable):
+    """Base class of metrics; subclasses define `update_state` and `result`.
+
+    Parameters
+    ----------
+    dtype : str, optional
+        Kept for the configuration; the sums are float64.
+    name : str, optional
+    """
+
+    def __init__(self, dtype=None, name=None):
+        self.dtype = dtype
+        self.name = name or lookup.snake_case(type(self).__name__)
+        self.variables, self._initial = [], []
+
+    def add_variable(self, shape=(), initializer="zeros", dtype="float64", name=None):
+        """A state Variable that `reset_state` sets to its initial value.
+
+        Parameters
+        ----------
+        shape : tuple of int
+        initializer : str or callable, default "zeros"
+        dtype : str, default "float64"
+        name : str, optional
+        """
+        from dlcore import initializers
+
+        initial = initializers.get(initializer)
+        value = np.asarray(initial(shape, dtype), dtype)
+        variable = Variable(value, dtype=dtype, trainable=False, name=name or "state")
+        self.variables.append(variable)
+        self._initial.append(value)
+        return variable
+
+    def add_weight(self, shape=(), initializer="zeros", dtype=None, name=None):
+        """`add_variable`, under the name Keras also has for it."""
+        return self.add_variable(shape, initializer, dtype or "float64", name)
+
+    def reset_state(self):
+        """Forget all batches."""
+        for variable, value in zip(self.variables, self._initial, strict=True):
+            variable.assign(value)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        """Add a batch."""
+        raise NotImplementedError(
+            f"{type(self).__name__}: expected a subclass that defines update_state"
+        )
+
+    def result(self):
+        """The figure over all batches since the last reset."""
+        raise NotImplementedError(f"{type(self).__name__}: expected a subclass that defines result")
+
+    def __call__(self, *args, **kwargs):
+        """Add a batch and return the result so far."""
+        self.update_state(*args, **kwargs)
+        return self.result()
+
+    def __repr__(self):
+        return f"<{type(self).__name__} {self.name}>"
+
+
+def add_to(variable, value):
+    """variable += value, in the variable's dtype."""
+    variable.assign_add(value if isinstance(value, float) else ops.cast(value, variable.dtype))
+
+
+def ratio(a, b):
+    """a / b in float64, and 0 where b is 0."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    return np.divide(a, b, out=np.zeros(np.broadcast_shapes(a.shape, b.shape)), where=b != 0)
+
+
+def per_sample(x):
+    """Mean over all axes but the first."""
+    return x if len(x.shape) < 2 else ops.mean(x, axis=tuple(range(1, len(x.shape))))
+
+
+def weighted_samples(name, values, sample_weight):
+    """(values, weights) with one number per sample; the values are multiplied by their weights.
+
+    Returns
+    -------
+    weighted values (N,), weights (N,) or the number of samples
+    """
+    values = as_float(values)
+    if sample_weight is None:
+        return per_sample(values), (float(values.shape[0]) if values.shape else 1.0)
+    weight = weights_like(name, values, sample_weight)
+    weight = ops.broadcast_to(weight, tuple(values.shape))
+    return per_sample(values * weight), per_sample(weight)
+
+
+class Sum(Metric):
+    """Weighted sum of all values.
+
+    Parameters
+    ----------
+    name : str, default "sum"
+    dtype : str, optional
+    """
+
+    def __init__(self, name="sum", dtype=None):
+        super().__init__(dtype, name)
+        self.total = self.add_variable(name="total")
+
+    def update_state(self, values, sample_weight=None):
+        """Add `values` (any shape), each times its weight."""
+        values = as_float(values)
+        if sample_weight is not None:
+            values = values * weights_like(self.name, values, sample_weight)
+        add_to(self.total, ops.sum(values))
+
+    def result(self):
+        return float(self.total.value)
+
+
+class Mean(Metric):
+    """Weighted mean: sum of w v over sum of w.
+
+    Parameters
+    ----------
+    name : str, default "mean"
+    dtype : str, optional
+    """
+
+    def __init__(self, name="mean", dtype=None):
+        super().__init__(dtype, name)
+        self.total = self.add_variable(name="total")
+        self.count = self.add_variable(name="count")
+
+    def update_state(self, values, sample_weight=None):
+        """Add `values` (N, ...), averaged per sample; weights are per sample, or per value."""
+        values, weight = weighted_samples(self.name, values, sample_weight)
+        add_to(self.total, ops.sum(values))
+        add_to(self.count, weight if isinstance(weight, float) else ops.sum(weight))
+
+    def result(self):
+        return float(ratio(self.total.value, self.count.value))
+
+
+class MeanMetricWrapper(Mean):
+    """Weighted mean of a function's values.
+
+    Parameters
+    ----------
+    fn : callable
+        fn(y_true, y_pred, **kwargs) returns one value per sample.
+    name, dtype : optional
+    """
+
+    def __init__(self, fn, name=None, dtype=None, **kwargs):
+        super().__init__(name or getattr(fn, "__name__", "metric"), dtype)
+        self.fn, self.fn_kwargs = fn, kwargs
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        """Add a batch of targets and predictions."""
+        if not getattr(self.fn, "integer_targets", False):
+            y_true = _like_predictions(y_true, y_pred)
+        super().update_state(self.fn(y_true, y_pred, **self.fn_kwargs), sample_weight)
+
+    def get_config(self):
+        config = super().get_config()
+        if "fn" in config:
+            config = {**config, **self.fn_kwargs, "fn": lookup.serialize(self.fn)}
+        return config
+
+    @classmethod
+    def from_config(cls, config):
+        if isinstance(config.get("fn"), str):
+            from dlcore import metrics
+
+            config = {**config, "fn": metrics.function_of(config["fn"])}
+        return cls(**config)
+
+
+def _like_predictions(y_true, y_pred):
+    """Targets (N,) against predictions (N, 1), or the other way round, in the shape of the predictions.
+
+    A function that subtracts them would otherwise broadcast to (N, N).
+    """
+    y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+    if differs_by_last_one(tuple(y_true.shape), tuple(y_pred.shape)):
+        return ops.reshape(y_true, tuple(y_pred.shape))
+    return y_true

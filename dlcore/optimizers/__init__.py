@@ -1,0 +1,45 @@
+"""Optimizers and their learning-rate schedules, with the names of Keras."""
+
+from dlcore import lookup
+from dlcore.optimizers import schedules
+from dlcore.optimizers.optimizer import Optimizer
+from dlcore.optimizers.rules import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Nadam, RMSprop
+
+_CLASSES = [SGD, Adadelta, Adagrad, Adam, AdamW, Adamax, Nadam, Optimizer, RMSprop]
+_TABLE = {name: c for c in _CLASSES for name in (c.__name__, c.__name__.lower())}
+
+
+def get(identifier):
+    """The optimizer that a name (in any case), a dictionary, a class or an `Optimizer` stands for.
+
+    Examples
+    --------
+    >>> from dlcore import optimizers
+    >>> optimizers.get("adam").name
+    'adam'
+    """
+    if isinstance(identifier, Optimizer):
+        return identifier
+    if isinstance(identifier, (str, dict)):
+        found = deserialize(identifier)
+        found = found() if isinstance(found, type) else found
+    else:
+        found = identifier() if isinstance(identifier, type) else identifier
+    if not isinstance(found, Optimizer):
+        raise TypeError(f"optimizer: expected a name, a dictionary or an Optimizer, got {identifier!r}")
+    return found
+
+
+def serialize(optimizer):
+    """{"class_name": ..., "config": {...}} of an optimizer."""
+    return lookup.serialize(optimizer)
+
+
+def deserialize(config, custom_objects=None):
+    """The optimizer that `serialize` wrote, or the class of a name."""
+    if isinstance(config, str) and config not in lookup.get_custom_objects():
+        config = config.lower()
+    return lookup.deserialize("optimizer", _TABLE, config, custom_objects)
+
+
+__all__ = [*(c.__name__ for c in _CLASSES), "deserialize", "get", "schedules", "serialize"]

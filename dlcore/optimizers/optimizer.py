@@ -1,0 +1,308 @@
+"""Base of optimizers: w <- w - step(gradient), with clipping and weight decay around it.
+
+Everything is written with `dlcore.ops` and Variables, so `apply` acts at once on arrays and becomes part of the
+program inside a trace. What depends on the step alone (the rate, bias corrections) is computed once per step, in
+float64, and given to the update of every variable.
+"""
+
+import math
+import re
+
+import numpy as np
+
+from dlcore import lookup, ops
+from dlcore.optimizers.schedules import LearningRateSchedule, check_rate, deserialize, serialize
+from dlcore.program.variable import Variable
+
+# Arguments of Keras' optimizers without a counterpart here, and the values that ask for nothing.
+_UNSUPPORTED = {
+    "use_ema": (False,),
+    "ema_momentum": (0.99,),
+    "ema_overwrite_frequency": (None,),
+    "loss_scale_factor": (None, 1, 1.0),
+    "gradient_accumulation_steps": (None, 1),
+}
+
+
+class Optimizer(lookup.Configurable):
+    """Base class of optimizers; subclasses define `update_step` and, for their state, `slot_names`.
+
+    Parameters
+    ----------
+    learning_rate : float >= 0, LearningRateSchedule or callable
+        A number can be changed at any time through `learning_rate`. A callable, of the step or of nothing, is traced
+        once, as a schedule is. `lr` is an older name.
+    weight_decay : float >= 0, optional
+        Every update also subtracts learning_rate * weight_decay * w.
+    clipnorm : float > 0, optional
+        Every variable's gradient is scaled to have at most this norm.
+    clipvalue : float > 0, optional
+        Every gradient is limited to -clipvalue..clipvalue.
+    global_clipnorm : float > 0, optional
+        All gradients are scaled for their common norm to be at most this. Only one of the three may be given.
+    name : str, optional
+
+    Raises
+    ------
+    ValueError
+        For a negative, infinite or NaN rate, and for arguments that are not supported.
+    """
+
+    def __init__(
+        self,
+        learning_rate,
+        weight_decay=None,
+        clipnorm=None,
+        clipvalue=None,
+        global_clipnorm=None,
+        name=None,
+        **kwargs,
+    ):
+        self.name = name or type(self).__name__.lower()
+        learning_rate = self._old_arguments(learning_rate, kwargs)
+        given = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
+        self._check_clipping(given)
+        self.clipnorm, self.clipvalue, self.global_clipnorm = given.values()
+        if weight_decay is not None:
+            weight_decay = check_rate(self.name, weight_decay, "a weight_decay")
+        self.weight_decay = weight_decay
+        self.iterations = Variable(np.int64(0), trainable=False, name="iteration")
+        self._learning_rate = None
+        self.learning_rate = learning_rate
+        self.built = False
+        self._trainable = []
+        self._slots = {}  # slot name -> {variable: slot}
+        self._others = []
+        self._not_decayed = ([], [])  # variables, patterns of names
+
+    def _old_arguments(self, learning_rate, kwargs):
+        learning_rate = kwargs.pop("lr", learning_rate)
+        decay = kwargs.pop("decay", None)
+        for key, neutral in _UNSUPPORTED.items():
+            if kwargs.pop(key, neutral[0]) not in neutral:
+                raise ValueError(f"{self.name}: expected no {key}, which is not supported")
+        if kwargs:
+            known = [*lookup.argument_names(type(self)), "lr", "decay"]
+            lookup.lookup(f"{self.name} argument", dict.fromkeys(known), next(iter(kwargs)))
+        if decay:
+            from dlcore.optimizers.schedules import InverseTimeDecay
+
+            return InverseTimeDecay(learning_rate, 1, decay)
+        return learning_rate
+
+    def _check_clipping(self, given):
+        used = [key for key, value in given.items() if value is not None]
+        if len(used) > 1:
+            raise ValueError(f"{self.name}: expected one kind of clipping, got {' and '.join(used)}")
+        for key in used:
+            if not 0 < given[key] < math.inf:
+                raise ValueError(f"{self.name}: expected {key} > 0, got {given[key]!r}")
+
+    @property
+    def learning_rate(self):
+        """The current rate: a float64 Variable, or what the schedule gives for `iterations`."""
+        rate = self._learning_rate
+        if isinstance(rate, Variable):
+            return rate
+        code = getattr(rate, "__code__", None)
+        without_step = code is not None and code.co_argcount == 0
+        return rate() if without_step else rate(self.iterations)
+
+    @learning_rate.setter
+    def learning_rate(self, value):
+        if isinstance(value, dict):
+            value = deserialize(value)
+        if callable(value) and not isinstance(value, Variable):
+            self._learning_rate = value
+            return
+        if self._learning_rate is not None and not isinstance(self._learning_rate, Variable):
+            raise TypeError(
+                f"{self.name}: expected no number while a schedule sets the learning rate, got {value!r}"
+            )
+        rate = np.float64(check_rate(self.name, value))
+        if self._learning_rate is None:
+            self._learning_rate = Variable(rate, trainable=False, name="learning_rate")
+        else:
+            self._learning_rate.assign(rate)
+
+    lr = learning_rate
+
+    def slot_names(self):
+        """Names of the arrays that are kept for every variable."""
+        return ()
+
+    def slot_value(self, name):
+        """Number that the slot `name` is filled with at first."""
+        return 0.0
+
+    def build(self, variables):
+        """Create the state for `variables`.
+
+        Parameters
+        ----------
+        variables : list of Variable
+        """
+        if self.built:
+            self._check_known(variables)
+            return
+        self._trainable = list(variables)
+        for name in self.slot_names():
+            self._slots[name] = {
+                v: self.add_variable_from_reference(v, name, self.slot_value(name))
+                for v in self._trainable
+            }
+        self.built = True
+
+    def add_variable_from_reference(self, reference_variable, name=None, initializer="zeros"):
+        """State with the shape and dtype of a variable, filled with a number or by an initializer."""
+        shape, dtype = reference_variable.shape, reference_variable.dtype
+        if isinstance(initializer, (int, float)):
+            value = np.full(shape, initializer, dtype)
+        else:
+            from dlcore import initializers
+
+            value = initializers.get(initializer)(shape, dtype)
+        full_name = f"{reference_variable.name}_{name or 'slot'}".replace("/", "_")
+        return self._track(Variable(value, dtype=dtype, trainable=False, name=full_name))
+
+    def _track(self, variable):
+        self._others.append(variable)
+        return variable
+
+    def slot(self, name, variable):
+        """The array called `name` that belongs to `variable`."""
+        return self._slots[name][variable]
+
+    @property
+    def variables(self):
+        """All state: the step, the learning rate where it is a number, then slot by slot."""
+        rate = [self._learning_rate] if isinstance(self._learning_rate, Variable) else []
+        return [self.iterations, *rate, *self._others]
+
+    def exclude_from_weight_decay(self, var_list=None, var_names=None):
+        """Keep variables out of weight decay.
+
+        Parameters
+        ----------
+        var_list : list of Variable, optional
+        var_names : list of str, optional
+            Patterns (regular expressions) to be found in names, such as "bias".
+        """
+        self._not_decayed[0].extend(var_list or [])
+        self._not_decayed[1].extend(var_names or [])
+
+    def decays(self, variable):
+        """Whether weight decay applies to `variable`."""
+        listed, patterns = self._not_decayed
+        return not (
+            any(variable is v for v in listed)
+            or any(re.search(p, variable.name) for p in patterns)
+        )
+
+    def apply_gradients(self, grads_and_vars):
+        """One step from pairs (gradient, variable)."""
+        pairs = list(grads_and_vars)
+        self.apply([g for g, _ in pairs], [v for _, v in pairs])
+        return self.iterations
+
+    def apply(self, grads, trainable_variables=None):
+        """One step.
+
+        Parameters
+        ----------
+        grads : list of array or Tensor
+            One per variable, of its shape; None leaves the variable as it is.
+        trainable_variables : list of Variable, optional
+            By default those of `build`.
+        """
+        variables = self._trainable if trainable_variables is None else list(trainable_variables)
+        if trainable_variables is not None:
+            self.build(variables)
+        grads = list(grads)
+        self._check_gradients(grads, variables)
+        pairs = [(g, v) for g, v in zip(grads, variables, strict=True) if g is not None]
+        if not pairs:
+            return
+        grads, variables = self._clip([g for g, _ in pairs]), [v for _, v in pairs]
+        rate = self._rate()
+        if self.weight_decay:
+            decay = rate * self.weight_decay
+            for w in filter(self.decays, variables):
+                w.assign_sub(w * ops.cast(decay, w.dtype))
+        scalars = self.step_scalars(rate)
+        for g, w in zip(grads, variables, strict=True):
+            self.update_step(g, w, *(ops.cast(s, w.dtype) for s in scalars))
+        self.iterations.assign_add(1)
+
+    def step_scalars(self, learning_rate):
+        """float64 scalars that all updates of this step share; `update_step` gets them after the variable."""
+        return (learning_rate,)
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Change one variable and its slots; `learning_rate` stands for what `step_scalars` returns."""
+        raise NotImplementedError(
+            f"{type(self).__name__}: expected a subclass that defines update_step"
+        )
+
+    def _rate(self):
+        rate = self.learning_rate
+        return np.float64(rate) if isinstance(rate, (int, float)) else ops.cast(rate, "float64")
+
+    def _step(self):
+        """The number of this update, from 1, as a float64 scalar."""
+        return ops.cast(self.iterations, "float64") + 1.0
+
+    def _check_known(self, variables):
+        known = set(self._trainable)
+        for v in variables:
+            if v not in known:
+                raise ValueError(
+                    f"{self.name}: expected the variables that it was built with, got {v!r}; "
+                    "make a new optimizer for other variables"
+                )
+
+    def _check_gradients(self, grads, variables):
+        if len(grads) != len(variables):
+            raise ValueError(
+                f"{self.name}: expected {len(variables)} gradients, one per variable, got {len(grads)}"
+            )
+        for g, v in zip(grads, variables, strict=True):
+            if g is not None and tuple(np.shape(g) if not hasattr(g, "shape") else g.shape) != v.shape:
+                raise ValueError(
+                    f"{self.name}: expected a gradient of shape {v.shape} for {v.name}, got {tuple(g.shape)}"
+                )
+
+    def _clip(self, grads):
+        if self.clipvalue is not None:
+            return [ops.clip(g, -self.clipvalue, self.clipvalue) for g in grads]
+        if self.clipnorm is not None:
+            return [g * _scale(ops.norm(g), self.clipnorm) for g in grads]
+        if self.global_clipnorm is not None:
+            squares = [ops.sum(ops.square(g)) for g in grads]
+            total = squares[0]
+            for s in squares[1:]:
+                total = total + s
+            scale = _scale(ops.sqrt(total), self.global_clipnorm)
+            return [g * scale for g in grads]
+        return grads
+
+    def get_config(self):
+        config = super().get_config()
+        rate = self._learning_rate
+        if isinstance(rate, LearningRateSchedule):
+            config["learning_rate"] = serialize(rate)
+        else:
+            config["learning_rate"] = float(self.learning_rate)
+        return config
+
+
+def _scale(norm, limit):
+    """What makes a vector of this norm have at most the norm `limit`."""
+    return limit / ops.maximum(norm, limit)
+
+
+def check_share(name, **values):
+    """Refuse values outside 0 <= value < 1, such as decay factors of moving averages."""
+    for key, value in values.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name}: expected 0 <= {key} < 1, got {value!r}")

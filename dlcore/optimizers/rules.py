@@ -1,0 +1,330 @@
+"""The update rules. g: gradient, w: variable, a: learning rate, t: number of the step from 1.
+
+All take weight_decay, clipnorm, clipvalue, global_clipnorm and name as `Optimizer` does.
+"""
+
+import numpy as np
+
+from dlcore import ops
+from dlcore.optimizers.optimizer import Optimizer, check_share
+from dlcore.program.variable import Variable
+
+
+class SGD(Optimizer):
+    """w <- w - a g; with momentum m <- momentum m - a g, w <- w + m; Nesterov: w <- w + momentum m - a g.
+
+    Parameters
+    ----------
+    learning_rate : float, schedule or callable, default 0.01
+    momentum : float, 0..1, default 0
+    nesterov : bool
+
+    Source: Sutskever et al. 2013, https://proceedings.mlr.press/v28/sutskever13.html
+    """
+
+    def __init__(self, learning_rate=0.01, momentum=0.0, nesterov=False, **kwargs):
+        super().__init__(learning_rate, **kwargs)
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"{self.name}: expected 0 <= momentum <= 1, got {momentum!r}")
+        self.momentum, self.nesterov = momentum, nesterov
+
+    def slot_names(self):
+        return ("momentum",) if self.momentum else ()
+
+    def update_step(self, gradient, variable, learning_rate):
+        g, w = gradient, variable
+        if not self.momentum:
+            w.assign_sub(learning_rate * g)
+            return
+        slot = self.slot("momentum", w)
+        new_w, m = ops.momentum_update(w, g, slot, learning_rate, self.momentum)
+        slot.assign(m)
+        w.assign(w + self.momentum * m - learning_rate * g if self.nesterov else new_w)
+
+
+class Adagrad(Optimizer):
+    """s <- s + g^2, w <- w - a g / sqrt(s + epsilon).
+
+    Parameters
+    ----------
+    learning_rate : float, schedule or callable, default 0.001
+    initial_accumulator_value : float >= 0, default 0.1
+        First value of s.
+    epsilon : float, default 1e-7
+
+    Source: Duchi et al. 2011, https://jmlr.org/papers/v12/duchi11a.html
+    """
+
+    def __init__(
+        self, learning_rate=0.001, initial_accumulator_value=0.1, epsilon=1e-7, **kwargs
+    ):
+        super().__init__(learning_rate, **kwargs)
+        if not initial_accumulator_value >= 0:
+            raise ValueError(
+                f"{self.name}: expected initial_accumulator_value >= 0, "
+                f"got {initial_accumulator_value!r}"
+            )
+        self.initial_accumulator_value, self.epsilon = initial_accumulator_value, epsilon
+
+    def slot_names(self):
+        return ("accumulator",)
+
+    def slot_value(self, name):
+        return float(self.initial_accumulator_value)
+
+    def update_step(self, gradient, variable, learning_rate):
+        g, w = gradient, variable
+        slot = self.slot("accumulator", w)
+        s = slot + ops.square(g)
+        slot.assign(s)
+        w.assign_sub(learning_rate * g / ops.sqrt(s + self.epsilon))
+
+
+class Adadelta(Optimizer):
+    """s <- r s + (1 - r) g^2, d = g sqrt(u + epsilon) / sqrt(s + epsilon), u <- r u + (1 - r) d^2, w <- w - a d.
+
+    Parameters
+    ----------
+    learning_rate : float, schedule or callable, default 0.001
+        The paper's form has 1.
+    rho : float, 0 <= rho < 1, default 0.95
+        r above.
+    epsilon : float, default 1e-7
+
+    Source: Zeiler 2012, https://arxiv.org/abs/1212.5701
+    """
+
+    def __init__(self, learning_rate=0.001, rho=0.95, epsilon=1e-7, **kwargs):
+        super().__init__(learning_rate, **kwargs)
+        check_share(self.name, rho=rho)
+        self.rho, self.epsilon = rho, epsilon
+
+    def slot_names(self):
+        return ("accumulated_grad", "accumulated_delta_var")
+
+    def update_step(self, gradient, variable, learning_rate):
+        g, w = gradient, variable
+        s_slot, u_slot = (self.slot(name, w) for name in self.slot_names())
+        s = self.rho * s_slot + (1.0 - self.rho) * ops.square(g)
+        d = g * ops.sqrt(u_slot + self.epsilon) / ops.sqrt(s + self.epsilon)
+        u = self.rho * u_slot + (1.0 - self.rho) * ops.square(d)
+        s_slot.assign(s)
+        u_slot.assign(u)
+        w.assign_sub(learning_rate * d)
+
+
+class RMSprop(Optimizer):
+    """s <- r s + (1 - r) g^2, d = a g / sqrt(s + epsilon), w <- w - d.
+
+    Centered: s - b^2 in place of s, with b <- r b + (1 - r) g. With momentum: m <- momentum m + d, w <- w - m.
+
+    Parameters
+    ----------
+    learning_rate : float, schedule or callable, default 0.001
+    rho : float, 0 <= rho < 1, default 0.9
+        r above.
+    momentum : float, 0..1, default 0
+    epsilon : float, default 1e-7
+    centered : bool
+
+    Source: Hinton 2012, https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf
+    """
+
+    def __init__(
+        self,
+        learning_rate=0.001,
+        rho=0.9,
+        momentum=0.0,
+        epsilon=1e-7,
+        centered=False,
+        **kwargs,
+    ):
+        super().__init__(learning_rate, **kwargs)
+        check_share(self.name, rho=rho)
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"{self.name}: expected 0 <= momentum <= 1, got {momentum!r}")
+        self.rho, self.momentum, self.epsilon, self.centered = rho, momentum, epsilon, centered
+
+    def slot_names(self):
+        names = ("velocity",)
+        names += ("momentum",) if self.momentum else ()
+        return names + (("average_gradient",) if self.centered else ())
+
+    def update_step(self, gradient, variable, learning_rate):
+        g, w = gradient, variable
+        slot = self.slot("velocity", w)
+        s = self.rho * slot + (1.0 - self.rho) * ops.square(g)
+        slot.assign(s)
+        if self.centered:
+            slot = self.slot("average_gradient", w)
+            b = self.rho * slot + (1.0 - self.rho) * g
+            slot.assign(b)
+            s = s - ops.square(b)
+        d = learning_rate * g / ops.sqrt(s + self.epsilon)
+        if self.momentum:
+            slot = self.slot("momentum", w)
+            d = self.momentum * slot + d
+            slot.assign(d)
+        w.assign_sub(d)
+
+
+class Adam(Optimizer):
+    """m <- m + (g - m)(1 - b1), v <- v + (g^2 - v)(1 - b2), w <- w - alpha m / (sqrt(v) + epsilon).
+
+    alpha = a sqrt(1 - b2^t) / (1 - b1^t). With AMSGrad the largest v so far divides.
+
+    Parameters
+    ----------
+    learning_rate : float, schedule or callable, default 0.001
+    beta_1, beta_2 : float, 0 <= beta < 1, default 0.9, 0.999
+    epsilon : float, default 1e-7
+    amsgrad : bool
+
+    Source: Kingma and Ba 2015, https://arxiv.org/abs/1412.6980, the form before section 2.1; AMSGrad: Reddi et al.
+    2018, https://openreview.net/forum?id=ryQu7f-RZ
+    """
+
+    def __init__(
+        self,
+        learning_rate=0.001,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-7,
+        amsgrad=False,
+        **kwargs,
+    ):
+        super().__init__(learning_rate, **kwargs)
+        check_share(self.name, beta_1=beta_1, beta_2=beta_2)
+        self.beta_1, self.beta_2, self.epsilon, self.amsgrad = beta_1, beta_2, epsilon, amsgrad
+
+    def slot_names(self):
+        names = ("momentum", "velocity")
+        return names + (("velocity_hat",) if self.amsgrad else ())
+
+    def step_scalars(self, learning_rate):
+        t = self._step()
+        correction = ops.sqrt(1.0 - ops.power(self.beta_2, t)) / (1.0 - ops.power(self.beta_1, t))
+        return (learning_rate * correction,)
+
+    def update_step(self, gradient, variable, alpha):
+        g, w = gradient, variable
+        m_slot, v_slot = self.slot("momentum", w), self.slot("velocity", w)
+        new_w, m, v = ops.adam_update(
+            w, g, m_slot, v_slot, alpha, 1.0 - self.beta_1, 1.0 - self.beta_2, self.epsilon
+        )
+        m_slot.assign(m)
+        v_slot.assign(v)
+        if self.amsgrad:
+            slot = self.slot("velocity_hat", w)
+            largest = ops.maximum(slot, v)
+            slot.assign(largest)
+            new_w = w - alpha * m / (ops.sqrt(largest) + self.epsilon)
+        w.assign(new_w)
+
+
+class AdamW(Adam):
+    """Adam with weight decay that is not part of the gradient: w <- w - a weight_decay w before every step.
+
+    Parameters
+    ----------
+    learning_rate : float, schedule or callable, default 0.001
+    weight_decay : float >= 0, default 0.004
+    beta_1, beta_2 : float, 0 <= beta < 1, default 0.9, 0.999
+    epsilon : float, default 1e-7
+    amsgrad : bool
+
+    Source: Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101
+    """
+
+    def __init__(
+        self,
+        learning_rate=0.001,
+        weight_decay=0.004,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-7,
+        amsgrad=False,
+        **kwargs,
+    ):
+        if weight_decay is None:
+            raise ValueError("adamw: expected a weight_decay, got None; use Adam")
+        super().__init__(
+            learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **kwargs
+        )
+
+
+class Adamax(Optimizer):
+    """m <- m + (g - m)(1 - b1), u <- max(b2 u, |g|), w <- w - a / (1 - b1^t) m / (u + epsilon).
+
+    Parameters
+    ----------
+    learning_rate : float, schedule or callable, default 0.001
+    beta_1, beta_2 : float, 0 <= beta < 1, default 0.9, 0.999
+    epsilon : float, default 1e-7
+
+    Source: Kingma and Ba 2015, section 7.1
+    """
+
+    def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7, **kwargs):
+        super().__init__(learning_rate, **kwargs)
+        check_share(self.name, beta_1=beta_1, beta_2=beta_2)
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+
+    def slot_names(self):
+        return ("momentum", "norm")
+
+    def step_scalars(self, learning_rate):
+        return (learning_rate / (1.0 - ops.power(self.beta_1, self._step())),)
+
+    def update_step(self, gradient, variable, alpha):
+        g, w = gradient, variable
+        m_slot, u_slot = self.slot("momentum", w), self.slot("norm", w)
+        m = m_slot + (g - m_slot) * (1.0 - self.beta_1)
+        u = ops.maximum(self.beta_2 * u_slot, ops.abs(g))
+        m_slot.assign(m)
+        u_slot.assign(u)
+        w.assign_sub(alpha * m / (u + self.epsilon))
+
+
+class Nadam(Optimizer):
+    """Adam with Nesterov's momentum.
+
+    m and v as in Adam; b_t = b1 (1 - 0.96^t / 2), p_t = b_1 b_2 ... b_t;
+    w <- w - a (b_{t+1} m / (1 - p_{t+1}) + (1 - b_t) g / (1 - p_t)) / (sqrt(v / (1 - b2^t)) + epsilon).
+
+    Parameters
+    ----------
+    learning_rate : float, schedule or callable, default 0.001
+    beta_1, beta_2 : float, 0 <= beta < 1, default 0.9, 0.999
+    epsilon : float, default 1e-7
+
+    Source: Dozat 2015, http://cs229.stanford.edu/proj2015/054_report.pdf
+    """
+
+    def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7, **kwargs):
+        super().__init__(learning_rate, **kwargs)
+        check_share(self.name, beta_1=beta_1, beta_2=beta_2)
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+        self._product = self._track(Variable(np.float64(1), trainable=False, name="beta_product"))
+
+    def slot_names(self):
+        return ("momentum", "velocity")
+
+    def step_scalars(self, learning_rate):
+        t = self._step()
+        b = self.beta_1 * (1.0 - 0.5 * ops.power(0.96, t))
+        b_next = self.beta_1 * (1.0 - 0.5 * ops.power(0.96, t + 1.0))
+        product = self._product * b
+        self._product.assign(product)
+        from_m = learning_rate * b_next / (1.0 - product * b_next)
+        from_g = learning_rate * (1.0 - b) / (1.0 - product)
+        return from_m, from_g, 1.0 / (1.0 - ops.power(self.beta_2, t))
+
+    def update_step(self, gradient, variable, from_m, from_g, from_v):
+        g, w = gradient, variable
+        m_slot, v_slot = self.slot("momentum", w), self.slot("velocity", w)
+        m = m_slot + (g - m_slot) * (1.0 - self.beta_1)
+        v = v_slot + (ops.square(g) - v_slot) * (1.0 - self.beta_2)
+        m_slot.assign(m)
+        v_slot.assign(v)
+        w.assign_sub((from_m * m + from_g * g) / (ops.sqrt(v * from_v) + self.epsilon))
