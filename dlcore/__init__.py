@@ -1,5 +1,7 @@
-"""dlcore: neural-network kernels and training at the speed of the hardware, with the names of
-Keras 3."""
+"""dlcore: neural-network kernels and training at the speed of the hardware.
+
+The names are those of Keras 3: ``import dlcore as keras``.
+"""
 
 from dlcore import config, ops, random
 from dlcore.backends import get_num_threads, isa, isas, set_num_threads
@@ -7,7 +9,38 @@ from dlcore.program import Variable, function, grad, gradients, value_and_grad
 
 __version__ = "0.1.0"
 
+# Loaded when first used, so that the import takes no longer than the kernels need.
+_MODULES = (
+    "activations", "callbacks", "cli", "data", "datasets", "distributed", "initializers", "io",
+    "layers", "losses", "metrics", "models", "optimizers", "regularizers", "utils",
+)  # fmt: skip
+_NAMES = {
+    "Input": "layers",
+    "Layer": "layers",
+    "Model": "models",
+    "Sequential": "models",
+    "SeedGenerator": "random",
+}
+
+
+def __getattr__(name):
+    import importlib
+
+    if name in _MODULES:
+        return importlib.import_module(f"dlcore.{name}")
+    if name in _NAMES:
+        value = getattr(importlib.import_module(f"dlcore.{_NAMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"dlcore: expected a public name, got {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *_MODULES, *_NAMES} - {"_MODULES", "_NAMES"})
+
+
 __all__ = [
     "Variable", "config", "function", "get_num_threads", "grad", "gradients", "isa", "isas", "ops",
     "random", "set_num_threads", "value_and_grad",
 ]  # fmt: skip
+__all__ += [*_MODULES, *_NAMES]

@@ -1,0 +1,223 @@
+"""Programs: what is fused, where results lie, and that a compiled program does what the formulas do."""
+
+import numpy as np
+import pytest
+
+import dlcore
+from dlcore import ops
+from dlcore.backends.arrays import ArrayProgram
+from dlcore.program import BatchProgram, Graph, Trace, gradients, pack
+from dlcore.program.fuse import find_layouts, fuse, reshape_strides
+from dlcore.program.schedule import plan
+
+
+def traced(f, *shapes, dtype="float32"):
+    with Trace() as trace:
+        result = f(*[trace.input(s, dtype) for s in shapes])
+        outputs = list(result) if isinstance(result, (list, tuple)) else [result]
+        return Graph(trace, [o for o in outputs if o is not None])
+
+
+def kernels(graph):
+    """The units of a graph by the name of their anchor, "pointwise" without one."""
+    layouts = find_layouts(graph)
+    units = plan(graph, layouts, fuse(graph, layouts)).units
+    return sorted(
+        "copy" if not u.nodes else u.anchor.op.name if u.anchor else "pointwise" for u in units
+    )
+
+
+def test_dense_layer_is_one_product():
+    graph = traced(lambda x, w, b: ops.relu(x @ w + b), (8, 5), (5, 4), (4,))
+    assert kernels(graph) == ["matmul"]
+
+
+def test_elementwise_chain_is_one_expression():
+    graph = traced(lambda x: ops.tanh(ops.exp(x) * 2.0 + 1.0) / 3.0 - x, (8, 5))
+    assert kernels(graph) == ["pointwise"]
+
+
+def test_reduction_takes_its_prologue():
+    graph = traced(lambda x, y: ops.mean(ops.square(x - y)), (8, 5), (8, 5))
+    assert kernels(graph) == ["pointwise", "reduce"]
+
+
+def test_activation_gradient_rides_in_the_product_that_makes_dy():
+    def f(x, w1, w2):
+        h = ops.relu(x @ w1)
+        return gradients(ops.sum(h @ w2), [x])[0]
+
+    graph = traced(f, (8, 5), (5, 4), (4, 3))
+    assert kernels(graph).count("pointwise") == 0
+
+
+def adam_step(w, m, v):
+    def step(x):
+        loss = ops.mean(ops.square(x @ w))
+        (g,) = gradients(loss, [w])
+        new = ops.adam_update(w, g, m, v, 0.01, 0.1, 0.001, 1e-7)
+        for variable, value in zip((w, m, v), new, strict=True):
+            variable.assign(value)
+        return loss
+
+    return step
+
+
+def variables():
+    rng = np.random.default_rng(0)
+    w = dlcore.Variable(rng.normal(size=(5, 4)).astype("float32"), name="w")
+    return w, dlcore.Variable(np.zeros((5, 4), "f")), dlcore.Variable(np.zeros((5, 4), "f"))
+
+
+def test_optimizer_update_is_the_epilogue_of_its_gradient_and_in_place():
+    w, m, v = variables()
+    graph = traced(adam_step(w, m, v), (8, 5))
+    layouts = find_layouts(graph)
+    result = plan(graph, layouts, fuse(graph, layouts))
+    update = next(u for u in result.units if any(n.op.name == "adam_update" for n in u.nodes))
+    assert update.anchor.op.name == "matmul"
+    assert {home[1] for home in result.homes.values() if home[0] == "variable"} == {w, m, v}
+
+
+def test_training_step_equals_the_formulas():
+    x = np.random.default_rng(1).normal(size=(8, 5)).astype("float32")
+    native, formula = variables(), variables()
+    run = dlcore.function(adam_step(*native))
+    reference = ArrayProgram(traced(adam_step(*formula), (8, 5)), np)
+    for _ in range(5):
+        assert run(x) == pytest.approx(reference(x)[0], rel=1e-5)
+    for a, b in zip(native, formula, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=2e-5, atol=1e-6)
+
+
+def test_variables_exchange_their_values():
+    a, b = dlcore.Variable([1.0, 2.0]), dlcore.Variable([3.0, 4.0])
+
+    def swap():
+        old = a.value
+        a.assign(b)
+        b.assign(old)
+
+    dlcore.function(swap)()
+    assert a.numpy().tolist() == [3.0, 4.0]
+    assert b.numpy().tolist() == [1.0, 2.0]
+
+
+def test_old_value_is_read_before_it_is_overwritten():
+    w = dlcore.Variable(np.eye(3, dtype="float32"))
+
+    def step(x):
+        w.assign(w + 1.0)
+        return x @ w.value, x @ (w.value.T * 2.0)
+
+    x = np.ones((2, 3), "float32")
+    y, z = dlcore.function(step)(x)
+    np.testing.assert_array_equal(y, x @ (np.eye(3) + 1))
+    np.testing.assert_array_equal(z, x @ (2 * (np.eye(3) + 1)).T)
+    np.testing.assert_array_equal(w.numpy(), np.eye(3) + 1)
+
+
+def test_variable_assigned_its_own_transpose():
+    w = dlcore.Variable(np.arange(9.0).reshape(3, 3))
+    dlcore.function(lambda: w.assign(ops.transpose(w) * 2.0))()
+    np.testing.assert_array_equal(w.numpy(), 2 * np.arange(9.0).reshape(3, 3).T)
+
+
+def test_outputs_may_be_inputs_views_constants_and_repeats():
+    def f(x):
+        y = x * 2.0
+        return x, y, y, ops.transpose(y), ops.ones((2,)), y[1]
+
+    x = np.arange(6.0, dtype="float32").reshape(2, 3)
+    results = dlcore.function(f)(x)
+    expected = (x, 2 * x, 2 * x, (2 * x).T, np.ones(2), 2 * x[1])
+    for y, e in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(y, e)
+
+
+@pytest.mark.parametrize(
+    ("shape", "strides", "new", "expected"),
+    [
+        ((4, 6), (6, 1), (24,), (1,)),
+        ((4, 6), (1, 4), (24,), None),
+        ((4, 6), (6, 1), (2, 2, 3, 2), (12, 6, 2, 1)),
+        ((4, 1, 6), (6, 0, 1), (4, 6), (6, 1)),
+        ((4, 6), (12, 2), (24,), (2,)),
+        ((4, 6), (12, 1), (24,), None),
+        ((4, 6), (0, 0), (24,), (0,)),
+        ((1, 1), (0, 0), (), ()),
+    ],
+)
+def test_reshape_is_a_view_where_memory_allows(shape, strides, new, expected):
+    assert reshape_strides(shape, strides, new) == expected
+
+
+def test_arena_reuses_memory():
+    def chain(x):
+        for _ in range(20):
+            x = ops.softmax(x)
+        return x
+
+    graph = traced(chain, (64, 64))
+    layouts = find_layouts(graph)
+    assert plan(graph, layouts, fuse(graph, layouts)).arena_bytes <= 2 * 64 * 64 * 4
+
+
+def test_large_expressions_are_cut():
+    def f(*xs):
+        total = xs[0]
+        for x in xs[1:]:
+            total = ops.tanh(total * x + x)
+        return total
+
+    xs = [np.full((3, 4), 0.1 * i, "float32") for i in range(70)]
+    expected = ArrayProgram(traced(f, *[(3, 4)] * 70), np)(*xs)[0]
+    np.testing.assert_allclose(dlcore.function(f)(*xs), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_pack_puts_variables_into_one_buffer_and_keeps_programs_right():
+    a, b = dlcore.Variable(np.ones((3, 3), "f")), dlcore.Variable(np.arange(5, dtype="f"))
+    f = dlcore.function(lambda x: x * ops.sum(a) + ops.sum(b))
+    x = np.ones(2, "f")
+    before = f(x)
+    flat = pack([a, b])["float32"]
+    assert np.shares_memory(flat, a.value)
+    assert np.shares_memory(flat, b.value)
+    assert b.value.ctypes.data % 64 == 0
+    a.assign(np.zeros((3, 3)))
+    np.testing.assert_array_equal(f(x), before - 9)
+
+
+@pytest.mark.parametrize("indexed", (False, True))
+@pytest.mark.parametrize("dtype", ("float32", "float64", "uint8"))
+def test_batches_see_the_rows_in_order(indexed, dtype):
+    rng = np.random.default_rng(2)
+    x = rng.integers(0, 200, (23, 4, 2)).astype(dtype)
+    labels = rng.integers(0, 5, 23)
+    total = dlcore.Variable(np.zeros((4, 2)), trainable=False)
+
+    def f(rows, y):
+        total.assign_add(ops.cast(ops.sum(rows, axis=0), "float64"))
+        return rows * 2.0, y
+
+    program = BatchProgram(
+        f,
+        [((4, 2), dtype), ((), "int64")],
+        batch=5,
+        indexed=indexed,
+        cast=["float32", None],
+        output_rows=True,
+    )
+    index = rng.permutation(23) if indexed else None
+    outputs = program.empty_outputs(23)
+    for y in outputs:
+        y[...] = 0
+    assert program.run([x, labels], start=1, steps=4, index=index, outputs=outputs) == 4
+    rows = np.arange(23) if index is None else index
+    seen = rows[1:21]
+    np.testing.assert_array_equal(total.numpy(), x[seen].astype("f").sum(axis=0))
+    np.testing.assert_array_equal(outputs[0][1:21], 2 * x[seen].astype("f"))
+    np.testing.assert_array_equal(outputs[1][1:21], labels[seen])
+    assert not outputs[0][21:].any()
+    with pytest.raises(ValueError, match="BatchProgram: expected 5 steps of 5 rows"):
+        program.run([x, labels], start=0, steps=5, index=index, outputs=outputs)
