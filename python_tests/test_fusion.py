@@ -1,4 +1,4 @@
-"""Programs: what is fused, where results lie, and that a compiled program does what the formulas do."""
+"""Programs: what is fused, where results lie, that a compiled program does what formulas do."""
 
 import numpy as np
 import pytest

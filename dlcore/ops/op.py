@@ -2,7 +2,6 @@
 it."""
 
 import functools
-import inspect
 
 import numpy as np
 
@@ -138,7 +137,7 @@ def traceable(n_tensors=1):
     """
 
     def decorate(f):
-        names = list(inspect.signature(f).parameters)[: abs(n_tensors)]
+        names = f.__code__.co_varnames[: abs(n_tensors)]
 
         def general(*args, **kwargs):
             if len(args) < len(names):  # tensors given by keyword
