@@ -37,10 +37,10 @@ struct Format<float> {
   // erf(x) / x - 1, |x| <= 1, in x^2
   static constexpr float kErf[] = {0.128379166f, -0.376126289f, 0.112836182f,    -0.0268551223f,
                                    0.00519071659f, -0.000803050934f, 7.91918792e-05f};
-  // Normal tail: (t + 4) exp(t^2 / 2) P(N > t), t >= 0, in v = (t - 4) / (t + 4)
-  static constexpr float kTail[] = {0.755285144f,   -0.607896566f,   0.38713631f,    -0.186523706f,  0.0604096688f,
-                                    -0.00752310781f, -0.00353034399f, 0.00156036427f, 0.000195741741f,
-                                    -0.000120481731f};
+  // Normal tail: (t + c) exp(t^2 / 2) P(N > t), t >= 0, in v = (t - c) / (t + c)
+  static constexpr float kTailCentre = 2.5f;
+  static constexpr float kTail[] = {0.706656635f,   -0.433692008f,  0.131986976f,   0.00923587568f,  -0.0163861848f,
+                                    -0.00160083f, 0.00252393261f, 0.000684412662f, -0.000311622774f, -0.000157702292f};
   static constexpr float kTailEnd = 15, kErfEnd = 4;  // the tail is 0 there, erf 1
 };
 
@@ -77,8 +77,9 @@ struct Format<double> {
       0.0052239776248231163, -0.0008548326981104537, 0.00012055331120705613, -1.4925595465380529e-05,
       1.6461003366214708e-06, -1.6350340111855394e-07, 1.4659938996918844e-08, -1.1373403931361755e-09,
       5.9579871104082921e-11};
+  static constexpr double kTailCentre = 4;
   static constexpr double kTail[] = {
-      0.75528513041475154, -0.60789664197189208, 0.38713740074221947, -0.18652185795966542,
+      0.7552851304157515, -0.60789664197189208, 0.38713740074221947, -0.18652185795966542,
       0.060396574890666264, -0.0075401889664351591, -0.0034796923616067562, 0.0016308184532797584,
       0.00013334424852304039, -0.00023109490371533929, -1.9078439694127841e-06, 3.5144569668266268e-05,
       7.1497550849062395e-07, -5.9200112610976241e-06, -6.2522840268490901e-07, 1.0218572065627699e-06,
@@ -295,8 +296,9 @@ inline Vec<T> log1p(Vec<T> x) {
 // exp(t^2 / 2) P(N > t) for t >= 0, N standard normal: a smooth function without cancellation anywhere
 template <class T>
 inline Vec<T> scaled_tail(Vec<T> t) {
-  Vec<T> w = T(1) / (t + T(4));
-  return w * polynomial<T>(T(1) - T(8) * w, Format<T>::kTail);
+  constexpr T c = Format<T>::kTailCentre;
+  Vec<T> w = T(1) / (t + c);
+  return w * polynomial<T>(T(1) - T(2 * c) * w, Format<T>::kTail);
 }
 
 // exp(-t^2 / 2), with the rounding error of t^2 put right
@@ -339,8 +341,14 @@ template <class T>
 inline Vec<T> sine(Vec<T> x, int quarters) {
   using F = Format<T>;
   Vec<T> turns = x * T(0.63661977236758138243) + F::kRound, n = turns - F::kRound;
-  Vec<T> r = x;
-  for (T part : F::kHalfPi) r -= n * part;
+  Vec<T> r = x - n * F::kHalfPi[0], lost{};
+#pragma GCC unroll 3
+  for (int i = 1; i < 4; ++i) {
+    Vec<T> part = n * F::kHalfPi[i], next = r - part;
+    lost += (r - next) - part;
+    r = next;
+  }
+  r += lost;
   Vec<T> z = r * r;
   Vec<T> s = r * z * polynomial<T>(z, F::kSin) + r;
   Vec<T> c = z * z * polynomial<T>(z, F::kCos) - T(0.5) * z + T(1);
@@ -419,7 +427,7 @@ inline Vec<T> pow(Vec<T> x, Vec<T> y) {
   auto integer = floor<T>(y) == y, odd = integer & (floor<T>(half) != half);
   constexpr T inf = __builtin_huge_val();
   p = ((x < T(0)) & (x > -inf) & ~integer) ? broadcast<T>(__builtin_nan("")) : p;
-  p = ((t == T(1)) & (integer | (x == T(1)))) | (y == T(0)) ? broadcast<T>(1) : p;
+  p = (((t == T(1)) & (integer | (x == T(1)))) | (y == T(0))) ? broadcast<T>(1) : p;
   p = odd ? copy_sign<T>(p, x) : p;
   return x == x ? p : (y == T(0) ? broadcast<T>(1) : x);
 }
