@@ -10,6 +10,7 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 #if defined(__SSE2__)
 #include <xmmintrin.h>
@@ -192,7 +193,10 @@ void Program::plan(Instruction& instruction) {
                   instruction.floats.data(), static_cast<int>(instruction.floats.size()),
                   nullptr};
   Work& work = instruction.work = Work{};
-  if (const char* sentence = instruction.kernel->plan(call, work)) refuse(name + ": " + sentence);
+  if (const char* sentence = instruction.kernel->plan(call, work)) {
+    const bool named = std::string_view(sentence).starts_with(name + ":");
+    refuse(named ? sentence : name + ": " + sentence);
+  }
   bool valid = work.phases >= 1 && work.phases <= kMaxPhases && work.scratch_bytes >= 0 && work.shared_bytes >= 0;
   for (int phase = 0; valid && phase < work.phases; ++phase) {
     valid = work.parts[phase] >= 0 && work.parts[phase] <= INT64_MAX / kMaxThreads;
@@ -215,6 +219,7 @@ void Program::add_operand(const Instruction& instruction, const Operand& operand
   tensors_.push_back(operand.tensor);
   tensors_.back().data = nullptr;
   slot.alignment = std::max(slot.alignment, size);
+  slot.dtype = static_cast<int>(operand.tensor.dtype);
   if (is_empty(extent)) return;  // never touched: needs no memory, and any pointer will do
   slot.used = true;
   slot.written |= output;

@@ -73,6 +73,7 @@ class Program {
   int64_t owned_bytes() const { return owned_bytes_; }
   bool owned(int slot) const { return slots_[check_slot(slot)].owned; }
   bool written(int slot) const { return slots_[check_slot(slot)].written; }
+  int dtype(int slot) const { return slots_[check_slot(slot)].dtype; }  // of an operand there; -1 if there is none
   double cost() const { return cost_; }  // of one step; 1 is worth one more thread
 
  private:
@@ -81,6 +82,7 @@ class Program {
     Range range;            // valid bytes
     Range need;             // bytes touched by operands with step_bytes == 0
     int64_t alignment = 1;  // of base, for the largest element
+    int dtype = -1;
     bool used = false, written = false, writable = false, owned = false;
     Buffer memory;
   };
