@@ -166,48 +166,76 @@ class Function:
     program.
     """
 
-    def __init__(self, f):
+    def __init__(self, f, float_arguments=()):
+        from dlcore.backends import make_dispatcher
+
         self._f = f
+        self._float_arguments = float_arguments  # positions where Python floats become arrays
         self._programs = {}
+        self._layout = None
+        self._dispatcher = make_dispatcher(self._general)
         self.__name__ = getattr(f, "__name__", "function")
         self.__doc__ = f.__doc__
         self.__wrapped__ = f
 
     def __call__(self, *args):
-        trace = current_trace()
-        if trace is not None:
+        if current_trace() is not None:
             return self._f(*args)
+        if self._dispatcher is not None and self._layout == variables.layout():
+            return self._dispatcher(*args)  # plain arrays of a known signature, else _general
+        return self._general(*args)
+
+    def _general(self, *args):
+        from dlcore import backends
+
+        self._forget_old_layout()
+        for n in self._float_arguments:
+            if -len(args) <= n < len(args):
+                args = (*args[:n], _floats_to_arrays(args[n]), *args[n % len(args) + 1 :])
         leaves, tree = flatten(args)
-        arrays, key = [], [variables.layout(), tree]
-        for x in leaves:
-            x = _argument(x)
-            if isinstance(x, np.ndarray):
-                arrays.append(x)
-                key.append((x.shape, x.dtype.num))
-            else:
-                key.append((type(x), x))
-        key = tuple(key)
-        entry = self._programs.get(key)
+        leaves = [_argument(x) for x in leaves]
+        arrays = [x for x in leaves if isinstance(x, np.ndarray)]
+        key = tuple(
+            (x.shape, x.dtype.num) if isinstance(x, np.ndarray) else (type(x), x) for x in leaves
+        )
+        entry = self._programs.get((tree, key))
         if entry is None:
-            entry = self._programs[key] = self._compile(leaves, tree)
-        program, structure = entry
+            entry = self._programs[tree, key] = self._compile(leaves, tree)
+            flat = len(arrays) == len(args)
+            if self._dispatcher is not None and flat and entry[2]:
+                signature = [(x.shape, x.dtype.name) for x in arrays]
+                backends.remember(self._dispatcher, signature, entry[0])
+        program, structure, _ = entry
         results = program(*arrays)
         return results[0] if structure is None else structure(results)
 
+    def _forget_old_layout(self):
+        """Programs are bound to where variables lay when they were compiled."""
+        if self._layout != variables.layout():
+            from dlcore.backends import make_dispatcher
+
+            self._programs.clear()
+            self._dispatcher = make_dispatcher(self._general)
+            self._layout = variables.layout()
+
     def _compile(self, leaves, tree):
+        """(program, structure of its results, whether it returns them as they are)."""
         from dlcore import backends
 
-        if self._programs and next(iter(self._programs))[0] != variables.layout():
-            self._programs.clear()
         with Trace() as trace:
-            leaves = [_argument(x) for x in leaves]
             symbolic = [
                 trace.input(x.shape, x.dtype.name) if isinstance(x, np.ndarray) else x
                 for x in leaves
             ]
-            outputs, structure = _flatten_result(self._f(*unflatten(tree, symbolic)))
+            result = self._f(*unflatten(tree, symbolic))
+            outputs, structure = _flatten_result(result)
             graph = Graph(trace, outputs)
-        return backends.compile(graph), structure
+        plain = structure is None or (
+            type(result) is tuple
+            and len(result) > 1
+            and all(not isinstance(x, (tuple, list, dict)) for x in result)
+        )
+        return backends.compile(graph), structure, plain
 
 
 def _argument(x):
@@ -291,31 +319,21 @@ def value_and_grad(f, argnums=0):
             result.append(unflatten(tree, gradients(value, leaves)))
         return value, (result[0] if isinstance(argnums, int) else tuple(result))
 
-    compiled = Function(traced)
+    compiled = Function(traced, numbers)
     compiled.__name__ = getattr(f, "__name__", "function")
-
-    def call(*args):
-        return compiled(*_scalars_to_arrays(args, numbers))
-
-    return call
+    return compiled
 
 
-def _scalars_to_arrays(args, numbers):
+def _floats_to_arrays(tree):
     from dlcore.ops.op import to_array
 
-    args = list(args)
-    for n in numbers:
-        if -len(args) <= n < len(args) and current_trace() is None:
-            leaves, tree = flatten(args[n])
-            args[n] = unflatten(tree, [to_array(x) if isinstance(x, float) else x for x in leaves])
-    return args
+    leaves, spec = flatten(tree)
+    return unflatten(spec, [to_array(x) if isinstance(x, float) else x for x in leaves])
 
 
 def grad(f, argnums=0):
     """A function that returns the gradient of ``f``; see `value_and_grad`."""
     both = value_and_grad(f, argnums)
-
-    def call(*args):
-        return both(*args)[1]
-
-    return call
+    compiled = Function(lambda *args: both.__wrapped__(*args)[1], both._float_arguments)
+    compiled.__name__ = both.__name__
+    return compiled
