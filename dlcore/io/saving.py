@@ -1,0 +1,161 @@
+"""Models to files and back."""
+
+import os
+
+import numpy as np
+
+from dlcore import layers, lookup, losses, metrics, optimizers
+from dlcore.io import files
+from dlcore.layers import spec
+
+
+def save_model(model, filepath, overwrite=True):
+    """Write architecture, weights, `compile` arguments and the optimizer's state; see `Model.save`."""
+    _check_target(filepath, overwrite)
+    if not model.built:
+        raise ValueError(f"{model.name}: expected a built model to save; call build(input_shape) or fit")
+    tensors, names = _weights(model)
+    document = {
+        "model": layers.serialize(model),
+        "build_shape": model._build_shape,
+        "weights": names,
+        "compile": _compile_config(model),
+    }
+    if model.compiled:
+        variables = model.optimizer.variables
+        document["optimizer_variables"] = len(variables)
+        tensors.update({f"optimizer/{i}": v.numpy() for i, v in enumerate(variables)})
+    files.write(filepath, tensors, document)
+
+
+def save_weights(model, filepath, overwrite=True):
+    """Write the weights alone; see `Model.save_weights`."""
+    _check_target(filepath, overwrite)
+    tensors, names = _weights(model)
+    files.write(filepath, tensors, {"weights": names})
+
+
+def _check_target(filepath, overwrite):
+    if not overwrite and os.path.exists(filepath):
+        raise FileExistsError(f"save: expected a new file, got {os.fspath(filepath)!r}")
+
+
+def _weights(model):
+    """({name: array}, names in order); a name is layer/weight, with a number where it is taken."""
+    tensors = {}
+    owners = {v: layer for layer in reversed(model._layers_within()) for v in layer._parts()[0]}
+    for variable in model.weights:
+        name = base = f"{owners[variable].name}/{variable.name}"
+        i = 0
+        while name in tensors:
+            i += 1
+            name = f"{base}_{i}"
+        tensors[name] = variable.numpy()
+    return tensors, list(tensors)
+
+
+def _compile_config(model):
+    if not model.compiled:
+        return None
+    config = model._compile_config
+    return {
+        "optimizer": optimizers.serialize(model.optimizer),
+        "loss": _named(model, losses.serialize(config["loss"])),
+        "loss_weights": config["loss_weights"],
+        "metrics": _serialized_metrics(model, config["metrics"]),
+        "weighted_metrics": _serialized_metrics(model, config["weighted_metrics"]),
+    }
+
+
+def _serialized_metrics(model, given):
+    if given is None:
+        return None
+    if isinstance(given, (list, tuple)):
+        return [_serialized_metrics(model, m) for m in given]
+    return _named(model, metrics.serialize(given))
+
+
+def _named(model, serialized):
+    if serialized == "<lambda>":
+        raise ValueError(f"{model.name}: expected losses and metrics with names, got a lambda")
+    return serialized
+
+
+def load_model(filepath, custom_objects=None, compile=True):
+    """The model in a file; see `dlcore.models.load_model`."""
+    tensors, document = files.read(filepath)
+    limit = sum(t.size for t in tensors.values())
+    try:
+        with lookup.custom_object_scope(custom_objects or {}):
+            with spec.weight_limit(limit):
+                model = _build(document)
+            _restore_weights(model, tensors, document)
+            if compile and document.get("compile"):
+                _restore_compile(model, tensors, document)
+    except Exception as error:
+        detail = str(error) or type(error).__name__
+        raise ValueError(f"load_model: expected a model in {os.fspath(filepath)!r}, got {detail}") from error
+    return model
+
+
+def load_weights(model, filepath):
+    """Set the weights from a file; see `Model.load_weights`."""
+    tensors, document = files.read(filepath)
+    if not model.built:
+        raise ValueError(f"{model.name}: expected a built model; call build(input_shape) first")
+    _restore_weights(model, tensors, document)
+
+
+def _build(document):
+    model = layers.deserialize(document.get("model"))
+    shape = _as_shape(document.get("build_shape"))
+    if not model.built or not model.weights:
+        model.built = True
+        spec.output_shape(model, shape)
+        model._build_shape = shape
+    return model
+
+
+def _as_shape(value):
+    """JSON lists as the tuples that shapes are."""
+    if isinstance(value, dict):
+        return {k: _as_shape(v) for k, v in value.items()}
+    if not isinstance(value, list):
+        raise ValueError(f"a shape {value!r}")
+    if all(n is None or type(n) is int for n in value):
+        return tuple(value)
+    return [_as_shape(v) for v in value]
+
+
+def _restore_weights(model, tensors, document):
+    names = document.get("weights")
+    if not isinstance(names, list) or any(name not in tensors for name in names):
+        raise ValueError("a file with missing weights")
+    spec.assign_all(model.name, model.weights, [tensors[name] for name in names])
+
+
+def _restore_compile(model, tensors, document):
+    config = document["compile"]
+    given = {k: config.get(k) for k in ("loss_weights", "metrics", "weighted_metrics")}
+    loss = losses.deserialize(config["loss"]) if isinstance(config["loss"], dict) else config["loss"]
+    model.compile(optimizers.deserialize(config["optimizer"]), loss, **_revived(given))
+    values = [tensors.get(f"optimizer/{i}") for i in range(int(document["optimizer_variables"]))]
+    if any(v is None for v in values):
+        raise ValueError("a file with missing optimizer state")
+    if len(values) > 1 and model.trainable_variables:
+        model._pack_weights()
+        model._build_optimizer("load_model")
+    for variable, value in zip(model.optimizer.variables, values, strict=True):
+        if variable.shape != np.shape(value):
+            raise ValueError(f"optimizer state of shape {np.shape(value)}, not {variable.shape}")
+    for variable, value in zip(model.optimizer.variables, values, strict=True):
+        variable.assign(value)
+
+
+def _revived(given):
+    def revive(value):
+        if isinstance(value, list):
+            return [revive(v) for v in value]
+        return metrics.deserialize(value) if isinstance(value, dict) else value
+
+    return {k: revive(v) for k, v in given.items()}

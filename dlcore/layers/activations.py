@@ -1,0 +1,150 @@
+"""Activation functions that are layers of their own, as they have parameters."""
+
+from dlcore import activations, initializers, ops, regularizers
+from dlcore.layers import spec
+from dlcore.layers.base import Layer
+
+
+def _check_number(name, what, value):
+    ok = isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
+    if not ok:
+        raise ValueError(f"{name}: expected {what} as a number >= 0, got {value!r}")
+    return float(value)
+
+
+class ReLU(Layer):
+    """max_value at x >= max_value; x at threshold <= x < max_value; negative_slope (x - threshold) below.
+
+    Parameters
+    ----------
+    max_value : float, optional
+    negative_slope : float, default 0
+    threshold : float, default 0
+    **kwargs
+        See `Layer`.
+    """
+
+    def __init__(self, max_value=None, negative_slope=0.0, threshold=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.max_value = None if max_value is None else _check_number(self.name, "max_value", max_value)
+        self.negative_slope = _check_number(self.name, "negative_slope", negative_slope or 0)
+        self.threshold = _check_number(self.name, "threshold", threshold or 0)
+
+    def call(self, inputs):
+        return activations.relu(
+            self._as_float(inputs),
+            negative_slope=self.negative_slope,
+            max_value=self.max_value,
+            threshold=self.threshold,
+        )
+
+
+class LeakyReLU(Layer):
+    """x at x >= 0, else negative_slope x.
+
+    Parameters
+    ----------
+    negative_slope : float, default 0.3
+        Also `alpha`, its old name.
+    **kwargs
+        See `Layer`.
+    """
+
+    def __init__(self, negative_slope=0.3, alpha=None, **kwargs):
+        super().__init__(**kwargs)
+        slope = negative_slope if alpha is None else alpha
+        self.negative_slope = _check_number(self.name, "negative_slope", slope)
+
+    def get_config(self):
+        return {k: v for k, v in super().get_config().items() if k != "alpha"}
+
+    def call(self, inputs):
+        return activations.leaky_relu(self._as_float(inputs), negative_slope=self.negative_slope)
+
+
+class PReLU(Layer):
+    """x at x >= 0, else alpha x, with a learned alpha for every input feature.
+
+    Parameters
+    ----------
+    alpha_initializer : default "zeros"
+    alpha_regularizer : optional
+    shared_axes : list of int, optional
+        Axes (1 is the first after the batch) along which alpha is the same.
+    **kwargs
+        See `Layer`.
+
+    References
+    ----------
+    He et al. 2015, https://arxiv.org/abs/1502.01852
+    """
+
+    def __init__(
+        self, alpha_initializer="zeros", alpha_regularizer=None, shared_axes=None, **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.alpha_initializer = initializers.get(alpha_initializer)
+        self.alpha_regularizer = regularizers.get(alpha_regularizer)
+        if shared_axes is not None and not isinstance(shared_axes, (list, tuple)):
+            shared_axes = [shared_axes]
+        self.shared_axes = None if shared_axes is None else list(shared_axes)
+
+    def build(self, input_shape):
+        shape = list(input_shape[1:])
+        for axis in self.shared_axes or ():
+            if not 1 <= axis <= len(shape):
+                raise ValueError(
+                    f"{self.name}: expected shared_axes in 1..{len(shape)}, got {self.shared_axes}"
+                )
+            shape[axis - 1] = 1
+        self.alpha = self.add_weight(
+            tuple(shape), self.alpha_initializer, regularizer=self.alpha_regularizer, name="alpha"
+        )
+
+    def call(self, inputs):
+        x = self._as_float(inputs)
+        expected = self.alpha.shape
+        fits = len(x.shape) == len(expected) + 1 and all(
+            a in (1, n) for a, n in zip(expected, x.shape[1:], strict=True)
+        )
+        if not fits:
+            raise ValueError(
+                f"{self.name}: expected input {spec.shown(expected)}, got {tuple(x.shape)}"
+            )
+        return ops.maximum(x, 0.0) + self.alpha * ops.minimum(x, 0.0)
+
+
+class ELU(Layer):
+    """x at x > 0, else alpha (exp(x) - 1).
+
+    Parameters
+    ----------
+    alpha : float, default 1
+    **kwargs
+        See `Layer`.
+    """
+
+    def __init__(self, alpha=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.alpha = _check_number(self.name, "alpha", alpha)
+
+    def call(self, inputs):
+        return activations.elu(self._as_float(inputs), alpha=self.alpha)
+
+
+class Softmax(Layer):
+    """exp(x) / sum(exp(x)) over `axis`.
+
+    Parameters
+    ----------
+    axis : int, default -1
+    **kwargs
+        See `Layer`.
+    """
+
+    def __init__(self, axis=-1, **kwargs):
+        super().__init__(**kwargs)
+        self.axis = axis
+
+    def call(self, inputs):
+        return activations.softmax(self._as_float(inputs), axis=self.axis)

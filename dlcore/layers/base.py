@@ -1,0 +1,398 @@
+"""Layer: a function of tensors with weights.
+
+A layer is built (its weights are made) when it first sees the shape of its input, and is then a plain function
+written with `dlcore.ops`. Called with symbolic tensors it adds to the open trace; called with arrays it is
+compiled once per shape and run. Weights and inner layers are found in the attributes of the object, so there is
+nothing to register.
+"""
+
+import threading
+
+from dlcore import lookup, ops
+from dlcore.layers import spec
+from dlcore.program import Variable, function, tracing
+from dlcore.program.dtypes import is_float, standardize
+
+_counts = {}  # snake-case class name -> how many layers took a name from it
+
+
+class _Call(threading.local):
+    """What inner layers inherit from the call around them."""
+
+    training = None
+    depth = 0
+
+
+_call = _Call()
+
+
+def automatic_name(prefix):
+    """dense, dense_1, dense_2, ..."""
+    n = _counts[prefix] = _counts.get(prefix, -1) + 1
+    return f"{prefix}_{n}" if n else prefix
+
+
+def reset_names():
+    """Start automatic names anew (`utils.clear_session`)."""
+    _counts.clear()
+
+
+def _takes_training(cls):
+    """Whether `call` of the class has a parameter `training`."""
+    if "_training_argument" not in cls.__dict__:
+        code = getattr(cls.call, "__code__", None)
+        names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] if code else ()
+        cls._training_argument = "training" in names
+    return cls._training_argument
+
+
+def _building(build):
+    """`build` outside of any trace, so that initial values are computed at once, and marked as done."""
+
+    def wrapped(self, input_shape):
+        with spec.suspended():
+            build(self, input_shape)
+        self.built = True
+        self._build_shape = input_shape
+
+    wrapped.__doc__ = build.__doc__
+    return wrapped
+
+
+class Layer:
+    """Base of all layers.
+
+    Subclasses define ``call(self, inputs)`` or ``call(self, inputs, training=None)`` with `dlcore.ops`, and make
+    weights in ``build(self, input_shape)`` with `add_weight`, or in the constructor.
+
+    Parameters
+    ----------
+    activity_regularizer : Regularizer or str, optional
+        Penalty on the output, added to the loss.
+    trainable : bool, default True
+        Whether optimizers change the weights.
+    dtype : str, optional
+        Of weights and computation; by default `config.floatx()`.
+    autocast : bool, default True
+        Whether float inputs are cast to `dtype`.
+    name : str, optional
+        By default the class in snake case with a number.
+    input_shape, input_dim : tuple of int, int, optional
+        Shape of one input row, on the first layer of a `Sequential` (an old spelling of `Input`).
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore
+    >>> class Scale(dlcore.layers.Layer):
+    ...     def build(self, input_shape):
+    ...         self.scale = self.add_weight((input_shape[-1],), "ones", name="scale")
+    ...     def call(self, x):
+    ...         return x * self.scale
+    >>> Scale()(np.array([[1.0, 2.0]], "float32"))
+    array([[1., 2.]], dtype=float32)
+    """
+
+    def __new__(cls, *args, **kwargs):
+        self = super().__new__(cls)
+        self._given = (args, kwargs)  # for get_config
+        self._weights = []
+        self._call_losses = []
+        self._eager = None
+        self._name = None
+        self._trainable = True
+        self.built = False
+        self.activity_regularizer = None
+        self.autocast = True
+        self.dtype = standardize(None)
+        return self
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "build" in cls.__dict__:
+            cls.build = _building(cls.build)
+
+    def __init__(
+        self,
+        *,
+        activity_regularizer=None,
+        trainable=True,
+        dtype=None,
+        autocast=True,
+        name=None,
+        input_shape=None,
+        input_dim=None,
+    ):
+        from dlcore import regularizers
+
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"{type(self).__name__}: expected a string as name, got {name!r}")
+        self._name = name or automatic_name(lookup.snake_case(type(self).__name__))
+        self._trainable = bool(trainable)
+        self.dtype = standardize(dtype, self._name)
+        self.autocast = autocast
+        self.activity_regularizer = regularizers.get(activity_regularizer)
+        if input_dim is not None:
+            input_shape = (input_dim,)
+        if input_shape is not None:
+            self._row_shape = spec.check_row_shape(self._name, input_shape)
+
+    # -- to be defined by subclasses
+
+    def build(self, input_shape):
+        """Make the weights; `input_shape` is a tuple whose first entry, the batch, is None."""
+
+    build = _building(build)
+
+    def call(self, inputs):
+        """The formula of the layer."""
+        raise NotImplementedError(f"{self.name}: expected a subclass that defines call(inputs)")
+
+    # -- calling
+
+    @property
+    def name(self):
+        if self._name is None:  # a subclass that did not call super().__init__()
+            self._name = automatic_name(lookup.snake_case(type(self).__name__))
+        return self._name
+
+    @property
+    def compute_dtype(self):
+        return self.dtype
+
+    @property
+    def variable_dtype(self):
+        return self.dtype
+
+    def __call__(self, inputs, *args, training=None, **kwargs):
+        if not tracing():
+            return self._on_arrays(inputs, args, training, kwargs)
+        outer = _call.training
+        training = outer if training is None else training
+        if _call.depth == 0:
+            self._clear_losses()
+        _call.training = training
+        _call.depth += 1
+        try:
+            if self.autocast:
+                inputs = spec.map_leaves(self._cast_float, inputs)
+            if not self.built:
+                self.build(spec.batch_shapes(inputs))
+            if training is not None and _takes_training(type(self)):
+                kwargs["training"] = training
+            outputs = self.call(inputs, *args, **kwargs)
+        finally:
+            _call.training = outer
+            _call.depth -= 1
+        if self.activity_regularizer is not None:
+            for y in spec.leaves(outputs):
+                self._call_losses.append(self.activity_regularizer(y))
+        return outputs
+
+    def _cast_float(self, x):
+        wrong = getattr(x, "dtype", self.dtype) != self.dtype and is_float(str(x.dtype))
+        return ops.cast(x, self.dtype) if wrong else x
+
+    def _as_float(self, x):
+        """`x` in the layer's dtype, integers too: for layers that multiply by weights."""
+        return x if x.dtype == self.dtype else ops.cast(x, self.dtype)
+
+    def _on_arrays(self, inputs, args, training, kwargs):
+        inputs = spec.as_arrays(self.name, inputs)
+        if self._eager is None:
+            self._eager = function(self._traced)
+        outputs, losses = self._eager(inputs, args, training, kwargs)
+        self._clear_losses()
+        self._call_losses = losses
+        return outputs
+
+    def _traced(self, inputs, args, training, kwargs):
+        outputs = self(inputs, *args, training=training, **kwargs)
+        losses = [x for layer in self._layers_within() for x in layer._call_losses]
+        return outputs, losses
+
+    def compute_output_shape(self, input_shape):
+        """Shape of the output for an input shape (or nested shapes) whose batch may be None."""
+        return spec.output_shape(self, input_shape)
+
+    # -- weights
+
+    def add_weight(
+        self,
+        shape=None,
+        initializer=None,
+        dtype=None,
+        trainable=True,
+        autocast=True,
+        regularizer=None,
+        constraint=None,
+        aggregation="none",
+        name=None,
+    ):
+        """Make a weight of the layer.
+
+        Parameters
+        ----------
+        shape : tuple of int, default ()
+        initializer : Initializer, str or callable (shape, dtype) -> array, optional
+            By default "glorot_uniform", and zeros for integers.
+        dtype : str, optional
+            By default the layer's.
+        trainable : bool, default True
+        regularizer : Regularizer or str, optional
+        name : str, optional
+        autocast, aggregation
+            Accepted for Keras' sake, and not needed here.
+
+        Returns
+        -------
+        Variable
+        """
+        from dlcore import initializers, regularizers
+
+        if constraint is not None:
+            raise ValueError(f"{self.name}: expected constraint=None, got {constraint!r}")
+        shape = spec.check_weight_shape(self.name, shape)
+        dtype = self.dtype if dtype is None else standardize(dtype, self.name)
+        if initializer is None:
+            initializer = "glorot_uniform" if is_float(dtype) else "zeros"
+        initializer = initializers.get(initializer)
+        with spec.suspended():
+            value = spec.initial_value(self.name, initializer, shape, dtype)
+        variable = Variable(value, dtype, trainable, name or "variable")
+        variable.regularizer = regularizers.get(regularizer)
+        self._weights.append(variable)
+        return variable
+
+    def _parts(self):
+        """(variables, layers) held by the attributes, each once, in the order in which they were made."""
+        variables, layers = list(self._weights), []
+        for key, value in self.__dict__.items():
+            if key not in _NO_PARTS:
+                spec.collect(value, Variable, variables)
+                spec.collect(value, Layer, layers)
+        return list(dict.fromkeys(variables)), [x for x in dict.fromkeys(layers) if x is not self]
+
+    def _layers_within(self, into=None):
+        """The layer and all inner ones, outer before inner."""
+        into = {} if into is None else into
+        if self not in into:
+            into[self] = None
+            for layer in self._parts()[1]:
+                layer._layers_within(into)
+        return list(into)
+
+    @property
+    def weights(self):
+        """All weights, those of inner layers too."""
+        found = [v for layer in self._layers_within() for v in layer._parts()[0]]
+        return list(dict.fromkeys(found))
+
+    variables = weights
+
+    @property
+    def trainable_weights(self):
+        """Weights that optimizers change."""
+        found = {}
+
+        def visit(layer):
+            if not layer._trainable:
+                return
+            variables, layers = layer._parts()
+            found.update(dict.fromkeys(v for v in variables if v.trainable))
+            for inner in layers:
+                visit(inner)
+
+        visit(self)
+        return list(found)
+
+    @property
+    def non_trainable_weights(self):
+        """Weights that optimizers leave alone."""
+        trainable = set(self.trainable_weights)
+        return [v for v in self.weights if v not in trainable]
+
+    trainable_variables = trainable_weights
+    non_trainable_variables = non_trainable_weights
+
+    @property
+    def trainable(self):
+        """Whether optimizers change the weights; setting it sets it for inner layers too."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value):
+        for layer in self._layers_within():
+            layer._trainable = bool(value)
+
+    def get_weights(self):
+        """Copies of the weights: a list of ndarrays."""
+        return [v.numpy() for v in self.weights]
+
+    def set_weights(self, weights):
+        """Set all weights from a list of arrays as `get_weights` returns it."""
+        spec.assign_all(self.name, self.weights, weights)
+
+    def count_params(self):
+        """Number of scalars in the weights."""
+        if not self.built and not self.weights:
+            raise ValueError(f"{self.name}: expected a built layer; call it or build(input_shape) first")
+        return sum(v.size for v in self.weights)
+
+    # -- losses
+
+    def add_loss(self, loss):
+        """Add a scalar, computed in `call`, to the loss that training minimizes."""
+        self._call_losses += spec.leaves(loss)
+
+    @property
+    def losses(self):
+        """Losses of the last call (`add_loss`, activity) and penalties of the regularized weights."""
+        layers = self._layers_within()
+        called = [x for layer in layers for x in layer._call_losses]
+        weights = [v for v in self.trainable_weights if v.regularizer is not None]
+        return called + [v.regularizer(v) for v in weights]
+
+    def _clear_losses(self):
+        for layer in self._layers_within():
+            layer._call_losses = []
+
+    # -- configuration
+
+    def get_config(self):
+        """The constructor's arguments as a dictionary that JSON can hold.
+
+        An argument is read from the attribute of its name, else it is what the constructor was given.
+        """
+        names = lookup.argument_names(type(self))
+        args, kwargs = self._given
+        given = dict(zip(names, args, strict=False)) | kwargs
+        given |= {k: getattr(self, k) for k in ("name", "trainable", "dtype") if k in names}
+        given |= {k: self.__dict__[k] for k in names if k in self.__dict__}
+        return {k: spec.plain(self, given[k]) for k in names if k in given}
+
+    @classmethod
+    def from_config(cls, config):
+        """The layer that `get_config` described."""
+        return cls(**{k: spec.revive(v) for k, v in config.items()})
+
+    def __reduce__(self):
+        shape = self._build_shape if self.built else None
+        return _restore, (type(self), self.get_config(), shape, self.get_weights())
+
+    def __repr__(self):
+        return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+
+def _restore(cls, config, build_shape, weights):
+    """Pickling and copying: the layer built anew, with the same weights."""
+    layer = cls.from_config(config)
+    if build_shape is not None:
+        layer.compute_output_shape(build_shape)
+    layer.set_weights(weights)
+    return layer
+
+
+# Attributes in which weights and layers are not looked for.
+_NO_PARTS = frozenset(
+    ("_given", "_weights", "_call_losses", "_eager", "_name", "_trainable", "built", "dtype")
+)

@@ -1,0 +1,333 @@
+"""Layers with a matrix, and layers that only apply a function.
+
+    Dense    y = activation(x w + b)                    x (..., D)  w (D, U)    b (U)     y (..., U)
+    Maxout   y = max over j of (x w_j + b_j)            x (..., D)  w (D, k U)  b (k U)   y (..., U)
+"""
+
+import numpy as np
+
+from dlcore import activations, initializers, ops, random, regularizers
+from dlcore.layers import spec
+from dlcore.layers.base import Layer
+
+
+class InputLayer(Layer):
+    """What a model takes: the shape and dtype of its input. See `Input`.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of one row.
+    batch_size : int, optional
+        Accepted for Keras' sake: programs are made for any batch.
+    dtype : str, optional
+        What inputs are cast to; by default `config.floatx()`.
+    batch_shape : tuple, optional
+        (batch, *shape), instead of `shape`.
+    name : str, optional
+    """
+
+    def __init__(self, shape=None, batch_size=None, dtype=None, batch_shape=None, name=None):
+        super().__init__(dtype=dtype, name=name)
+        if shape is None and batch_shape is None:
+            raise ValueError(f"{self.name}: expected shape or batch_shape, got neither")
+        shape = tuple(batch_shape)[1:] if shape is None else shape
+        self.shape = self._row_shape = spec.check_row_shape(self.name, shape)
+        self.batch_size = batch_size
+        self.batch_shape = (batch_size, *self.shape)
+        self.built = True
+
+    def call(self, inputs):
+        return inputs
+
+
+def Input(shape=None, batch_size=None, dtype=None, batch_shape=None, name=None):
+    """The input of a model: the first entry of a `Sequential`.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of one row, without the batch.
+    batch_size, dtype, batch_shape, name
+        See `InputLayer`.
+
+    Examples
+    --------
+    >>> import dlcore as keras
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    >>> model.output_shape
+    (None, 2)
+    """
+    return InputLayer(shape, batch_size, dtype, batch_shape, name)
+
+
+def _check_width(layer, x, width):
+    if len(x.shape) < 2 or x.shape[-1] != width:
+        inner = "" if len(x.shape) <= 2 else "..., "
+        raise ValueError(
+            f"{layer.name}: expected input (batch, {inner}{width}), got {tuple(x.shape)}"
+        )
+
+
+def _check_vectors(layer, input_shape):
+    """The width D of inputs (batch, ..., D)."""
+    if len(input_shape) < 2:
+        raise ValueError(
+            f"{layer.name}: expected input (batch, features), got {tuple(input_shape)};"
+            " reshape(-1, 1) makes a column"
+        )
+    if not input_shape[-1]:
+        raise ValueError(
+            f"{layer.name}: expected a known number of features, got {tuple(input_shape)}"
+        )
+    return int(input_shape[-1])
+
+
+class Dense(Layer):
+    """Fully connected layer: y = activation(x w + b).
+
+    Parameters
+    ----------
+    units : int
+        Width U of the output.
+    activation : str, callable or Layer, optional
+    use_bias : bool, default True
+    kernel_initializer : default "glorot_uniform"
+    bias_initializer : default "zeros"
+    kernel_regularizer, bias_regularizer : optional
+        Penalties on w and b.
+    **kwargs
+        See `Layer` (name, dtype, trainable, activity_regularizer, input_shape).
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore
+    >>> layer = dlcore.layers.Dense(2, "relu", kernel_initializer="ones")
+    >>> layer(np.array([[1.0, 2.0]], "float32"))
+    array([[3., 3.]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        units,
+        activation=None,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.units = spec.check_positive_int(self.name, "units", units)
+        self.activation = activations.get(activation)
+        self.use_bias = use_bias
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+
+    def build(self, input_shape):
+        width = _check_vectors(self, input_shape)
+        self.kernel = self.add_weight(
+            (width, self.units),
+            self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            name="kernel",
+        )
+        if self.use_bias:
+            self.bias = self.add_weight(
+                (self.units,), self.bias_initializer, regularizer=self.bias_regularizer, name="bias"
+            )
+
+    def call(self, inputs):
+        _check_width(self, inputs, self.kernel.shape[0])
+        y = ops.matmul(self._as_float(inputs), self.kernel)
+        if self.use_bias:
+            y = ops.add(y, self.bias)
+        return self.activation(y)
+
+
+class Maxout(Layer):
+    """The largest of k linear pieces: y = max over j of (x w_j + b_j).
+
+    All pieces are one matrix product; each piece is initialized as a matrix of its own.
+
+    Parameters
+    ----------
+    units : int
+        Width U of the output.
+    k : int, default 2
+        Number of pieces.
+    use_bias : bool, default True
+    kernel_initializer : default "glorot_uniform"
+    bias_initializer : default "zeros"
+    kernel_regularizer, bias_regularizer : optional
+    **kwargs
+        See `Layer`.
+
+    References
+    ----------
+    Goodfellow et al. 2013, "Maxout Networks", https://arxiv.org/abs/1302.4389
+    """
+
+    def __init__(
+        self,
+        units,
+        k=2,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.units = spec.check_positive_int(self.name, "units", units)
+        self.k = spec.check_positive_int(self.name, "k", k)
+        self.use_bias = use_bias
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+
+    def build(self, input_shape):
+        width = _check_vectors(self, input_shape)
+        self.kernel = self.add_weight(
+            (width, self.k * self.units),
+            self._pieces,
+            regularizer=self.kernel_regularizer,
+            name="kernel",
+        )
+        if self.use_bias:
+            self.bias = self.add_weight(
+                (self.k * self.units,),
+                self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                name="bias",
+            )
+
+    def _pieces(self, shape, dtype):
+        """k initial matrices side by side; drawn as one tall batch, since a seeded initializer repeats itself."""
+        width, columns = shape
+        initializer = self.kernel_initializer
+        if hasattr(initializer, "clone") and getattr(initializer, "seed", None) is not None:
+            pieces = [self._clone(initializer, j) for j in range(self.k)]
+        else:
+            pieces = [initializer] * self.k
+        return np.concatenate([p((width, columns // self.k), dtype=dtype) for p in pieces], axis=1)
+
+    @staticmethod
+    def _clone(initializer, j):
+        if not isinstance(initializer.seed, int):
+            return initializer
+        piece = initializer.clone()
+        piece.seed = initializer.seed + j
+        return piece
+
+    def call(self, inputs):
+        _check_width(self, inputs, self.kernel.shape[0])
+        y = ops.matmul(self._as_float(inputs), self.kernel)
+        if self.use_bias:
+            y = ops.add(y, self.bias)
+        # The pieces lie apart, so that the maximum is taken of whole vectors of units.
+        return ops.max(ops.reshape(y, (*y.shape[:-1], self.k, self.units)), axis=-2)
+
+
+class Activation(Layer):
+    """An activation function as a layer.
+
+    Parameters
+    ----------
+    activation : str or callable
+    **kwargs
+        See `Layer`.
+    """
+
+    def __init__(self, activation, **kwargs):
+        super().__init__(**kwargs)
+        self.activation = activations.get(activation)
+
+    def call(self, inputs):
+        return self.activation(self._as_float(inputs))
+
+
+class Dropout(Layer):
+    """While training, sets a random fraction of the inputs to 0 and scales the rest by 1 / (1 - rate).
+
+    Parameters
+    ----------
+    rate : float, 0 <= rate <= 1
+    noise_shape : tuple, optional
+        Shape of the random mask; sizes of 1 share it along an axis, None is the input's size.
+    seed : int, optional
+    **kwargs
+        See `Layer`.
+
+    References
+    ----------
+    Srivastava et al. 2014, "Dropout", JMLR 15
+    """
+
+    def __init__(self, rate, noise_shape=None, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate <= 1:
+            raise ValueError(f"{self.name}: expected rate between 0 and 1, got {rate!r}")
+        self.rate, self.seed = rate, seed
+        self.noise_shape = None if noise_shape is None else tuple(noise_shape)
+        self.seed_generator = random.SeedGenerator(seed) if rate > 0 else None
+
+    def call(self, inputs, training=False):
+        if not training or self.rate == 0:
+            return inputs
+        if self.rate == 1:
+            return ops.zeros_like(inputs)
+        shape = self.noise_shape
+        if shape is not None:
+            shape = [n if s is None else s for n, s in zip(inputs.shape, shape, strict=True)]
+        return random.dropout(inputs, self.rate, shape, self.seed_generator)
+
+
+class Lambda(Layer):
+    """Any function written with `dlcore.ops` as a layer. It has no weights and cannot be saved.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(inputs, **arguments)``.
+    arguments : dict, optional
+    **kwargs
+        See `Layer`.
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore
+    >>> dlcore.layers.Lambda(lambda x: x * x)(np.array([[3.0]], "float32"))
+    array([[9.]], dtype=float32)
+    """
+
+    def __init__(self, function, output_shape=None, mask=None, arguments=None, **kwargs):
+        super().__init__(**kwargs)
+        if not callable(function):
+            raise TypeError(f"{self.name}: expected a function, got {function!r}")
+        self.function = function
+        self.arguments = arguments or {}
+
+    def call(self, inputs):
+        return self.function(inputs, **self.arguments)
+
+    def get_config(self):
+        raise ValueError(
+            f"{self.name}: expected layers without Python functions, got a Lambda;"
+            " write a Layer subclass and pass it as custom_objects when loading"
+        )
+
+
+class Identity(Layer):
+    """Returns its input."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+
+    def call(self, inputs):
+        return inputs

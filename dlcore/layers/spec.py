@@ -1,0 +1,240 @@
+"""What layers know about shapes, nested inputs and configurations."""
+
+import threading
+from contextlib import contextmanager
+
+import numpy as np
+
+from dlcore import lookup
+from dlcore.program.function import _Suspended as suspended
+from dlcore.program.function import flatten, unflatten
+from dlcore.program.graph import Tensor, Trace
+
+# The batch that stands for None while output shapes are traced: not 1, which `squeeze` would drop.
+_SOME_ROWS = 2
+
+
+class _Limit(threading.local):
+    """How many scalars weights may still take: set while an untrusted file is read."""
+
+    left = None
+
+
+_limit = _Limit()
+
+
+@contextmanager
+def weight_limit(size):
+    """Weights made inside are zeros, and together at most `size` scalars."""
+    outer, _limit.left = _limit.left, size
+    try:
+        yield
+    finally:
+        _limit.left = outer
+
+
+def initial_value(name, initializer, shape, dtype):
+    """The first value of a weight."""
+    if _limit.left is None:
+        value = np.asarray(initializer(shape, dtype=dtype))
+        if value.shape != shape:
+            raise ValueError(f"{name}: expected an initial value of shape {shape}, got {value.shape}")
+        return value
+    size = 1
+    for n in shape:
+        size *= n
+    if size > _limit.left:
+        raise ValueError(f"{name}: expected at most {_limit.left} more weights, got shape {shape}")
+    _limit.left -= size
+    return np.zeros(shape, dtype)
+
+
+def leaves(tree):
+    """The leaves of nested tuples, lists and dicts, in order."""
+    return flatten(tree)[0]
+
+
+def map_leaves(f, tree):
+    """The same nesting, with f(leaf) for every leaf."""
+    if isinstance(tree, Tensor):
+        return f(tree)
+    flat, structure = flatten(tree)
+    return unflatten(structure, [f(x) for x in flat])
+
+
+def batch_shapes(tree):
+    """Shapes with None as the batch."""
+    return map_leaves(_batch_shape, tree)
+
+
+def _batch_shape(x):
+    shape = tuple(x.shape)
+    return (None, *shape[1:]) if len(shape) > 1 else shape
+
+
+def as_arrays(name, tree):
+    """Concrete inputs of a layer as arrays; lists of numbers become one array."""
+    if isinstance(tree, (list, tuple)) and not any(hasattr(x, "shape") for x in leaves(tree)):
+        tree = np.asarray(tree)
+    return map_leaves(lambda x: as_array(name, x), tree)
+
+
+def as_array(name, x):
+    """`x` (array, list, frame, scalar) as an ndarray of numbers."""
+    if hasattr(x, "__cuda_array_interface__") or x is None:
+        return x
+    try:
+        array = np.asarray(x)
+        if array.dtype == object:
+            array = array.astype(np.float64)
+    except (ValueError, TypeError):
+        raise TypeError(f"{name}: expected numbers, got {type(x).__name__}") from None
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name}: expected numbers, got {array.dtype}")
+    return array
+
+
+def output_spec(layer, inputs):
+    """Nested (shape, dtype) of what `layer` returns for nested (shape, dtype) of its inputs.
+
+    The layer, and all inner ones, are built. None as the batch comes back as None.
+    """
+    flat, structure = _flatten_specs(inputs)
+    free = any(shape and shape[0] is None for shape, _ in flat)
+    with suspended(), Trace() as trace:
+        tensors = [trace.input(_concrete(layer.name, shape), dtype) for shape, dtype in flat]
+        outputs = layer(unflatten(structure, tensors))
+    layer._clear_losses()
+
+    def spec(y):
+        known = not (free and y.shape and y.shape[0] == _SOME_ROWS)
+        return Spec(y.shape if known else (None, *y.shape[1:]), y.dtype)
+
+    return map_leaves(spec, outputs)
+
+
+class Spec:
+    """Shape (the batch may be None) and dtype of an array."""
+
+    def __init__(self, shape, dtype):
+        self.shape, self.dtype = tuple(shape), dtype
+
+    def __iter__(self):
+        return iter((self.shape, self.dtype))
+
+    def __repr__(self):
+        return f"{self.dtype}{self.shape}"
+
+
+def _flatten_specs(tree):
+    flat, structure = flatten(tree)
+    return [(x.shape, x.dtype) for x in flat], structure
+
+
+def output_shape(layer, input_shape):
+    """Nested output shapes for nested input shapes, in the layer's dtype."""
+    inputs = map_shapes(lambda shape: Spec(shape, layer.dtype), input_shape)
+    return map_leaves(lambda y: y.shape, output_spec(layer, inputs))
+
+
+def map_shapes(f, tree):
+    """The same nesting, with f(shape) for every shape."""
+    if isinstance(tree, dict):
+        return {k: map_shapes(f, v) for k, v in tree.items()}
+    if all(n is None or isinstance(n, (int, np.integer)) for n in tree):
+        return f(tuple(tree))
+    return type(tree)(map_shapes(f, v) for v in tree)
+
+
+def _concrete(name, shape):
+    if any(n is None for n in shape[1:]):
+        raise ValueError(f"{name}: expected known sizes after the batch, got {shape}")
+    return tuple(_SOME_ROWS if n is None else int(n) for n in shape)
+
+
+def check_row_shape(name, shape):
+    """The shape of one row as a tuple of positive ints."""
+    sizes = shape if isinstance(shape, (tuple, list)) else (shape,)
+    ok = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n > 0 for n in sizes)
+    if not ok:
+        raise ValueError(f"{name}: expected a shape of positive ints without the batch, got {shape!r}")
+    return tuple(int(n) for n in sizes)
+
+
+def check_weight_shape(name, shape):
+    """The shape of a weight as a tuple of ints."""
+    sizes = () if shape is None else shape if isinstance(shape, (tuple, list)) else (shape,)
+    if not all(isinstance(n, (int, np.integer)) and n >= 0 for n in sizes):
+        raise ValueError(f"{name}: expected a weight's shape of known sizes, got {shape!r}")
+    return tuple(int(n) for n in sizes)
+
+
+def check_positive_int(name, what, value):
+    """`value` as an int above 0."""
+    ok = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value > 0
+    if not ok:
+        raise ValueError(f"{name}: expected {what} as an int above 0, got {value!r}")
+    return int(value)
+
+
+def collect(value, kind, into):
+    """Append the objects of class `kind` in `value` and the containers in it."""
+    if isinstance(value, kind):
+        into.append(value)
+    elif isinstance(value, (list, tuple)):
+        for x in value:
+            collect(x, kind, into)
+    elif isinstance(value, dict):
+        for x in value.values():
+            collect(x, kind, into)
+
+
+def assign_all(name, variables, values):
+    """Set `variables` to `values`; nothing is changed when a shape is wrong."""
+    values = [np.asarray(v) for v in values]
+    if len(values) != len(variables):
+        raise ValueError(f"{name}: expected {len(variables)} weights, got {len(values)}")
+    for i, (variable, value) in enumerate(zip(variables, values, strict=True)):
+        if value.shape != variable.shape:
+            raise ValueError(
+                f"{name}: expected weight {i} ({variable.name}) of shape {variable.shape},"
+                f" got {value.shape}"
+            )
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def plain(layer, value):
+    """An argument of `layer` as JSON can hold it."""
+    from dlcore.layers import base, serialize
+
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [plain(layer, x) for x in value]
+    if isinstance(value, dict):
+        return {k: plain(layer, x) for k, x in value.items()}
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    if isinstance(value, base.Layer):
+        return serialize(value)
+    if getattr(value, "__name__", "<lambda>") == "<lambda>" and not hasattr(value, "get_config"):
+        raise ValueError(
+            f"{layer.name}: expected arguments that can be saved, got {value!r};"
+            " use named functions, or define get_config"
+        )
+    return lookup.serialize(value)
+
+
+def revive(value):
+    """Layers described inside a configuration, alive again; everything else as it is."""
+    from dlcore.layers import deserialize, is_layer_config
+
+    if isinstance(value, list):
+        return [revive(x) for x in value]
+    return deserialize(value) if is_layer_config(value) else value
+
+
+def shown(row_shape):
+    """The shape of a batch of rows, for messages: (batch, 3, 4)."""
+    return "(" + ", ".join(["batch", *map(str, row_shape)]) + ")"

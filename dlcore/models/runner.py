@@ -1,0 +1,60 @@
+"""Runs a step over all batches of some arrays, in few native calls.
+
+A whole batch and the last partial one are two programs. One native call runs steps until `_CALL_MS` have passed:
+long enough that Python costs nothing, short enough that Ctrl-C and the progress bar feel immediate. A callback that
+wants every batch gets calls of one step.
+"""
+
+_CALL_MS = 80
+
+
+class Runner:
+    """One program per batch size over the same arrays.
+
+    Parameters
+    ----------
+    programs : callable
+        ``programs(batch)`` is the BatchProgram for that batch size.
+    data : Data
+    batch : int
+    """
+
+    def __init__(self, programs, data, batch):
+        self.data, self.batch = data, batch
+        self.whole, rest = divmod(data.rows, batch)
+        self.steps = self.whole + (rest > 0)
+        self._program = programs(batch) if self.whole else None
+        self._rest = programs(rest) if rest else None
+
+    def run(self, index=None, limit=None, before=None, after=None, progress=None, outputs=None):
+        """Go over the rows once, in the order of `index`.
+
+        Parameters
+        ----------
+        limit : int, optional
+            Most steps to run.
+        before, after : callable, optional
+            Called with the number of each step; a true result of `after` ends the run.
+        progress : callable, optional
+            Called with the number of steps done, after every native call; a true result ends the run.
+        """
+        total = self.steps if limit is None else min(limit, self.steps)
+        single = before is not None or after is not None
+        step = 0
+        while step < total:
+            if before is not None:
+                before(step)
+            step += self._native(step, 1 if single else total - step, index, outputs)
+            stop = progress is not None and progress(step)
+            if after is not None:
+                stop = after(step - 1) or stop
+            if stop:
+                break
+
+    def _native(self, step, count, index, outputs):
+        """Run up to `count` steps; returns how many."""
+        start, arrays = step * self.batch, self.data.arrays
+        if step >= self.whole:
+            return self._rest.run(arrays, start, 1, index, outputs)
+        count = min(count, self.whole - step)
+        return self._program.run(arrays, start, count, index, outputs, _CALL_MS)
