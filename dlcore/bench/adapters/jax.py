@@ -1,0 +1,107 @@
+import numpy as np
+
+from .common import ROWS, normal, training_data, weights
+
+
+class Jax:
+    modules = ("jax",)
+
+    def __init__(self, threads):
+        import jax
+
+        self.jax, self.np, self.version = jax, jax.numpy, jax.__version__
+
+    def _call(self, f, *arrays):
+        f, arrays = self.jax.jit(f), [self.jax.device_put(a) for a in arrays]
+        return lambda: self.jax.block_until_ready(f(*arrays)), 1
+
+    def gemm(self, m, n, k, transposed):
+        if transposed == "A":
+            return self._call(lambda a, b: a.T @ b, normal(k, m), normal(k, n))
+        if transposed == "B":
+            return self._call(lambda a, b: a @ b.T, normal(m, k), normal(n, k))
+        return self._call(lambda a, b: a @ b, normal(m, k), normal(k, n))
+
+    def _function(self, name):
+        nn = self.jax.nn
+        if name == "gelu":
+            return lambda x: nn.gelu(x, approximate=True)
+        return getattr(nn if name in ("relu", "sigmoid") else self.np, name)
+
+    def pointwise(self, name, n):
+        return self._call(self._function(name), normal(n))
+
+    def pointwise_grad(self, name, n):
+        f = self._function(name)
+
+        def both(x, dy):
+            y, back = self.jax.vjp(f, x)
+            return y, back(dy)[0]
+
+        return self._call(both, normal(n), normal(n, seed=1))
+
+    def _classes(self, x, y):
+        p = self.jax.nn.log_softmax(x)
+        return -self.np.take_along_axis(p, y[:, None], 1).mean()
+
+    def softmax_cross_entropy(self, n, c):
+        y = (np.arange(n) % c).astype(np.int32)
+        return self._call(self.jax.value_and_grad(self._classes), normal(n, c), y)
+
+    def _adam(self, w, g, m, v, rate):
+        m = m + (g - m) * 0.1
+        v = v + (g * g - v) * 0.001
+        return w - rate * m / (self.np.sqrt(v) + 1e-7), m, v
+
+    def adam(self, n):
+        def step(w, g, m, v):
+            return self._adam(w, g, m, v, 0.001)
+
+        step = self.jax.jit(step, donate_argnums=(0, 2, 3))
+        g = self.jax.device_put(normal(n, seed=1))
+        state = [self.jax.device_put(normal(n, seed=i) ** 2) for i in range(3)]
+
+        def call():
+            state[:] = step(state[0], g, *state[1:])
+            state[0].block_until_ready()
+
+        return call, 1
+
+    def _forward(self, layers, x):
+        for w, b in layers[:-1]:
+            x = self.jax.nn.relu(x @ w + b)
+        return x @ layers[-1][0] + layers[-1][1]
+
+    def train(self, sizes, batch, loss):
+        tree_map, transpose = self.jax.tree_util.tree_map, self.jax.tree_util.tree_transpose
+        x, y = training_data(sizes, loss)
+        x, y = self.jax.device_put((x, y if loss == "mse" else y.astype(np.int32)))
+        w = tree_map(self.np.asarray, weights(sizes))
+        state = [w, tree_map(self.np.zeros_like, w), tree_map(self.np.zeros_like, w), 0]
+
+        outer = self.jax.tree_util.tree_structure(w)
+        inner = self.jax.tree_util.tree_structure((0, 0, 0))
+
+        def cost(w, x, y):
+            out = self._forward(w, x)
+            return ((out - y) ** 2).mean() if loss == "mse" else self._classes(out, y)
+
+        def step(w, m, v, t, rows):
+            _, g = self.jax.value_and_grad(cost)(w, x[rows], y[rows])
+            rate = 0.001 * self.np.sqrt(1 - 0.999 ** (t + 1)) / (1 - 0.9 ** (t + 1))
+            new = tree_map(lambda *a: self._adam(*a, rate), w, g, m, v)
+            return (*transpose(outer, inner, new), t + 1)
+
+        step, rng = self.jax.jit(step, donate_argnums=(0, 1, 2)), np.random.default_rng(0)
+
+        def epoch():
+            for rows in rng.permutation(ROWS).astype(np.int32).reshape(-1, batch):
+                state[:] = step(*state, rows)
+            self.jax.block_until_ready(state)
+
+        return epoch, ROWS // batch
+
+    def predict(self, sizes, how):
+        layers, x = self.jax.device_put(weights(sizes)), normal(1, sizes[0])
+        f = self.jax.jit(lambda x: self.jax.nn.softmax(self._forward(layers, x)))
+        return lambda: np.asarray(f(x)), 1

@@ -1,0 +1,132 @@
+"""Libraries with the words of Keras: dlcore, and Keras on each of its backends."""
+
+import os
+
+import numpy as np
+
+from .common import ROWS, normal, operands, training_data
+
+
+class KerasLike:
+    """Training and prediction in Keras' words; `self.keras` is the library."""
+
+    def _model(self, sizes, loss):
+        keras = self.keras
+        last = None if loss == "mse" else "softmax"
+        hidden = [keras.layers.Dense(n, activation="relu") for n in sizes[1:-1]]
+        output = keras.layers.Dense(sizes[-1], activation=last)
+        model = keras.Sequential([keras.layers.Input((sizes[0],)), *hidden, output])
+        model.compile("adam", "mse" if loss == "mse" else "sparse_categorical_crossentropy")
+        return model
+
+    def train(self, sizes, batch, loss):
+        x, y = training_data(sizes, loss)
+        model = self._model(sizes, loss)
+        fit = {"batch_size": batch, "epochs": 1, "verbose": 0, "shuffle": True}
+        return lambda: model.fit(x, y, **fit), ROWS // batch
+
+    def predict(self, sizes, how):
+        model, x = self._model(sizes, "classes"), normal(1, sizes[0])
+        if how == "predict_on_batch":
+            return lambda: model.predict_on_batch(x), 1
+        return lambda: model.predict(x, verbose=0), 1
+
+
+class Dlcore(KerasLike):
+    modules = ("dlcore",)
+
+    def __init__(self, threads):
+        import dlcore
+
+        self.keras, self.ops, self.version = dlcore, dlcore.ops, dlcore.__version__
+        self._threads = threads
+
+    def limit(self, name):
+        """The machine's limit in flop/s ("fma") or bytes/s, measured now."""
+        from dlcore.bench import machine
+
+        return machine.limit(name, self._threads)
+
+    def gemm(self, m, n, k, transposed):
+        a, b = operands(m, n, k, transposed)
+        matmul = self.ops.matmul
+        return lambda: matmul(a, b), 1
+
+    def pointwise(self, name, n):
+        x, f = normal(n), self._function(name)
+        return lambda: f(x), 1
+
+    def pointwise_grad(self, name, n):
+        from dlcore.program import function, gradients
+
+        f, ops = self._function(name), self.ops
+
+        def both(x, dy):
+            y = f(x)
+            return y, gradients(ops.sum(y * dy), [x])[0]
+
+        call, x, dy = function(both), normal(n), normal(n, seed=1)
+        return lambda: call(x, dy), 1
+
+    def _function(self, name):
+        ops = self.ops
+        return (lambda x: ops.gelu(x, approximate=True)) if name == "gelu" else getattr(ops, name)
+
+    def softmax_cross_entropy(self, n, c):
+        ops = self.ops
+        call = self.keras.value_and_grad(
+            lambda x, y: ops.mean(ops.sparse_softmax_cross_entropy(x, y))
+        )
+        x, y = normal(n, c), np.arange(n) % c
+        return lambda: call(x, y), 1
+
+    def adam(self, n):
+        w, m, v = (self.keras.Variable(normal(n, seed=i) ** 2) for i in range(3))
+        g, ops = normal(n, seed=3), self.ops
+
+        def update(g):
+            new = ops.adam_update(w, g, m, v, 0.001, 0.1, 0.001, 1e-7)
+            for variable, value in zip((w, m, v), new, strict=True):
+                variable.assign(value)
+
+        call = self.keras.program.function(update)
+        return lambda: call(g), 1
+
+
+class Keras(KerasLike):
+    modules = ("keras",)
+
+    def __init__(self, threads, backend):
+        os.environ["KERAS_BACKEND"] = backend
+        if backend == "torch":
+            import torch
+
+            torch.set_num_threads(threads)
+        if backend == "tensorflow":
+            from .others import limit_tensorflow
+
+            limit_tensorflow(threads)
+        import keras
+
+        self.keras, self.version = keras, keras.__version__
+
+
+class KerasTorch(Keras):
+    modules = ("keras", "torch")
+
+    def __init__(self, threads):
+        super().__init__(threads, "torch")
+
+
+class KerasJax(Keras):
+    modules = ("keras", "jax")
+
+    def __init__(self, threads):
+        super().__init__(threads, "jax")
+
+
+class KerasTensorFlow(Keras):
+    modules = ("keras", "tensorflow")
+
+    def __init__(self, threads):
+        super().__init__(threads, "tensorflow")

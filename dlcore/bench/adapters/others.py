@@ -1,0 +1,144 @@
+import numpy as np
+
+from .common import ROWS, normal, training_data, weights
+
+
+def limit_tensorflow(threads):
+    import tensorflow
+
+    tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
+    tensorflow.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+class TensorFlow:
+    modules = ("tensorflow",)
+
+    def __init__(self, threads):
+        limit_tensorflow(threads)
+        import tensorflow
+
+        self.tf, self.version = tensorflow, tensorflow.__version__
+
+    def _call(self, f, *arrays):
+        f, arrays = self.tf.function(f), [self.tf.constant(a) for a in arrays]
+
+        def call():
+            result = f(*arrays)
+            for tensor in result if isinstance(result, tuple) else (result,):
+                tensor.numpy()  # the result is there, not only promised; no copy on the CPU
+
+        return call, 1
+
+    def gemm(self, m, n, k, transposed):
+        flags = {"transpose_a": transposed == "A", "transpose_b": transposed == "B"}
+        a = normal(k, m) if transposed == "A" else normal(m, k)
+        b = normal(n, k) if transposed == "B" else normal(k, n)
+        return self._call(lambda a, b: self.tf.linalg.matmul(a, b, **flags), a, b)
+
+    def _function(self, name):
+        if name == "gelu":
+            return lambda x: self.tf.nn.gelu(x, approximate=True)
+        return getattr(self.tf.nn if name == "relu" else self.tf, name)
+
+    def pointwise(self, name, n):
+        return self._call(self._function(name), normal(n))
+
+    def pointwise_grad(self, name, n):
+        f = self._function(name)
+
+        def both(x, dy):
+            with self.tf.GradientTape() as tape:
+                tape.watch(x)
+                y = f(x)
+            return y, tape.gradient(y, x, dy)
+
+        return self._call(both, normal(n), normal(n, seed=1))
+
+    def softmax_cross_entropy(self, n, c):
+        def both(x, y):
+            with self.tf.GradientTape() as tape:
+                tape.watch(x)
+                losses = self.tf.nn.sparse_softmax_cross_entropy_with_logits(y, x)
+                loss = self.tf.reduce_mean(losses)
+            return loss, tape.gradient(loss, x)
+
+        return self._call(both, normal(n, c), np.arange(n) % c)
+
+
+class OnnxRuntime:
+    modules = ("onnxruntime", "onnx")
+
+    def __init__(self, threads):
+        import onnxruntime
+
+        self.ort, self.version, self._threads = onnxruntime, onnxruntime.__version__, threads
+
+    def _call(self, nodes, constants, **inputs):
+        """`nodes`: (operator, inputs, output, attributes) in order; the last gives the result."""
+        from onnx import TensorProto, helper, numpy_helper
+
+        def info(name, shape=None):
+            return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+        graph = helper.make_graph(
+            [helper.make_node(op, ins, [out], **attributes) for op, ins, out, attributes in nodes],
+            "case",
+            [info(name, a.shape) for name, a in inputs.items()],
+            [info(nodes[-1][2])],
+            [numpy_helper.from_array(a, name) for name, a in constants.items()],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+        options = self.ort.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        session = self.ort.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        return lambda: session.run(None, inputs), 1
+
+    def gemm(self, m, n, k, transposed):
+        a = normal(k, m) if transposed == "A" else normal(m, k)
+        b = normal(n, k) if transposed == "B" else normal(k, n)
+        flags = {"transA": int(transposed == "A"), "transB": int(transposed == "B")}
+        return self._call([("Gemm", ["a", "b"], "y", flags)], {}, a=a, b=b)
+
+    def pointwise(self, name, n):
+        attributes = {"approximate": "tanh"} if name == "gelu" else {}
+        return self._call([(name.capitalize(), ["x"], "y", attributes)], {}, x=normal(n))
+
+    def predict(self, sizes, how):
+        nodes, constants, at = [], {}, "x"
+        for i, (w, b) in enumerate(weights(sizes)):
+            constants |= {f"w{i}": w, f"b{i}": b}
+            nodes.append(("Gemm", [at, f"w{i}", f"b{i}"], f"z{i}", {}))
+            nodes.append(("Relu", [f"z{i}"], f"h{i}", {}))
+            at = f"h{i}"
+        nodes[-1] = ("Softmax", [nodes[-1][1][0]], "y", {})
+        return self._call(nodes, constants, x=normal(1, sizes[0]))
+
+
+class ScikitLearn:
+    modules = ("sklearn",)
+
+    def __init__(self, threads):
+        import warnings
+
+        import sklearn
+
+        warnings.simplefilter("ignore")  # one epoch does not converge
+        self.version = sklearn.__version__
+
+    def train(self, sizes, batch, loss):
+        from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+        x, y = training_data(sizes, loss)
+        kind = MLPRegressor if loss == "mse" else MLPClassifier
+        model = kind(sizes[1:-1], batch_size=batch, alpha=0, max_iter=1, warm_start=True)
+        y = y.ravel()
+        return lambda: model.fit(x, y), ROWS // batch
+
+    def predict(self, sizes, how):
+        from sklearn.neural_network import MLPClassifier
+
+        x, y = normal(64, sizes[0]), np.arange(64) % sizes[-1]
+        model, row = MLPClassifier(sizes[1:-1], max_iter=1).fit(x, y), x[:1]
+        return lambda: model.predict_proba(row), 1

@@ -1,0 +1,106 @@
+import itertools
+
+import numpy as np
+
+from .common import ROWS, normal, operands, training_data
+
+
+class Torch:
+    modules = ("torch",)
+
+    def __init__(self, threads):
+        import torch
+
+        torch.set_num_threads(threads)
+        self.torch, self.version = torch, torch.__version__
+        self.wrap = lambda f: f
+
+    def _tensor(self, array):
+        return self.torch.from_numpy(array)
+
+    def gemm(self, m, n, k, transposed):
+        a, b = (self._tensor(array) for array in operands(m, n, k, transposed))
+        out = self.torch.empty(m, n)
+        return self._inference(lambda: self.torch.mm(a, b, out=out)), 1
+
+    def _inference(self, f):
+        def call():
+            with self.torch.inference_mode():
+                return f()
+
+        return call
+
+    def _function(self, name):
+        if name == "gelu":
+            gelu = self.torch.nn.functional.gelu
+            return self.wrap(lambda x: gelu(x, approximate="tanh"))
+        return self.wrap(getattr(self.torch, name))
+
+    def pointwise(self, name, n):
+        f, x = self._function(name), self._tensor(normal(n))
+        return self._inference(lambda: f(x)), 1
+
+    def pointwise_grad(self, name, n):
+        f, dy = self._function(name), self._tensor(normal(n, seed=1))
+        x = self._tensor(normal(n)).requires_grad_()
+
+        def call():
+            x.grad = None
+            f(x).backward(dy)
+
+        return call, 1
+
+    def softmax_cross_entropy(self, n, c):
+        f = self.wrap(self.torch.nn.functional.cross_entropy)
+        x = self._tensor(normal(n, c)).requires_grad_()
+        y = self._tensor(np.arange(n) % c)
+
+        def call():
+            x.grad = None
+            f(x, y).backward()
+
+        return call, 1
+
+    def adam(self, n):
+        w = self._tensor(normal(n)).requires_grad_()
+        w.grad = self._tensor(normal(n, seed=1))
+        return self.torch.optim.Adam([w], fused=True).step, 1
+
+    def _model(self, sizes):
+        nn = self.torch.nn
+        layers = []
+        for a, b in itertools.pairwise(sizes):
+            layers += [nn.Linear(a, b), nn.ReLU()]
+        return nn.Sequential(*layers[:-1])
+
+    def train(self, sizes, batch, loss):
+        torch = self.torch
+        x, y = (self._tensor(array) for array in training_data(sizes, loss))
+        model = self._model(sizes)
+        compiled = self.wrap(model)
+        criterion = torch.nn.MSELoss() if loss == "mse" else torch.nn.CrossEntropyLoss()
+        optimizer = torch.optim.Adam(model.parameters(), fused=True)
+
+        def epoch():
+            for rows in torch.randperm(ROWS).split(batch):
+                optimizer.zero_grad()
+                criterion(compiled(x[rows]), y[rows]).backward()
+                optimizer.step()
+
+        return epoch, ROWS // batch
+
+    def predict(self, sizes, how):
+        model, x = self._model(sizes), normal(1, sizes[0])
+
+        def call():
+            return self.torch.softmax(model(self.torch.from_numpy(x)), 1).numpy()
+
+        return self._inference(call), 1
+
+
+class TorchCompiled(Torch):
+    def __init__(self, threads):
+        super().__init__(threads)
+        self.wrap = self.torch.compile
+
+    gemm = adam = predict = None

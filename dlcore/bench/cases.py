@@ -1,0 +1,163 @@
+"""What is measured: one `Case` a row, with its arithmetic, its memory traffic and what to reach."""
+
+import itertools
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a case should reach: a share of its limit, a ratio to a peer, or a time.
+
+    kind : {"share", "ratio", "seconds", "above"}
+        "share" of the case's limit; "ratio" of the time of `peer` (None: the best one) to dlcore's;
+        "above": seconds that dlcore may need beyond `peer`.
+    """
+
+    kind: str
+    value: float
+    peer: str | None = None
+
+    def __str__(self):
+        if self.kind == "share":
+            return f">= {100 * self.value:.0f} % of limit"
+        if self.kind == "ratio":
+            return f">= {self.value:g} x {self.peer or 'best peer'}"
+        if self.kind == "above":
+            return f"<= {self.peer} + {1e3 * self.value:g} ms"
+        return f"<= {1e6 * self.value:g} us"
+
+    def met(self, seconds, share, peers):
+        """Whether it is reached; None if it cannot be told.
+
+        seconds : float
+            dlcore's time.
+        share : float or None
+            Its share of the limit.
+        peers : dict of str to float
+            The others' times.
+        """
+        if self.kind == "share":
+            return None if share is None else share >= self.value
+        if self.kind == "seconds":
+            return seconds <= self.value
+        peer = peers.get(self.peer) if self.peer else min(peers.values(), default=None)
+        if peer is None:
+            return None
+        if self.kind == "above":
+            return seconds <= peer + self.value
+        return peer / seconds >= self.value
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table.
+
+    method, args
+        What the adapters are asked for: `adapter.method(*args)`.
+    flops, bytes : float
+        Arithmetic and least memory traffic of one call (or step).
+    limit : {"fma", "l2", "l3", "dram", None}
+        Which limit of the machine the call is held against.
+    targets : dict of threads to tuple of Target
+    """
+
+    name: str
+    method: str
+    args: tuple
+    flops: float = 0
+    bytes: float = 0
+    limit: str | None = None
+    targets: dict = field(default_factory=dict)
+
+    def share(self, seconds, limits):
+        """Which part of the limit (flop/s or bytes/s) the call reached; None if it has none."""
+        if self.limit not in limits:
+            return None
+        return (self.flops if self.limit == "fma" else self.bytes) / seconds / limits[self.limit]
+
+
+def share(value):
+    return Target("share", value)
+
+
+def ratio(value, peer=None):
+    return Target("ratio", value, peer)
+
+
+def both(*targets):
+    return {1: targets, 2: targets}
+
+
+def _gemm(m, n, k, targets, transposed="", limit="fma"):
+    name = f"gemm {m}x{n}x{k}" + (f" t{transposed}" if transposed else "")
+    return Case(name, "gemm", (m, n, k, transposed), 2 * m * n * k, 4 * k * n, limit, targets)
+
+
+def _pointwise(f, value):
+    n, target = 1_000_000, both(ratio(value))
+    return [
+        Case(f"{f} 1e6", "pointwise", (f, n), 0, 8 * n, "l3", target),
+        Case(f"{f} 1e6 + gradient", "pointwise_grad", (f, n), 0, 16 * n, "l3", target),
+    ]
+
+
+def _train(name, sizes, batch, loss, targets):
+    weights = [a * b for a, b in itertools.pairwise(sizes)]
+    flops = 2 * batch * (3 * sum(weights) - weights[0])  # nobody needs the gradient of the data
+    name = f"{name} {'-'.join(map(str, sizes))} b{batch}"
+    return Case(name, "train", (sizes, batch, loss), flops, 0, "fma", targets)
+
+
+def _predict(sizes, how, microseconds):
+    size = 4 * sum(a * b for a, b in itertools.pairwise(sizes))
+    name = f"{how} 1 row {'-'.join(map(str, sizes))}"
+    targets = both(Target("seconds", 1e-6 * microseconds))
+    return Case(name, "predict", (sizes, how), size / 2, size, "l2", targets)
+
+
+SQUARE = {128: 0.85, 256: 0.92}  # share of two cores
+MLP, SMALL, HOUSES = (784, 512, 512, 10), (784, 128, 10), (13, 64, 64, 1)
+
+CASES = [
+    _gemm(64, 64, 64, both(ratio(1.4, "numpy"))),
+    *[_gemm(n, n, n, {2: (share(SQUARE[n]),)}) for n in (128, 256)],
+    _gemm(512, 512, 512, {}),
+    *[_gemm(n, n, n, {1: (share(0.93),), 2: (share(0.92),)}) for n in (1024, 2048)],
+    _gemm(64, 512, 784, {2: (share(0.88),)}),
+    _gemm(128, 512, 512, {2: (share(0.88),)}),
+    _gemm(32, 128, 784, {2: (share(0.88),)}),
+    _gemm(784, 512, 64, {2: (share(0.88),)}, "A"),
+    _gemm(64, 784, 512, {2: (share(0.88),)}, "B"),
+    _gemm(1, 4096, 4096, both(share(0.9)), limit="dram"),
+    _gemm(32, 10, 128, both(ratio(1, "numpy"))),
+    *_pointwise("relu", 1.0),
+    *[case for f in ("exp", "tanh", "sigmoid", "gelu") for case in _pointwise(f, 1.5)],
+    *[
+        Case(
+            f"softmax + cross-entropy {n}x{c} + gradient",
+            "softmax_cross_entropy",
+            (n, c),
+            0,
+            8 * n * c,
+            limit,
+            both(ratio(1.5)),
+        )
+        for n, c, limit in ((128, 1000, "l3"), (64, 10, None))
+    ],
+    Case("adam 1e6", "adam", (10**6,), 0, 28e6, "l3", both(ratio(1.8, "torch"))),
+    Case("adam 2.5e7", "adam", (25 * 10**6,), 0, 700e6, "dram", both(ratio(0.97, "torch"))),
+    *[
+        _train("train", MLP, batch, "classes", {2: (ratio(value),)})
+        for batch, value in ((32, 1.6), (128, 1.4), (512, 1.15))
+    ],
+    *[
+        _train("train", SMALL, batch, "classes", {2: (ratio(value),)})
+        for batch, value in ((32, 2.6), (128, 1.8))
+    ],
+    _train("train", HOUSES, 16, "mse", both(Target("seconds", 6e-6))),
+    _predict((20, 32, 2), "predict", 6),
+    _predict((20, 32, 2), "predict_on_batch", 3.5),
+    _predict(SMALL, "predict", 8),
+    _predict(SMALL, "predict_on_batch", 5),
+    Case("import", "import_time", (), targets={1: (Target("above", 0.040, "numpy"),)}),
+]

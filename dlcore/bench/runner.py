@@ -1,0 +1,254 @@
+"""Runs the cases: every library in a process of its own, their samples in turn.
+
+The processors of a virtual machine move, and with them the clock, the memory bandwidth and the
+time for a cache line between cores (state A: one core complex, B: two). So samples of all libraries
+interleave, that latency is measured before and after each, a sample during which the state changed
+is dropped, the machine's limit is measured in every round, and only samples of one state are
+compared.
+"""
+
+import json
+import math
+import os
+import select
+import statistics
+import subprocess
+import sys
+
+from dlcore.bench import machine
+from dlcore.bench.adapters import ADAPTERS
+
+TIMEOUT = 600  # seconds without an answer before a library is given up
+ATTEMPTS = 4  # times the wanted rounds, to find enough of them in one state
+SLOW, SLOW_ROUNDS = 3.0, 3  # a library that much slower than the best needs only a few samples
+FEWEST = 3  # samples in one state that make a figure
+
+
+class Library:
+    """A library in its process.
+
+    Raises
+    ------
+    LookupError
+        The interpreter cannot import it.
+    """
+
+    def __init__(self, name, python, threads, sample_seconds):
+        _, environment, self.as_installed = ADAPTERS[name]
+        folder = os.path.dirname(os.path.abspath(__file__))
+        self.name = name
+        self._process = subprocess.Popen(
+            [python, os.path.join(folder, "worker.py"), name, str(threads), str(sample_seconds)],
+            env=_environment(threads) | environment | _path(name, folder),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        hello = self._answer()
+        if "version" not in hello:
+            self.close()
+            raise LookupError(hello.get("absent", "its process ended"))
+        self.version = hello["version"]
+
+    def ask(self, do, **request):
+        """Send a request; the answer's dict, {"absent": why} if the process is gone."""
+        try:
+            self._process.stdin.write(json.dumps({"do": do, **request}) + "\n")
+            self._process.stdin.flush()
+        except OSError:
+            return {"absent": "its process ended"}
+        return self._answer()
+
+    def _answer(self):
+        if not select.select([self._process.stdout], [], [], TIMEOUT)[0]:
+            self._process.kill()
+            return {"absent": f"no answer within {TIMEOUT} s"}
+        line = self._process.stdout.readline()
+        return json.loads(line) if line else {"absent": "its process ended"}
+
+    def close(self):
+        self._process.kill()
+        self._process.communicate()
+
+
+def _environment(threads):
+    names = ("DLCORE", "OMP", "OPENBLAS", "MKL", "NUMEXPR")
+    return dict(os.environ) | {f"{name}_NUM_THREADS": str(threads) for name in names}
+
+
+def _path(name, folder):
+    """The process of dlcore imports the package that this file belongs to; the others theirs."""
+    if name != "dlcore":
+        return {"PYTHONPATH": ""}
+    root = os.path.dirname(os.path.dirname(folder))
+    return {"PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+
+
+def open_libraries(names, pythons, threads, sample_seconds):
+    """(libraries, {name: why absent}); each from the first of the interpreters that has it."""
+    libraries, absent = [], {}
+    for name in names:
+        own = name in ("dlcore", "numpy", "numpy+skylakex")
+        for python in [sys.executable] if own else pythons:
+            try:
+                libraries.append(Library(name, python, threads, sample_seconds))
+                absent.pop(name, None)
+                break
+            except (LookupError, OSError) as error:
+                absent[name] = str(error)
+    return libraries, absent
+
+
+def run(cases, names, pythons, threads_list, rounds, sample_seconds, tell):
+    """Measure `cases`.
+
+    Parameters
+    ----------
+    cases : list of Case
+    names : list of str
+        Keys of `adapters.ADAPTERS`; "dlcore" must be the first.
+    pythons : list of str
+        Interpreters to look for the libraries in.
+    threads_list : list of int
+    rounds : int
+        Samples wanted of each library in one state.
+    sample_seconds : float
+        Length of a sample.
+    tell : callable
+        Takes a line of text about the progress.
+
+    Returns
+    -------
+    dict with "machine", "limits", "versions", "absent" and "rows".
+    """
+    results = {"limits": {}, "versions": {}, "absent": {}, "rows": []}
+    results["machine"] = machine.describe()
+    for threads in threads_list:
+        libraries, absent = open_libraries(names, pythons, threads, sample_seconds)
+        results["absent"] |= absent
+        results["versions"] |= {library.name: library.version for library in libraries}
+        try:
+            results["limits"][threads] = _limits(libraries[0], tell, threads)
+            for case in cases:
+                if case.method == "import_time" and threads != 1:
+                    continue
+                rows = measure(case, threads, libraries, rounds)
+                results["rows"] += rows
+                for row in rows:
+                    tell(progress_line(row))
+        finally:
+            for library in libraries:
+                library.close()
+    return results
+
+
+def _limits(dlcore, tell, threads):
+    limits = {}
+    for name in ("fma", "l2", "l3", "dram"):
+        rate = dlcore.ask("limit", name=name).get("rate", float("nan"))
+        if not math.isfinite(rate):
+            continue
+        limits[name] = rate
+        unit = "GFLOP/s multiply-add" if name == "fma" else f"GB/s read from {name.upper()}"
+        tell(f"limit, {threads} thread(s): {rate / 1e9:.1f} {unit}")
+    tell(f"cache line between cores: {machine.latency():.0f} ns")
+    return limits
+
+
+def measure(case, threads, libraries, rounds):
+    """The rows of one case, one for each state that enough samples fell into."""
+    do, request = "prepare", {"method": case.method, "args": case.args}
+    if case.method == "import_time":
+        do, request = "import_time", {}
+    first, absent = {}, {}
+    for library in libraries:
+        answer = library.ask(do, **request)
+        if "seconds" in answer:
+            first[library] = answer["seconds"]
+        else:
+            absent[library.name] = answer["absent"]
+    slow = SLOW * min(first.values(), default=0)
+    wanted = {x: rounds if t <= slow else min(rounds, SLOW_ROUNDS) for x, t in first.items()}
+    samples, limits, latencies = _sample(case, threads, libraries[0], wanted, rounds)
+    return [
+        _row(case, threads, state, samples, limits, latencies, absent)
+        for state in sorted({state for _, state in samples})
+        if len(samples.get((libraries[0].name, state), ())) >= min(FEWEST, rounds)
+    ]
+
+
+def _sample(case, threads, dlcore, wanted, rounds):
+    """Rounds over the libraries until one state has all the samples wanted."""
+    samples, limits, latencies = {}, {}, {}
+    do = "import_time" if case.method == "import_time" else "sample"
+    before = machine.latency() if threads > 1 else float("nan")
+    for attempt in range(ATTEMPTS * rounds):
+        for library, count in wanted.items():
+            if len(samples.get((library.name, machine.state(before)), ())) >= count:
+                continue
+            answer = library.ask(do)
+            after = machine.latency() if threads > 1 else float("nan")
+            state = machine.state(before, after)
+            before = after
+            if state and "seconds" in answer:
+                samples.setdefault((library.name, state), []).append(answer["seconds"])
+                latencies.setdefault(state, []).append(after)
+        if case.limit and attempt < rounds:
+            rate = dlcore.ask("limit", name=case.limit).get("rate", float("nan"))
+            after = machine.latency() if threads > 1 else float("nan")
+            if math.isfinite(rate) and machine.state(before, after):
+                limits.setdefault(machine.state(before, after), []).append(rate)
+            before = after
+        states = {state for _, state in samples}
+        if any(
+            all(len(samples.get((x.name, s), ())) >= count for x, count in wanted.items())
+            for s in states
+        ):
+            break
+    return samples, limits, latencies
+
+
+def _row(case, threads, state, samples, limits, latencies, absent):
+    times = {
+        name: {"median": statistics.median(v), "min": min(v), "max": max(v), "samples": len(v)}
+        for (name, s), v in samples.items()
+        if s == state
+    }
+    limit = {case.limit: statistics.median(limits[state])} if limits.get(state) else {}
+    seconds = times["dlcore"]["median"]
+    peers = {
+        name: t["median"] for name, t in times.items() if name != "dlcore" and ADAPTERS[name][2]
+    }
+    best = min(peers, key=peers.get, default=None)
+    share = case.share(seconds, limit)
+    return {
+        "case": case.name,
+        "threads": threads,
+        "state": state,
+        "latency_ns": statistics.median(latencies[state]),
+        "limit": case.limit,
+        "limit_rate": limit.get(case.limit),
+        "share": share,
+        "best_peer": best,
+        "ratio": peers[best] / seconds if best else None,
+        "targets": [
+            {"target": str(t), "met": t.met(seconds, share, peers)}
+            for t in case.targets.get(threads, ())
+        ],
+        "times": times,
+        "absent": absent,
+    }
+
+
+def progress_line(row):
+    """A row in one line, for reading while the rest is measured."""
+    from dlcore.bench.report import duration
+
+    text = f"{row['case']}, {row['threads']} thread(s), state {row['state']}: "
+    text += duration(row["times"]["dlcore"]["median"])
+    if row["share"] is not None:
+        text += f", {100 * row['share']:.0f} % of {row['limit']}"
+    if row["best_peer"]:
+        text += f", {row['ratio']:.2f} x {row['best_peer']}"
+    return text

@@ -1,0 +1,60 @@
+"""The command `dlcore`: `train`, `info` and `bench`.
+
+Exit codes: 0 done, 2 a wrong argument or file (one sentence on stderr), 130 interrupted by Ctrl-C.
+"""
+
+import importlib
+import sys
+
+COMMANDS = {
+    "train": "train a network on a data set (the main job)",
+    "info": "show version, instruction set, threads and devices",
+    "bench": "measure kernels and training steps, beside other libraries",
+}
+
+
+def main(argv=None):
+    """Run the command line `argv` (by default that of the process) and return the exit code."""
+    try:
+        options = _parse(sys.argv[1:] if argv is None else argv)
+        return options.run(options) or 0
+    except KeyboardInterrupt:
+        print("dlcore: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, OSError) as error:
+        print(f"dlcore: {error}", file=sys.stderr)
+        return 2
+
+
+def _parse(argv):
+    import argparse
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message):  # one sentence, without the usage lines
+            self.exit(2, f"{self.prog}: {message}\n")
+
+    parser = Parser(prog="dlcore", description="Neural networks at the speed of the hardware.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, purpose in COMMANDS.items():
+        command = commands.add_parser(name, help=purpose, description=purpose)
+        module = importlib.import_module(f"dlcore.cli.{name}")
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return parser.parse_args(argv)
+
+
+def whole(least, what):
+    """An argparse type: an integer of at least `least`."""
+
+    def parse(text):
+        import argparse
+
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or value < least:
+            raise argparse.ArgumentTypeError(f"expected {what} of {least} or more, got {text!r}")
+        return value
+
+    return parse
