@@ -186,6 +186,18 @@ class Function:
         return self._general(*args)
 
     def _general(self, *args):
+        (program, structure, _), arrays = self._entry(args)
+        results = program(*arrays)
+        return results[0] if structure is None else structure(results)
+
+    def compiled(self, *args):
+        """The program for arguments like these: ``program(*arrays) -> tuple of arrays``.
+
+        It holds until variables move (`layout`).
+        """
+        return self._entry(args)[0][0]
+
+    def _entry(self, args):
         from dlcore import backends
 
         self._forget_old_layout()
@@ -205,9 +217,7 @@ class Function:
             if self._dispatcher is not None and flat and entry[2]:
                 signature = [(x.shape, x.dtype.name) for x in arrays]
                 backends.remember(self._dispatcher, signature, entry[0])
-        program, structure, _ = entry
-        results = program(*arrays)
-        return results[0] if structure is None else structure(results)
+        return entry, arrays
 
     def _forget_old_layout(self):
         """Programs are bound to where variables lay when they were compiled."""
