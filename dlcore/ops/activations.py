@@ -118,8 +118,7 @@ def gelu(x, approximate=True):
 @traceable()
 def silu(x):
     """x sigmoid(x) (Elfwing et al. 2018)."""
-    x = as_float(x)
-    return x * pw.sigmoid(x)
+    return OPS["silu"](as_float(x))
 
 
 swish = silu
@@ -128,8 +127,7 @@ swish = silu
 @traceable()
 def softplus(x):
     """log(1 + exp(x)), without overflow."""
-    x = as_float(x)
-    return pw.relu(x) + pw.log1p(pw.exp(-pw.absolute(x)))
+    return OPS["softplus"](as_float(x))
 
 
 @traceable()

@@ -74,6 +74,17 @@ def _sigmoid(xp, x):
     return xp.where(x >= 0, 1 / (1 + e), e / (1 + e))
 
 
+def _silu_slope(xp, x):
+    s = _sigmoid(xp, x)
+    return s * (1 + x * (1 - s))
+
+
+def _silu_curve(x):
+    """Second derivative of silu."""
+    s = _p("sigmoid", x)
+    return s * (1.0 - s) * (2.0 + x * (1.0 - 2.0 * s))
+
+
 def _adam(xp, w, g, m, v, alpha, c1, c2, eps):
     m = m + (g - m) * c1
     v = v + (g * g - v) * c2
@@ -166,6 +177,18 @@ _TABLE = {
     "where": (
         lambda xp, c, a, b: xp.where(c, a, b),
         lambda g, y, c, a, b: [None, OPS["where"](c, g, g * 0.0), OPS["where"](c, g * 0.0, g)],
+    ),
+    "softplus": (
+        lambda xp, x: xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x))),
+        lambda g, y, x: [g * _p("sigmoid", x)],
+    ),
+    "silu": (
+        lambda xp, x: x * _sigmoid(xp, x),
+        lambda g, y, x: [OPS["silu_grad"](g, x)],
+    ),
+    "silu_grad": (
+        lambda xp, g, x: g * _silu_slope(xp, x),
+        lambda h, y, g, x: [OPS["silu_grad"](h, x), h * g * _silu_curve(x)],
     ),
     "gelu": (
         lambda xp, x: 0.5 * x * (1 + _erf(xp, x * x.dtype.type(_SQRT_HALF))),
