@@ -12,7 +12,7 @@
 
 namespace dl::DL_LEVEL {
 
-constexpr int kMaxValues = 64;    // inputs + constants + temporaries of one expression
+constexpr int kMaxValues = 64;  // inputs + constants + temporaries of one expression: sets of values are 64-bit masks
 constexpr int kMaxOutputs = 8;
 
 struct Expression {
@@ -20,6 +20,14 @@ struct Expression {
   const int64_t* code;
   const double* constants;
   const int64_t* results;
+
+  // What decode finds out for evaluate.
+  uint64_t read;                     // inputs that operations read
+  uint64_t read_after[kMaxOutputs];  // inputs read after the operation that makes this result, or named as results
+  int made_by[kMaxOutputs];          // that operation, or -1
+  int n_spare;                       // registers for scalars spread out
+
+  int values() const { return n_in + n_const + n_temp; }
 };
 
 // nullptr, or what is wrong. Checks every id and opcode, so that evaluation is memory-safe.
@@ -45,5 +53,19 @@ void prepare(const Expression&, int64_t rows, int64_t cols, T* registers);
 // output may alias an input exactly (same data and strides), not otherwise overlap one.
 template <class T>
 void evaluate(const Expression&, int64_t rows, int64_t cols, const Operand* out, const Operand* in, T* registers);
+
+// Element (r, c) is data[r * row_stride + c * col_stride]; col_stride is 0 or 1.
+template <class T>
+struct View {
+  const T* data;
+  int64_t row_stride, col_stride;
+};
+
+// The first result where it lies, in a register or an input: nothing is stored.
+template <class T>
+View<T> evaluate_view(const Expression&, int64_t rows, int64_t cols, const Operand* in, T* registers);
+
+// Copies a block, converting. Transposed blocks go through registers.
+void copy_block(int64_t rows, int64_t cols, const Operand& out, const Operand& in);
 
 }  // namespace dl::DL_LEVEL

@@ -1,0 +1,220 @@
+// The operations of opcodes.def: one vector function each, and loops that run them over blocks of dense operands and
+// scalars. Included by expression.cpp alone.
+#pragma once
+
+#include "cpu/math.h"
+
+namespace dl::DL_LEVEL {
+
+// ---- the functions: s are the sources, d the destinations ----
+
+#define DL_APPLY(name, result)                           \
+  template <class T>                                     \
+  inline void apply_##name(const Vec<T>* s, Vec<T>* d) { \
+    const Vec<T>&x = s[0], &y = s[1], &z = s[2];         \
+    (void)y, (void)z;                                    \
+    d[0] = result;                                       \
+  }
+
+template <class T, class M>
+inline Vec<T> truth(M mask) {
+  return mask ? broadcast<T>(1) : Vec<T>{};
+}
+
+template <class T>
+inline Vec<T> clamp(Vec<T> x, T low, T high) {  // NaN passes
+  x = x < low ? broadcast<T>(low) : x;
+  return x > high ? broadcast<T>(high) : x;
+}
+
+template <class T>
+inline Vec<T> floor_mod(Vec<T> x, Vec<T> y) {
+  Vec<T> r;
+  for (int i = 0; i < kLanes<T>; ++i) r[i] = T(__builtin_fmod(x[i], y[i]));
+  return r == T(0) ? copy_sign<T>(r, y) : (((r < T(0)) != (y < T(0))) ? r + y : r);
+}
+
+template <class T>
+inline Vec<T> floor_divide(Vec<T> x, Vec<T> y) {  // (x - mod) / y, which is an integer but for its rounding error
+  Vec<T> q = round<T>((x - floor_mod<T>(x, y)) / y), plain = x / y;
+  return y == T(0) ? plain : (q == T(0) ? copy_sign<T>(q, plain) : q);
+}
+
+template <class T>
+inline Vec<T> softplus(Vec<T> x) {
+  return (x < T(0) ? Vec<T>{} : x) + log1p<T>(exp<T>(-absolute<T>(x)));
+}
+
+template <class T>
+inline Vec<T> silu(Vec<T> x) {  // the clamp keeps -Inf from making 0 * Inf
+  return (x < Format<T>::kExpLow ? broadcast<T>(Format<T>::kExpLow) : x) * sigmoid<T>(x);
+}
+
+template <class T>
+inline Vec<T> silu_slope(Vec<T> x) {
+  x = clamp<T>(x, Format<T>::kExpLow, -Format<T>::kExpLow);
+  Vec<T> y = sigmoid<T>(x);
+  return y * (T(1) + x * (T(1) - y));
+}
+
+template <class T>
+inline Vec<T> gelu(Vec<T> x) {
+  return (x < -Format<T>::kTailEnd ? broadcast<T>(-Format<T>::kTailEnd) : x) * normal<T>(x).cumulative;
+}
+
+template <class T>
+inline Vec<T> gelu_slope(Vec<T> x) {
+  x = clamp<T>(x, -Format<T>::kTailEnd, Format<T>::kTailEnd);
+  auto [e, cumulative] = normal<T>(x);
+  return cumulative + x * e * T(0.39894228040143267794);  // 1 / sqrt(2 pi)
+}
+
+DL_APPLY(identity, x)
+DL_APPLY(add, x + y)
+DL_APPLY(subtract, x - y)
+DL_APPLY(multiply, x * y)
+DL_APPLY(divide, x / y)
+DL_APPLY(maximum, ((x > y) | (x != x)) ? x : y)
+DL_APPLY(minimum, ((x < y) | (x != x)) ? x : y)
+DL_APPLY(power, pow<T>(x, y))
+DL_APPLY(floor_divide, floor_divide<T>(x, y))
+DL_APPLY(mod, floor_mod<T>(x, y))
+DL_APPLY(negative, -x)
+DL_APPLY(abs, absolute<T>(x))
+DL_APPLY(sign, x > T(0) ? broadcast<T>(1) : (x < T(0) ? broadcast<T>(-1) : (x == T(0) ? Vec<T>{} : x)))
+DL_APPLY(sqrt, square_root<T>(x))
+DL_APPLY(rsqrt, T(1) / square_root<T>(x))
+DL_APPLY(square, x * x)
+DL_APPLY(reciprocal, T(1) / x)
+DL_APPLY(exp, exp<T>(x))
+DL_APPLY(expm1, expm1<T>(x))
+DL_APPLY(log, log<T>(x))
+DL_APPLY(log1p, log1p<T>(x))
+DL_APPLY(tanh, tanh<T>(x))
+DL_APPLY(sigmoid, sigmoid<T>(x))
+DL_APPLY(erf, erf<T>(x))
+DL_APPLY(sin, sin<T>(x))
+DL_APPLY(cos, cos<T>(x))
+DL_APPLY(floor, floor<T>(x))
+DL_APPLY(ceil, ceil<T>(x))
+DL_APPLY(round, round<T>(x))
+DL_APPLY(trunc, trunc<T>(x))
+DL_APPLY(relu, x < T(0) ? Vec<T>{} : x)
+DL_APPLY(less, truth<T>(x < y))
+DL_APPLY(less_equal, truth<T>(x <= y))
+DL_APPLY(greater, truth<T>(x > y))
+DL_APPLY(greater_equal, truth<T>(x >= y))
+DL_APPLY(equal, truth<T>(x == y))
+DL_APPLY(not_equal, truth<T>(x != y))
+DL_APPLY(logical_and, truth<T>((x != T(0)) & (y != T(0))))
+DL_APPLY(logical_or, truth<T>((x != T(0)) | (y != T(0))))
+DL_APPLY(logical_not, truth<T>(x == T(0)))
+DL_APPLY(isnan, truth<T>(x != x))
+DL_APPLY(isfinite, truth<T>(absolute<T>(x) < T(__builtin_huge_val())))
+DL_APPLY(where, x != T(0) ? y : z)
+DL_APPLY(multiply_add, x * y + z)
+DL_APPLY(softplus, softplus<T>(x))
+DL_APPLY(silu, silu<T>(x))
+DL_APPLY(silu_grad, x * silu_slope<T>(y))
+DL_APPLY(gelu, gelu<T>(x))
+DL_APPLY(gelu_grad, x * gelu_slope<T>(y))
+DL_APPLY(sigmoid_grad, x * y * (T(1) - y))
+DL_APPLY(tanh_grad, x * (T(1) - y * y))
+DL_APPLY(relu_grad, y > T(0) ? x : Vec<T>{})
+#undef DL_APPLY
+
+template <class T>
+inline void apply_momentum_update(const Vec<T>* s, Vec<T>* d) {
+  Vec<T> m = s[4] * s[2] - s[3] * s[1];
+  d[0] = s[0] + m;
+  d[1] = m;
+}
+
+template <class T>
+inline void apply_adam_update(const Vec<T>* s, Vec<T>* d) {
+  Vec<T> g = s[1], m = (g - s[2]) * s[5] + s[2], v = (g * g - s[3]) * s[6] + s[3];
+  d[0] = s[0] - s[4] * m / (square_root<T>(v) + s[7]);
+  d[1] = m;
+  d[2] = v;
+}
+
+// ---- one operation over a block ----
+
+template <class T>
+struct Place {
+  T* data;
+  int64_t row_stride;
+  bool scalar;  // one element a row instead of cols
+};
+
+#define DL_OP(name, inputs, outputs)                      \
+  struct Op_##name {                                      \
+    static constexpr int kIn = inputs, kOut = outputs;    \
+    template <class T>                                    \
+    static inline void apply(const Vec<T>* s, Vec<T>* d) { \
+      apply_##name<T>(s, d);                              \
+    }                                                     \
+  };
+#include "opcodes.def"
+#undef DL_OP
+
+template <class T>
+using Run = void (*)(int64_t rows, int64_t cols, const Place<T>* dst, const Place<T>* src);
+
+// Bit i of Scalars: source i is one element a row.
+template <class T, class Op, unsigned Scalars>
+void run_operation(int64_t rows, int64_t cols, const Place<T>* dst, const Place<T>* src) {
+  constexpr int L = kLanes<T>, kIn = Op::kIn, kOut = Op::kOut;
+  for (int64_t r = 0; r < rows; ++r) {
+    const T* p[kIn];
+    T* q[kOut];
+    Vec<T> splat[kIn];
+    for (int i = 0; i < kIn; ++i) {
+      p[i] = src[i].data + r * src[i].row_stride;
+      if (Scalars >> i & 1) splat[i] = broadcast<T>(*p[i]);
+    }
+    for (int i = 0; i < kOut; ++i) q[i] = dst[i].data + r * dst[i].row_stride;
+    int64_t c = 0;
+    auto step = [&](int64_t n) __attribute__((always_inline)) {
+      Vec<T> s[kIn < 3 ? 3 : kIn], d[kOut];
+      for (int i = 0; i < kIn; ++i)
+        s[i] = Scalars >> i & 1 ? splat[i] : n == L ? load<T>(p[i] + c) : load_part<T>(p[i] + c, n);
+      Op::template apply<T>(s, d);
+      for (int i = 0; i < kOut; ++i) n == L ? store<T>(q[i] + c, d[i]) : store_part<T>(q[i] + c, d[i], n);
+    };
+#pragma GCC unroll 2
+    for (; c + L <= cols; c += L) step(L);
+    if (c < cols) step(cols - c);
+  }
+}
+
+constexpr int kForms = 8;
+constexpr unsigned kUpdateScalars[] = {0b11000, 0b11110000};  // of momentum_update (5 sources) and adam_update (8)
+
+// Up to three sources every mix of dense and scalar but all scalar; the updates all dense or with scalar settings.
+template <class T>
+struct OpForms {
+  Run<T> run[kForms] = {};
+};
+
+template <class T, class Op>
+constexpr OpForms<T> forms() {
+  OpForms<T> f;
+  f.run[0] = run_operation<T, Op, 0>;
+  if constexpr (Op::kIn > 3) f.run[1] = run_operation<T, Op, kUpdateScalars[Op::kIn > 5]>;
+  if constexpr (Op::kIn == 2 || Op::kIn == 3) f.run[1] = run_operation<T, Op, 1>, f.run[2] = run_operation<T, Op, 2>;
+  if constexpr (Op::kIn == 3) {
+    f.run[3] = run_operation<T, Op, 3>, f.run[4] = run_operation<T, Op, 4>;
+    f.run[5] = run_operation<T, Op, 5>, f.run[6] = run_operation<T, Op, 6>;
+  }
+  return f;
+}
+
+template <class T>
+static constexpr OpForms<T> kRun[] = {
+#define DL_OP(name, inputs, outputs) forms<T, Op_##name>(),
+#include "opcodes.def"
+#undef DL_OP
+};
+
+}  // namespace dl::DL_LEVEL
