@@ -1,6 +1,8 @@
-"""Callbacks: what happens around epochs and batches, with the names and arguments of `keras.callbacks`.
+"""Callbacks: what happens around epochs and batches, with the names and arguments of
+`keras.callbacks`.
 
-A callback that replaces no `on_*_batch_*` method costs nothing per batch: `fit` then runs many steps per native call.
+A callback that replaces no `on_*_batch_*` method costs nothing per batch: `fit` then runs many
+steps per native call.
 """
 
 import math
@@ -265,7 +267,9 @@ class History(Callback):
             raise ImportError(
                 "History.plot: expected matplotlib, found none; pip install dlcore[plot]"
             ) from None
-        names = [n for n in self.history if not n.startswith("val_") and np.ndim(self.history[n]) == 1]
+        names = [
+            n for n in self.history if not n.startswith("val_") and np.ndim(self.history[n]) == 1
+        ]
         figure, axes = pyplot.subplots(
             1, max(1, len(names)), figsize=(5 * max(1, len(names)), 3.5), squeeze=False
         )
@@ -288,7 +292,8 @@ class History(Callback):
 
 
 class ProgbarLogger(Callback):
-    """The progress bar with rate and remaining time, or one line per epoch where there is no terminal.
+    """The progress bar with rate and remaining time, or one line per epoch where there is no
+    terminal.
 
     Parameters
     ----------
@@ -332,8 +337,8 @@ class ProgbarLogger(Callback):
         bar = "=" * filled + "." * (_BAR_WIDTH - filled)
         left = _duration(seconds / done * (1 - done))
         logs = _figures(self.model._compiled.results())
-        line = f"{self._title} [{bar}] {step}/{steps}, {step / seconds:.4g} steps/s, {left} left, {logs}"
-        self._write(line)
+        rate = f"{step / seconds:.4g} steps/s"
+        self._write(f"{self._title} [{bar}] {step}/{steps}, {rate}, {left} left, {logs}")
 
     def _write(self, line):
         line = line[: _terminal_width() - 1]
@@ -383,7 +388,9 @@ def _terminal_width():
 def _duration(seconds):
     if seconds >= 90:
         minutes, seconds = divmod(round(seconds), 60)
-        return f"{minutes // 60}h{minutes % 60:02d}m" if minutes >= 60 else f"{minutes}m{seconds:02d}s"
+        return (
+            f"{minutes // 60}h{minutes % 60:02d}m" if minutes >= 60 else f"{minutes}m{seconds:02d}s"
+        )
     if seconds >= 1:
         return f"{seconds:.1f} s"
     return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.3g} us"
@@ -546,7 +553,9 @@ class ModelCheckpoint(_Monitor):
     ):
         super().__init__(monitor, mode)
         if save_freq != "epoch" and not (isinstance(save_freq, int) and save_freq > 0):
-            raise ValueError(f"ModelCheckpoint: expected save_freq 'epoch' or an int, got {save_freq!r}")
+            raise ValueError(
+                f"ModelCheckpoint: expected save_freq 'epoch' or an int, got {save_freq!r}"
+            )
         self.filepath, self.verbose = os.fspath(filepath), verbose
         self.save_best_only, self.save_weights_only = save_best_only, save_weights_only
         self.save_freq = save_freq

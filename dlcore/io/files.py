@@ -1,7 +1,7 @@
 """One safetensors file: named arrays, and a JSON document in the header. No code, no pickle.
 
-Files are written whole to a new name in the same folder, flushed to the disk and renamed, so that a full disk or a
-crash leaves the old file as it was. Files are read as if an enemy wrote them.
+Files are written whole to a new name in the same folder, flushed to the disk and renamed, so that
+a full disk or a crash leaves the old file as it was. Files are read as if an enemy wrote them.
 """
 
 import json
@@ -79,9 +79,13 @@ def read(path):
     try:
         document = json.loads(metadata.get("document", ""))
     except (ValueError, RecursionError):
-        raise ValueError(f"load: expected a JSON description in {path!r}, got damaged text") from None
+        raise ValueError(
+            f"load: expected a JSON description in {path!r}, got damaged text"
+        ) from None
     if not isinstance(document, dict):
-        raise ValueError(f"load: expected a JSON description in {path!r}, got {type(document).__name__}")
+        raise ValueError(
+            f"load: expected a JSON description in {path!r}, got {type(document).__name__}"
+        )
     return tensors, document
 
 

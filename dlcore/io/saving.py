@@ -10,10 +10,14 @@ from dlcore.layers import spec
 
 
 def save_model(model, filepath, overwrite=True):
-    """Write architecture, weights, `compile` arguments and the optimizer's state; see `Model.save`."""
+    """Write architecture, weights, `compile` arguments and the optimizer's state; see
+    `Model.save`.
+    """
     _check_target(filepath, overwrite)
     if not model.built:
-        raise ValueError(f"{model.name}: expected a built model to save; call build(input_shape) or fit")
+        raise ValueError(
+            f"{model.name}: expected a built model to save; call build(input_shape) or fit"
+        )
     tensors, names = _weights(model)
     document = {
         "model": layers.serialize(model),
@@ -94,7 +98,9 @@ def load_model(filepath, custom_objects=None, compile=True):
                 _restore_compile(model, tensors, document)
     except Exception as error:
         detail = str(error) or type(error).__name__
-        raise ValueError(f"load_model: expected a model in {os.fspath(filepath)!r}, got {detail}") from error
+        raise ValueError(
+            f"load_model: expected a model in {os.fspath(filepath)!r}, got {detail}"
+        ) from error
     return model
 
 
@@ -137,7 +143,9 @@ def _restore_weights(model, tensors, document):
 def _restore_compile(model, tensors, document):
     config = document["compile"]
     given = {k: config.get(k) for k in ("loss_weights", "metrics", "weighted_metrics")}
-    loss = losses.deserialize(config["loss"]) if isinstance(config["loss"], dict) else config["loss"]
+    loss = (
+        losses.deserialize(config["loss"]) if isinstance(config["loss"], dict) else config["loss"]
+    )
     model.compile(optimizers.deserialize(config["optimizer"]), loss, **_revived(given))
     values = [tensors.get(f"optimizer/{i}") for i in range(int(document["optimizer_variables"]))]
     if any(v is None for v in values):

@@ -54,7 +54,10 @@ def deserialize(config, custom_objects=None):
             return deserialize(config)
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
         raise ValueError(f"layer: expected a dictionary with class_name and config, got {config!r}")
-    cls = lookup.lookup("layer", _TABLE, config.get("class_name"))
+    name = config.get("class_name")
+    cls = lookup.get_custom_objects().get(name) or _TABLE.get(name)
+    if cls is None:
+        raise ValueError(f"layer: expected a built-in class or one in custom_objects, got {name!r}")
     layer = cls.from_config(config["config"])
     if isinstance(config.get("name"), str):
         layer._name = config["name"]

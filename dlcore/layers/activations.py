@@ -13,7 +13,8 @@ def _check_number(name, what, value):
 
 
 class ReLU(Layer):
-    """max_value at x >= max_value; x at threshold <= x < max_value; negative_slope (x - threshold) below.
+    """max_value at x >= max_value; x at threshold <= x < max_value; negative_slope (x - threshold)
+    below.
 
     Parameters
     ----------
@@ -26,7 +27,9 @@ class ReLU(Layer):
 
     def __init__(self, max_value=None, negative_slope=0.0, threshold=0.0, **kwargs):
         super().__init__(**kwargs)
-        self.max_value = None if max_value is None else _check_number(self.name, "max_value", max_value)
+        self.max_value = (
+            None if max_value is None else _check_number(self.name, "max_value", max_value)
+        )
         self.negative_slope = _check_number(self.name, "negative_slope", negative_slope or 0)
         self.threshold = _check_number(self.name, "threshold", threshold or 0)
 

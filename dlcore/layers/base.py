@@ -1,9 +1,9 @@
 """Layer: a function of tensors with weights.
 
-A layer is built (its weights are made) when it first sees the shape of its input, and is then a plain function
-written with `dlcore.ops`. Called with symbolic tensors it adds to the open trace; called with arrays it is
-compiled once per shape and run. Weights and inner layers are found in the attributes of the object, so there is
-nothing to register.
+A layer is built (its weights are made) when it first sees the shape of its input, and is then a
+plain function written with `dlcore.ops`. Called with symbolic tensors it adds to the open trace;
+called with arrays it is compiled once per shape and run. Weights and inner layers are found in the
+attributes of the object, so there is nothing to register.
 """
 
 import threading
@@ -47,7 +47,9 @@ def _takes_training(cls):
 
 
 def _building(build):
-    """`build` outside of any trace, so that initial values are computed at once, and marked as done."""
+    """`build` outside of any trace, so that initial values are computed at once, and marked as
+    done.
+    """
 
     def wrapped(self, input_shape):
         with spec.suspended():
@@ -62,8 +64,9 @@ def _building(build):
 class Layer:
     """Base of all layers.
 
-    Subclasses define ``call(self, inputs)`` or ``call(self, inputs, training=None)`` with `dlcore.ops`, and make
-    weights in ``build(self, input_shape)`` with `add_weight`, or in the constructor.
+    Subclasses define ``call(self, inputs)`` or ``call(self, inputs, training=None)`` with
+    `dlcore.ops`, and make weights in ``build(self, input_shape)`` with `add_weight`, or in the
+    constructor.
 
     Parameters
     ----------
@@ -121,12 +124,16 @@ class Layer:
         name=None,
         input_shape=None,
         input_dim=None,
+        **unknown,
     ):
         from dlcore import regularizers
 
         if name is not None and not isinstance(name, str):
             raise TypeError(f"{type(self).__name__}: expected a string as name, got {name!r}")
         self._name = name or automatic_name(lookup.snake_case(type(self).__name__))
+        if unknown:
+            known = dict.fromkeys(lookup.argument_names(type(self)))
+            lookup.lookup(f"{self._name} argument", known, next(iter(unknown)))
         self._trainable = bool(trainable)
         self.dtype = standardize(dtype, self._name)
         self.autocast = autocast
@@ -264,7 +271,9 @@ class Layer:
         return variable
 
     def _parts(self):
-        """(variables, layers) held by the attributes, each once, in the order in which they were made."""
+        """(variables, layers) held by the attributes, each once, in the order in which they
+        were made.
+        """
         variables, layers = list(self._weights), []
         for key, value in self.__dict__.items():
             if key not in _NO_PARTS:
@@ -335,7 +344,9 @@ class Layer:
     def count_params(self):
         """Number of scalars in the weights."""
         if not self.built and not self.weights:
-            raise ValueError(f"{self.name}: expected a built layer; call it or build(input_shape) first")
+            raise ValueError(
+                f"{self.name}: expected a built layer; call it or build(input_shape) first"
+            )
         return sum(v.size for v in self.weights)
 
     # -- losses
@@ -346,7 +357,9 @@ class Layer:
 
     @property
     def losses(self):
-        """Losses of the last call (`add_loss`, activity) and penalties of the regularized weights."""
+        """Losses of the last call (`add_loss`, activity) and penalties of the regularized
+        weights.
+        """
         layers = self._layers_within()
         called = [x for layer in layers for x in layer._call_losses]
         weights = [v for v in self.trainable_weights if v.regularizer is not None]
@@ -361,7 +374,8 @@ class Layer:
     def get_config(self):
         """The constructor's arguments as a dictionary that JSON can hold.
 
-        An argument is read from the attribute of its name, else it is what the constructor was given.
+        An argument is read from the attribute of its name, else it is what the constructor was
+        given.
         """
         names = lookup.argument_names(type(self))
         args, kwargs = self._given

@@ -1,7 +1,7 @@
 """Layers with a matrix, and layers that only apply a function.
 
-    Dense    y = activation(x w + b)                    x (..., D)  w (D, U)    b (U)     y (..., U)
-    Maxout   y = max over j of (x w_j + b_j)            x (..., D)  w (D, k U)  b (k U)   y (..., U)
+Dense    y = activation(x w + b)                    x (..., D)  w (D, U)    b (U)     y (..., U)
+Maxout   y = max over j of (x w_j + b_j)            x (..., D)  w (D, k U)  b (k U)   y (..., U)
 """
 
 import numpy as np
@@ -208,7 +208,7 @@ class Maxout(Layer):
             )
 
     def _pieces(self, shape, dtype):
-        """k initial matrices side by side; drawn as one tall batch, since a seeded initializer repeats itself."""
+        """k initial matrices side by side, each with a seed of its own: one seed repeats itself."""
         width, columns = shape
         initializer = self.kernel_initializer
         if hasattr(initializer, "clone") and getattr(initializer, "seed", None) is not None:
@@ -253,7 +253,7 @@ class Activation(Layer):
 
 
 class Dropout(Layer):
-    """While training, sets a random fraction of the inputs to 0 and scales the rest by 1 / (1 - rate).
+    """While training, sets a random fraction of the inputs to 0, and divides the rest by 1 - rate.
 
     Parameters
     ----------

@@ -14,7 +14,8 @@ class Flatten(Layer):
     Parameters
     ----------
     data_format : str, optional
-        "channels_last" (the order in memory) or "channels_first" (channels become the last axis first).
+        "channels_last" (the order in memory) or "channels_first" (channels become the last axis
+        first).
     **kwargs
         See `Layer`.
     """
@@ -68,5 +69,3 @@ class Reshape(Layer):
             )
         shape = tuple(size // known if n == -1 else n for n in self.target_shape)
         return ops.reshape(inputs, (inputs.shape[0], *shape))
-
-

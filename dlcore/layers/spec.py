@@ -38,7 +38,9 @@ def initial_value(name, initializer, shape, dtype):
     if _limit.left is None:
         value = np.asarray(initializer(shape, dtype=dtype))
         if value.shape != shape:
-            raise ValueError(f"{name}: expected an initial value of shape {shape}, got {value.shape}")
+            raise ValueError(
+                f"{name}: expected an initial value of shape {shape}, got {value.shape}"
+            )
         return value
     size = 1
     for n in shape:
@@ -157,7 +159,9 @@ def check_row_shape(name, shape):
     sizes = shape if isinstance(shape, (tuple, list)) else (shape,)
     ok = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n > 0 for n in sizes)
     if not ok:
-        raise ValueError(f"{name}: expected a shape of positive ints without the batch, got {shape!r}")
+        raise ValueError(
+            f"{name}: expected a shape of positive ints without the batch, got {shape!r}"
+        )
     return tuple(int(n) for n in sizes)
 
 

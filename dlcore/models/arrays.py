@@ -1,7 +1,8 @@
-"""What callers pass as x, y and sample_weight, checked once and turned into arrays that programs can gather from.
+"""What callers pass as x, y and sample_weight, checked once and turned into arrays that programs
+can gather from.
 
-Floats become `config.floatx()` here, once; small integers (images in uint8) stay as they are and are cast inside
-the program, a batch at a time, as that moves a quarter of the bytes.
+Floats become `config.floatx()` here, once; small integers (images in uint8) stay as they are and
+are cast inside the program, a batch at a time, as that moves a quarter of the bytes.
 """
 
 import numpy as np
@@ -13,7 +14,9 @@ from dlcore.program.function import flatten, unflatten
 
 
 def as_array(who, what, x):
-    """`x` (array, list, pandas frame, ...) as a C-contiguous, aligned, native array of a type programs take."""
+    """`x` (array, list, pandas frame, ...) as a C-contiguous, aligned, native array of a type
+    programs take.
+    """
     try:
         array = np.asarray(x)
         if array.dtype == object:
@@ -34,7 +37,9 @@ def _kind(x):
 
 
 def _tree(who, x, single):
-    """(leaves, structure) of the input: one array, or nested arrays where the model takes several."""
+    """(leaves, structure) of the input: one array, or nested arrays where the model takes
+    several.
+    """
     nested = isinstance(x, dict) or (
         isinstance(x, (list, tuple)) and len(x) > 0 and all(_is_batch(v) for v in x)
     )
@@ -49,7 +54,8 @@ def _is_batch(x):
 
 
 class Data:
-    """Arrays with one row per sample: the inputs, then the targets and the weights where they are given.
+    """Arrays with one row per sample: the inputs, then the targets and the weights where they are
+    given.
 
     Parameters
     ----------
@@ -102,7 +108,9 @@ class Data:
     def _check_lengths(self, has_targets):
         names = ["x"] * self.inputs + ["y"] * has_targets + ["sample_weight"]
         if self.rows == 0:
-            raise ValueError(f"{self.who}: expected at least one row, got x of shape {self.shape()}")
+            raise ValueError(
+                f"{self.who}: expected at least one row, got x of shape {self.shape()}"
+            )
         for name, array in zip(names[1:], self.arrays[1:], strict=False):
             if len(array) != self.rows:
                 raise ValueError(
@@ -115,11 +123,15 @@ class Data:
     def _check_finite(self):
         if not config.check_numerics():
             return
-        names = ["x"] * self.inputs + (["y"] if self.targets is not None else []) + ["sample_weight"]
+        names = (
+            ["x"] * self.inputs + (["y"] if self.targets is not None else []) + ["sample_weight"]
+        )
         for name, array in zip(names, self.arrays, strict=False):
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 row = int(np.argwhere(~np.isfinite(array))[0][0])
-                raise ValueError(f"{self.who}: expected finite values in {name}, got NaN or Inf in row {row}")
+                raise ValueError(
+                    f"{self.who}: expected finite values in {name}, got NaN or Inf in row {row}"
+                )
 
     # -- for programs
 
@@ -177,7 +189,8 @@ def check_labels(name, labels, classes, ignored=None):
     if bad.any():
         where = np.argwhere(bad)[0]
         raise ValueError(
-            f"{name}: expected labels in 0..{classes - 1}, got {labels[tuple(where)]} at row {where[0]}"
+            f"{name}: expected labels in 0..{classes - 1},"
+            f" got {labels[tuple(where)]} at row {where[0]}"
         )
 
 
@@ -188,6 +201,7 @@ def split_off(data, fraction):
     at = int(np.floor(data.rows * (1.0 - fraction)))
     if at in (0, data.rows):
         raise ValueError(
-            f"fit: expected validation_split to leave rows on both sides, got {fraction} of {data.rows} rows"
+            "fit: expected validation_split to leave rows on both sides,"
+            f" got {fraction} of {data.rows} rows"
         )
     return data.part(0, at), data.part(at, data.rows)

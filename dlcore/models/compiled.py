@@ -36,7 +36,9 @@ class Compiled:
         if _needs_shapes(self.identifier):
             self.loss = losses.resolve(self.identifier, target_shape, output_shape)
         self.plain = [metrics.resolve(m, target_shape, output_shape) for m in self.given]
-        self.weighted = [metrics.resolve(m, target_shape, output_shape) for m in self.given_weighted]
+        self.weighted = [
+            metrics.resolve(m, target_shape, output_shape) for m in self.given_weighted
+        ]
         self.resolved = True
 
     @property
@@ -80,11 +82,15 @@ class Compiled:
         if not getattr(self.loss, "integer_targets", False) or len(output_shape) < 2:
             return None
         ignored = getattr(self.loss, "ignore_class", None)
-        ignored = getattr(self.loss, "fn_kwargs", {}).get("ignore_class") if ignored is None else ignored
+        ignored = (
+            getattr(self.loss, "fn_kwargs", {}).get("ignore_class") if ignored is None else ignored
+        )
         return self.loss.name, output_shape[-1], ignored
 
     def wants_integers(self):
-        """Whether integer targets stay integers: for class labels, and for functions that may count on them."""
+        """Whether integer targets stay integers: for class labels, and for functions that may
+        count on them.
+        """
         if self.loss is None:
             return True
         own = type(self.loss).__module__.startswith("dlcore.")

@@ -1,8 +1,8 @@
 """Runs a step over all batches of some arrays, in few native calls.
 
-A whole batch and the last partial one are two programs. One native call runs steps until `_CALL_MS` have passed:
-long enough that Python costs nothing, short enough that Ctrl-C and the progress bar feel immediate. A callback that
-wants every batch gets calls of one step.
+A whole batch and the last partial one are two programs. One native call runs steps until
+`_CALL_MS` have passed: long enough that Python costs nothing, short enough that Ctrl-C and the
+progress bar feel immediate. A callback that wants every batch gets calls of one step.
 """
 
 _CALL_MS = 80
@@ -36,7 +36,8 @@ class Runner:
         before, after : callable, optional
             Called with the number of each step; a true result of `after` ends the run.
         progress : callable, optional
-            Called with the number of steps done, after every native call; a true result ends the run.
+            Called with the number of steps done, after every native call; a true result ends the
+            run.
         """
         total = self.steps if limit is None else min(limit, self.steps)
         single = before is not None or after is not None

@@ -11,8 +11,9 @@ from dlcore.models.model import Model
 class Sequential(Model):
     """A stack of layers: y = layer_n(... layer_1(x)).
 
-    Inputs are cast to the dtype of the `Input` (by default `config.floatx()`). The weights are made as soon as
-    the shape of the input is known: from an `Input`, from `input_shape=` of the first layer, or from data.
+    Inputs are cast to the dtype of the `Input` (by default `config.floatx()`). The weights are
+    made as soon as the shape of the input is known: from an `Input`, from `input_shape=` of the
+    first layer, or from data.
 
     Parameters
     ----------
@@ -68,7 +69,9 @@ class Sequential(Model):
             self._start(layer.shape, layer.dtype)
             return
         if any(layer.name == other.name for other in self._stack):
-            raise ValueError(f"{self.name}: expected layers of different names, got {layer.name!r} twice")
+            raise ValueError(
+                f"{self.name}: expected layers of different names, got {layer.name!r} twice"
+            )
         shape = self._known_row_shape(layer) if not self._stack and not self._specs else None
         self._stack.append(layer)
         try:
@@ -117,7 +120,8 @@ class Sequential(Model):
         if self._specs:
             if input_shape is not None and tuple(input_shape[1:]) != self.input_shape[1:]:
                 raise ValueError(
-                    f"{self.name}: expected input shape {self.input_shape}, got {tuple(input_shape)}"
+                    f"{self.name}: expected input shape {self.input_shape},"
+                    f" got {tuple(input_shape)}"
                 )
             return
         if input_shape is None:
@@ -126,30 +130,37 @@ class Sequential(Model):
         self._start(spec.check_row_shape(self.name, shape[1:] or (1,)), self.dtype)
 
     def call(self, inputs, training=None):
-        x = self._fit_rank(inputs)
+        x = inputs
+        shape = self._checked(tuple(x.shape))
+        x = x if shape == tuple(x.shape) else ops.reshape(x, shape)
         dtype = self._specs[0].dtype
         x = x if x.dtype == dtype else ops.cast(x, dtype)
         for layer in self._stack:
             x = layer(x, training=training)
         return x
 
-    def _fit_rank(self, x):
-        """A missing or extra last axis of size 1 is added or dropped, as Keras does."""
-        expected, shape = self._specs[0].shape, tuple(x.shape)
+    def _checked(self, shape):
+        """The shape of inputs; a missing or extra last axis of size 1 is added or dropped, as
+        Keras does.
+        """
+        expected = self._specs[0].shape
         if len(shape) == len(expected) - 1 and expected[-1] == 1:
-            return ops.reshape(x, (*shape, 1))
-        if len(shape) == len(expected) + 1 and shape[-1] == 1:
-            return ops.reshape(x, shape[:-1])
-        if shape[1:] != expected[1:] and self._stack:
-            raise ValueError(
-                f"{self._stack[0].name}: expected input {spec.shown(expected[1:])}, got {shape}"
-            )
-        return x
+            shape = (*shape, 1)
+        elif len(shape) == len(expected) + 1 and shape[-1] == 1:
+            shape = shape[:-1]
+        if shape[1:] != expected[1:]:
+            who = self._stack[0].name if self._stack else self.name
+            raise ValueError(f"{who}: expected input {spec.shown(expected[1:])}, got {shape}")
+        return shape
 
     # -- for the trainer
 
     def _single_input(self):
         return True
+
+    def _check_rows(self, data):
+        if self._specs:
+            self._checked(data.shape())
 
     def _input_dtypes(self, data):
         """Inputs are cast where batches are gathered."""
@@ -174,5 +185,3 @@ class Sequential(Model):
             model.add(deserialize(layer))
         model._trainable = bool(config.get("trainable", True))
         return model
-
-

@@ -81,9 +81,7 @@ def _costs(model, batch, weight_bytes):
         program = model._program(kind, data, batch, kind == "train").compile(batch)
         slots = sum(v.value.nbytes for v in model.optimizer.variables) if kind == "train" else 0
         peak = _bytes(weight_bytes + slots + program.arena_bytes)
-        lines.append(
-            f"{words}, batch {batch}: {program.flops:,} FLOPs, planned peak memory {peak}"
-        )
+        lines.append(f"{words}, batch {batch}: {program.flops:,} FLOPs, planned peak memory {peak}")
     return lines
 
 

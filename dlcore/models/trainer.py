@@ -1,7 +1,8 @@
 """compile, fit, evaluate and predict.
 
-One training step (forward, loss, gradients, optimizer, metrics) is traced into one program; an epoch is a few native
-calls of many steps each. Everything that changes lies in Variables, so that Python may stop between any two calls.
+One training step (forward, loss, gradients, optimizer, metrics) is traced into one program; an
+epoch is a few native calls of many steps each. Everything that changes lies in Variables, so that
+Python may stop between any two calls.
 """
 
 import numpy as np
@@ -14,7 +15,7 @@ from dlcore.models import arrays
 from dlcore.models.arrays import Data
 from dlcore.models.compiled import Compiled
 from dlcore.models.runner import Runner
-from dlcore.program import BatchProgram, function, gradients, layout, pack
+from dlcore.program import BatchProgram, dtypes, function, gradients, layout, pack
 from dlcore.program.function import flatten, unflatten
 
 _BATCH = 32  # Keras' default
@@ -67,10 +68,10 @@ class Trainer(Layer):
                 f"compile: expected loss_weights as one number, got {loss_weights!r};"
                 " the model has one output"
             )
+        optimizer = optimizers.get(optimizer)
         scale = 1 if loss_weights is None else loss_weights
         self._compiled = Compiled(loss, metrics, weighted_metrics, scale)
-        self.optimizer = optimizers.get(optimizer)
-        self.loss = loss
+        self.optimizer, self.loss = optimizer, loss
         self._compile_config = {
             "loss": loss, "loss_weights": loss_weights, "metrics": metrics,
             "weighted_metrics": weighted_metrics,
@@ -117,7 +118,9 @@ class Trainer(Layer):
         return total
 
     def train_step(self, data):
-        """One step on (x, y, sample_weight) in tensors; state changes by assignment to Variables."""
+        """One step on (x, y, sample_weight) in tensors; state changes by assignment to
+        Variables.
+        """
         x, y, sample_weight = data
         y_pred = self(x, training=True)
         loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
@@ -153,6 +156,9 @@ class Trainer(Layer):
         """Whether x is one array, so that a list is data and not several inputs."""
         return False
 
+    def _check_rows(self, data):
+        """Refuse inputs of a wrong shape, by the name of the layer that gets them."""
+
     def _input_dtypes(self, data):
         """What batches of the inputs are cast to while they are gathered."""
         return [None] * data.inputs
@@ -165,7 +171,10 @@ class Trainer(Layer):
         return self._functions[key]
 
     def _prepare(self, data, train=False):
-        """Build the model for such data and, to train, the optimizer; weights then lie side by side."""
+        """Build the model for such data and, to train, the optimizer; weights then lie side by
+        side.
+        """
+        self._check_rows(data)
         outputs = self._output_specs(data)
         self._pack_weights()
         if data.targets is not None and self.compiled:
@@ -265,7 +274,8 @@ class Trainer(Layer):
         epochs : int
             Number of the last epoch.
         verbose : "auto", 0, 1 or 2
-            Nothing (0), a progress bar (1, "auto"), a line per epoch (2, and where there is no terminal).
+            Nothing (0), a progress bar (1, "auto"), a line per epoch (2, and where there is no
+            terminal).
         callbacks : list of Callback, optional
         validation_split : float, 0..1
             The last rows validate, and are not trained on.
@@ -293,7 +303,11 @@ class Trainer(Layer):
             If the arrays do not fit together, or not the model.
         """
         self._check_compiled("fit")
-        batch = _BATCH if batch_size is None else spec.check_positive_int("fit", "batch_size", batch_size)
+        batch = (
+            _BATCH
+            if batch_size is None
+            else spec.check_positive_int("fit", "batch_size", batch_size)
+        )
         data = Data("fit", x, y, sample_weight, self._single_input())
         self._prepare(data, train=True)
         self._prepare_targets(data, class_weight)
@@ -410,7 +424,7 @@ class Trainer(Layer):
             try:
                 call, at = self._fast_predict[x.shape, x.dtype]
                 if at == layout():
-                    return call(x)[0]
+                    return call(x)
             except (KeyError, AttributeError, TypeError):
                 pass
         return self._predict(x, batch_size, verbose, steps, callbacks)
@@ -420,7 +434,7 @@ class Trainer(Layer):
         try:
             call, at = self._fast_on_batch[x.shape, x.dtype]
             if at == layout():
-                return call(x)[0]
+                return call(x)
         except (KeyError, AttributeError, TypeError):
             pass
         data = Data("predict_on_batch", x, single=self._single_input())
@@ -458,10 +472,10 @@ class Trainer(Layer):
         """All rows in one program; `cache` then knows it by the shape and dtype of `x`."""
         self._prepare(data)
         run = self._function("predict", lambda inputs: self(inputs, training=False))
-        inputs = data.unpack()(data.arrays)[0]
-        result = run(inputs)
-        if isinstance(x, np.ndarray) and isinstance(result, np.ndarray) and x is inputs:
-            cache[x.shape, x.dtype] = run.compiled(inputs), layout()
+        result = run(data.unpack()(data.arrays)[0])
+        plain = isinstance(x, np.ndarray) and isinstance(result, np.ndarray)
+        if plain and x.dtype.isnative and x.dtype.name in dtypes.CODES:
+            cache[x.shape, x.dtype] = _one_result(run.compiled(x)), layout()
         return result
 
     def _function(self, key, f):
@@ -501,6 +515,11 @@ class Trainer(Layer):
         self._functions[key](*data.arrays)
         logs = self._compiled.results()
         return logs if return_dict else self._in_order(logs)
+
+
+def _one_result(program):
+    """A program with one result as a callable that returns it, without Python where that can be."""
+    return getattr(program, "native", None) or (lambda x: program(x)[0])
 
 
 def _single(outputs):
