@@ -13,6 +13,11 @@ static constexpr struct {
 #include "opcodes.def"
 #undef DL_OP
 };
+enum Opcode {
+#define DL_OP(name, inputs, outputs) op_##name,
+#include "opcodes.def"
+#undef DL_OP
+};
 constexpr int64_t kOpCount = sizeof kOps / sizeof kOps[0];
 constexpr int kMostSources = 8;
 
@@ -72,6 +77,28 @@ const char* decode(const int64_t* ints, int n_ints, const double* floats, int n_
   }
   for (int o = 0; o < e.n_out; ++o) e.read_after[o] |= named;
   return nullptr;
+}
+
+static double cost(int64_t opcode) {
+  switch (opcode) {
+    case op_exp: case op_expm1: case op_log: case op_log1p: case op_tanh: case op_sigmoid: case op_erf:
+    case op_sin: case op_cos: case op_softplus: case op_silu: case op_silu_grad: case op_gelu: case op_gelu_grad:
+    case op_adam_update:
+      return 20;
+    case op_power: case op_mod: case op_floor_divide:
+      return 80;
+    case op_divide: case op_reciprocal: case op_sqrt: case op_rsqrt: case op_momentum_update:
+      return 4;
+    default:
+      return 1;
+  }
+}
+
+double cost(const Expression& e) {
+  double sum = 0;
+  const int64_t* p = e.code;
+  for (int op = 0; op < e.n_ops; ++op, p += 1 + kOps[*p].n_in + kOps[*p].n_out) sum += cost(*p);
+  return sum;
 }
 
 // ---- registers: constants, then one scalar a row of each value, then one block of each value and spare ones ----

@@ -33,6 +33,9 @@ struct Expression {
 // nullptr, or what is wrong. Checks every id and opcode, so that evaluation is memory-safe.
 const char* decode(const int64_t* ints, int n_ints, const double* floats, int n_floats, Expression& e);
 
+// Arithmetic per element, a transcendental function counted as 20.
+double cost(const Expression&);
+
 // A rows x cols view of one operand; strides in elements, 0 broadcasts.
 struct Operand {
   char* data;

@@ -1,0 +1,150 @@
+// out... = expression(in...), element by element, over any layout. Loops are merged as far as strides allow; the two
+// innermost are the rows and columns of blocks that the evaluator works on, and a part is a run of blocks.
+#include "cpu/kernels/expression.h"
+#include "cpu/kernels/level.h"
+#include "cpu/kernels/loops.h"
+
+namespace dl::DL_LEVEL {
+
+constexpr int64_t kPartElements = 16 << 10;
+constexpr int64_t kRegisterBytes = 24 << 10;  // all registers of a block together, of an L1 cache of 32 or 48 KiB
+constexpr int64_t kTransposeCols = 64;        // columns of a block where an input lies the other way round
+
+struct Pointwise {
+  Expression e;
+  Loops loops;
+  int64_t rows, cols, outer;            // the innermost two loops, and all others
+  int64_t block_rows, block_cols;
+  int64_t row_blocks, col_blocks, blocks_per_part, parts;
+};
+
+static const char* check(const Call& call, const Expression& e) {
+  const Tensor* t = call.tensors;
+  if (call.n_tensors != e.n_out + e.n_in) return "pointwise: expected as many tensors as the expression has";
+  for (int i = 0; i < call.n_tensors; ++i) {
+    if (t[i].rank != t[0].rank || t[i].rank > kMaxRank) return "pointwise: expected tensors of one rank up to 8";
+    for (int d = 0; d < t[0].rank; ++d) {
+      if (t[i].shape[d] != t[0].shape[d]) return "pointwise: expected tensors of one shape";
+      if (i < e.n_out && t[i].stride[d] == 0 && t[i].shape[d] > 1)
+        return "pointwise: expected outputs that are not broadcast";
+    }
+  }
+  return nullptr;
+}
+
+// Moves the loop along which an input is contiguous next to the innermost, if some input lies across the output.
+static bool find_transposed(const Expression& e, Loops& loops) {
+  const int inner = loops.rank - 1;
+  for (int t = e.n_out; t < loops.n_tensors; ++t) {
+    if (loops.rank < 2 || magnitude(loops.stride[inner][t]) <= 1) continue;
+    for (int d = 0; d < inner; ++d) {
+      if (loops.stride[d][t] != 1) continue;
+      const Loops old = loops;
+      for (int k = d; k < inner; ++k) {
+        const int from = k == inner - 1 ? d : k + 1;
+        loops.shape[k] = old.shape[from];
+        for (int i = 0; i < loops.n_tensors; ++i) loops.stride[k][i] = old.stride[from][i];
+      }
+      return true;
+    }
+  }
+  return false;
+}
+
+static int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+static void choose_blocks(Pointwise& p, bool transposed, int element_bytes, int n_registers) {
+  int64_t most = kPartElements;  // nothing but operands: as long as it gets
+  if (n_registers > 0) {
+    most = kRegisterBytes / (n_registers * element_bytes) / 64 * 64;
+    most = most < 256 ? 256 : most > 2048 ? 2048 : most;
+  }
+  p.block_cols = p.cols < most ? p.cols : most;
+  if (transposed && p.block_cols > kTransposeCols) p.block_cols = kTransposeCols, most = most < 2048 ? most : 2048;
+  p.block_rows = most / p.block_cols;
+  p.block_rows = p.block_rows < 1 ? 1 : p.block_rows > p.rows ? p.rows : p.block_rows;
+  p.row_blocks = ceil_divide(p.rows, p.block_rows);
+  p.col_blocks = ceil_divide(p.cols, p.block_cols);
+  const int64_t blocks = p.outer * p.row_blocks * p.col_blocks, part = kPartElements / (p.block_rows * p.block_cols);
+  p.blocks_per_part = part < 1 ? 1 : part;
+  p.parts = ceil_divide(blocks, p.blocks_per_part);
+}
+
+static const char* make(const Call& call, Pointwise& p) {
+  if (const char* wrong = decode(call.ints, call.n_ints, call.floats, call.n_floats, p.e)) return wrong;
+  if (const char* wrong = check(call, p.e)) return wrong;
+  const Tensor* t = call.tensors;
+  p.loops.rank = 0;
+  add_loops(p.loops, t, call.n_tensors, 0, [](int) { return true; });
+  const bool transposed = find_transposed(p.e, p.loops);
+  const int rank = p.loops.rank;
+  p.cols = rank > 0 ? p.loops.shape[rank - 1] : 1;
+  p.rows = rank > 1 ? p.loops.shape[rank - 2] : 1;
+  p.outer = rank > 2 ? p.loops.size(0, rank - 2) : 1;
+  if (p.cols * p.rows * p.outer == 0) {
+    p.parts = 0, p.block_rows = p.block_cols = 1;
+    return nullptr;
+  }
+  int n_registers = p.e.n_temp;
+  for (int i = 0; i < p.e.n_in; ++i) {
+    const Tensor& x = t[p.e.n_out + i];
+    const int64_t stride = rank ? p.loops.stride[rank - 1][p.e.n_out + i] : 0;
+    n_registers += (p.e.read >> i & 1) && stride != 0 && (stride != 1 || x.dtype != DType(p.e.compute));
+  }
+  for (int o = 0; o < p.e.n_out; ++o)  // written in place
+    n_registers -= p.e.made_by[o] >= 0 && t[o].dtype == DType(p.e.compute) && n_registers > 0;
+  choose_blocks(p, transposed, p.e.compute ? 8 : 4, n_registers);
+  return nullptr;
+}
+
+template <class T>
+static void run(const Call& call, const Pointwise& p, int64_t begin, int64_t end, T* registers) {
+  const Loops& l = p.loops;
+  const int rank = l.rank, n = call.n_tensors;
+  Operand operands[kMaxTensors];
+  for (int i = 0; i < n; ++i)
+    operands[i] = {nullptr, call.tensors[i].dtype, rank > 1 ? l.stride[rank - 2][i] : 0,
+                   rank > 0 ? l.stride[rank - 1][i] : 0};
+  prepare<T>(p.e, p.block_rows, p.block_cols, registers);
+  const int64_t blocks = p.outer * p.row_blocks * p.col_blocks;
+  const int64_t first = begin * p.blocks_per_part, last = end * p.blocks_per_part;
+  for (int64_t b = first; b < last && b < blocks; ++b) {
+    const int64_t plane = b / p.col_blocks;
+    const int64_t c = b % p.col_blocks * p.block_cols, r = plane % p.row_blocks * p.block_rows;
+    const int64_t cols = p.cols - c < p.block_cols ? p.cols - c : p.block_cols;
+    const int64_t rows = p.rows - r < p.block_rows ? p.rows - r : p.block_rows;
+    for (int i = 0; i < n; ++i) {
+      int64_t offset = r * operands[i].row_stride + c * operands[i].col_stride;
+      if (rank > 2) offset += l.offset(i, rank - 2, plane / p.row_blocks);
+      operands[i].data = call.tensors[i].data + offset * size_of(operands[i].dtype);
+    }
+    evaluate<T>(p.e, rows, cols, operands, operands + p.e.n_out, registers);
+  }
+}
+
+const char* plan_pointwise(const Call& call, Work& work) {
+  Pointwise p;
+  if (const char* wrong = make(call, p)) return wrong;
+  work.parts[0] = p.parts;
+  work.scratch_bytes = p.e.compute ? register_elements<double>(p.e, p.block_rows, p.block_cols) * 8
+                                   : register_elements<float>(p.e, p.block_rows, p.block_cols) * 4;
+  work.flops = cost(p.e) * double(p.parts ? p.rows * p.cols * p.outer : 0);
+  work.bytes = 0;
+  for (int i = 0; i < call.n_tensors; ++i) {
+    double elements = 1;
+    for (int d = 0; d < p.loops.rank; ++d) elements *= p.loops.stride[d][i] ? double(p.loops.shape[d]) : 1;
+    work.bytes += elements * double(size_of(call.tensors[i].dtype));
+  }
+  return nullptr;
+}
+
+void run_pointwise(const Call& call, int, int64_t begin, int64_t end, char* scratch) {
+  Pointwise p;
+  make(call, p);
+  if (p.e.compute)
+    run<double>(call, p, begin, end, reinterpret_cast<double*>(scratch));
+  else
+    run<float>(call, p, begin, end, reinterpret_cast<float*>(scratch));
+}
+
+}  // namespace dl::DL_LEVEL
