@@ -1,0 +1,256 @@
+// random: out = uniform in [low, high), normal(mean, stddev) or bernoulli(p), from Philox words (common/philox.h).
+//
+//   block b = philox(b, stream, step, seed), step = counter[0] modulo 2^32
+//   uniform f32    element i: word i % 4 of block i / 4; t = (word >> 8) 2^-24
+//   uniform f64    element i: words u, v = 2 (i % 2), 2 (i % 2) + 1 of block i / 2; t = ((u >> 5) 2^26 + (v >> 6)) 2^-53
+//                  low + t (high - low), kept below high where the sum rounds up
+//   normal         elements 2 j and 2 j + 1 (Box and Muller 1958): sqrt(-2 log u) times cos(2 pi v) and sin(2 pi v),
+//                  f32: u = (word + 1/2) 2^-32 of word 2 (j % 2), v = t of word 2 (j % 2) + 1, of block j / 2
+//                  f64: u = (53 bits + 1/2) 2^-53 of words 0 and 1, v = t of words 2 and 3, of block j
+//   bernoulli      element i: word i % 4 of block i / 4 < p 2^32, for every dtype
+//
+// Uniform and bernoulli have the same bits at every level and in array language: their products are exact or are rounded
+// before the sum. A chunk of blocks is made at a time, in vectors over blocks, and cut by element.
+#include <type_traits>
+
+#include "common/philox.h"
+#include "cpu/kernels/level.h"
+#include "cpu/math.h"
+#include "cpu/rows.h"
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+namespace dl::DL_LEVEL {
+
+namespace {
+
+enum Kind : int64_t { kUniform, kNormal, kBernoulli };
+
+constexpr int kChunkBlocks = 64;
+constexpr int64_t kPartElements = 1 << 14;  // 5 to 20 us of work; a multiple of every chunk
+
+struct Words {
+  uint32_t word[4][kChunkBlocks];
+};
+
+struct Stream {
+  uint64_t seed;
+  uint32_t stream, step;
+};
+
+// The 32 x 32 -> 64 bit product, which GCC does not find in vector types by itself.
+struct PhiloxLanes {
+  using type = Vec<uint64_t>;
+  static type multiply(type a, uint32_t m) {
+#if defined(__AVX512F__)  // the masked form: GCC 12 warns about the plain one (its bug 105593)
+    return reinterpret_cast<type>(
+        _mm512_maskz_mul_epu32(0xFF, reinterpret_cast<__m512i>(a), _mm512_set1_epi64(m)));
+#elif defined(__AVX2__) && !defined(DL_VECTOR_BYTES)
+    return reinterpret_cast<type>(_mm256_mul_epu32(reinterpret_cast<__m256i>(a), _mm256_set1_epi64x(m)));
+#elif defined(__SSE2__) && !defined(DL_VECTOR_BYTES)
+    return reinterpret_cast<type>(_mm_mul_epu32(reinterpret_cast<__m128i>(a), _mm_set1_epi64x(m)));
+#else
+    return (a & 0xFFFFFFFFu) * static_cast<uint64_t>(m);
+#endif
+  }
+};
+
+// `first` is a multiple of kChunkBlocks, so the high half of the block index is one for the whole chunk.
+void make_words(const Stream& s, uint64_t first, Words& out) {
+  typedef uint32_t Half __attribute__((vector_size(kVectorBytes / 2)));
+  constexpr int n = kLanes<uint64_t>, kChains = 2;
+  Vec<uint64_t> block;
+  for (int i = 0; i < n; ++i) block[i] = (first & 0xFFFFFFFF) + i;
+  for (int b = 0; b < kChunkBlocks; b += kChains * n) {
+    Vec<uint64_t> c[kChains][4];
+    for (int j = 0; j < kChains; ++j) {
+      c[j][0] = block + static_cast<uint64_t>(b + j * n);
+      c[j][1] = broadcast<uint64_t>(first >> 32);
+      c[j][2] = broadcast<uint64_t>(s.stream);
+      c[j][3] = broadcast<uint64_t>(s.step);
+    }
+    philox_rounds<PhiloxLanes>(c, s.seed);
+    for (int j = 0; j < kChains; ++j) {
+      for (int k = 0; k < 4; ++k) {
+        const Half words = __builtin_convertvector(c[j][k], Half);
+        std::memcpy(&out.word[k][b + j * n], &words, sizeof words);
+      }
+    }
+  }
+}
+
+int32_t top24(uint32_t word) { return static_cast<int32_t>(word >> 8); }
+
+double top53(uint32_t u, uint32_t v) {  // an integer below 2^53
+  return static_cast<int32_t>(u >> 5) * 0x1p26 + static_cast<int32_t>(v >> 6);
+}
+
+struct Range {
+  double low, scale, below_high;
+};
+
+// scale, the width of the range, has no more bits than T, so that f32's products are exact in double.
+template <class T>
+Range make_range(const double* floats) {
+  const T low = static_cast<T>(floats[0]), high = static_cast<T>(floats[1]);
+  const double width = static_cast<T>(static_cast<double>(high) - low);
+  const T below = sizeof(T) == 4 ? __builtin_nextafterf(high, low) : __builtin_nextafter(high, low);
+  return {low, width, below};
+}
+
+void uniform(const Words& w, const Range& r, float* out) {
+  const double scale = r.scale * 0x1p-24;
+  const float top = static_cast<float>(r.below_high);
+  for (int b = 0; b < kChunkBlocks; ++b) {
+    for (int k = 0; k < 4; ++k) {
+      const float x = static_cast<float>(top24(w.word[k][b]) * scale + r.low);
+      out[4 * b + k] = x < top ? x : top;
+    }
+  }
+}
+
+void uniform(const Words& w, const Range& r, double* out) {
+  int64_t zero = 0;
+  __asm__("" : "+r"(zero));  // unknown to the compiler, which else may fuse product and sum at some levels only
+  for (int b = 0; b < kChunkBlocks; ++b) {
+    for (int k = 0; k < 2; ++k) {
+      const double product = top53(w.word[2 * k][b], w.word[2 * k + 1][b]) * 0x1p-53 * r.scale;
+      const double rounded = __builtin_bit_cast(double, __builtin_bit_cast(int64_t, product) ^ zero);
+      const double x = rounded + r.low;
+      out[2 * b + k] = x < r.below_high ? x : r.below_high;
+    }
+  }
+}
+
+// u in (0, 1], v in [0, 1): one pair for two elements.
+int uniform_pairs(const Words& w, float* u, float* v) {
+  for (int half = 0; half < 2; ++half) {
+    for (int b = 0; b < kChunkBlocks; ++b) {
+      u[half * kChunkBlocks + b] = (static_cast<float>(w.word[2 * half][b]) + 0.5f) * 0x1p-32f;
+      v[half * kChunkBlocks + b] = top24(w.word[2 * half + 1][b]) * 0x1p-24f;
+    }
+  }
+  return 2;
+}
+
+int uniform_pairs(const Words& w, double* u, double* v) {
+  for (int b = 0; b < kChunkBlocks; ++b) {
+    u[b] = (top53(w.word[0][b], w.word[1][b]) + 0.5) * 0x1p-53;
+    v[b] = top53(w.word[2][b], w.word[3][b]) * 0x1p-53;
+  }
+  return 1;
+}
+
+template <class T>
+void normal(const Words& w, T mean, T stddev, T* out) {
+  constexpr double kTwoPi = 6.283185307179586;
+  T u[2 * kChunkBlocks], v[2 * kChunkBlocks];
+  const int pairs = uniform_pairs(w, u, v);  // of a block
+  for (int i = 0; i < pairs * kChunkBlocks; i += kLanes<T>) {
+    const Vec<T> radius = stddev * square_root<T>(static_cast<T>(-2) * log<T>(load(u + i)));
+    const Vec<T> angle = static_cast<T>(kTwoPi) * load(v + i);
+    store(u + i, mean + radius * cos<T>(angle));
+    store(v + i, mean + radius * sin<T>(angle));
+  }
+  for (int b = 0; b < kChunkBlocks; ++b) {
+    for (int j = 0; j < pairs; ++j) {
+      out[2 * (pairs * b + j)] = u[j * kChunkBlocks + b];
+      out[2 * (pairs * b + j) + 1] = v[j * kChunkBlocks + b];
+    }
+  }
+}
+
+template <class T>
+void bernoulli(const Words& w, double p, T* out) {
+  const double threshold = __builtin_ceil(p * 0x1p32);  // word < p 2^32 just where word <= threshold - 1
+  const uint32_t last = static_cast<uint32_t>(static_cast<int64_t>(threshold) - 1);
+  const T yes = threshold > 0;
+  for (int b = 0; b < kChunkBlocks; ++b) {
+    for (int k = 0; k < 4; ++k) out[4 * b + k] = w.word[k][b] <= last ? yes : T(0);
+  }
+}
+
+template <class T>
+void fill_chunk(const Call& call, const Words& w, T* out) {
+  const double* f = call.floats;
+  if constexpr (std::is_floating_point_v<T>) {
+    if (call.ints[0] == kUniform) return uniform(w, make_range<T>(f), out);
+    if (call.ints[0] == kNormal) return normal(w, static_cast<T>(f[0]), static_cast<T>(f[1]), out);
+  }
+  bernoulli(w, f[0], out);
+}
+
+// Elements [begin, end); begin is a multiple of every chunk.
+template <class T>
+void fill(const Call& call, int64_t begin, int64_t end) {
+  const Tensor& out = call.tensors[0];
+  const Stream s{static_cast<uint64_t>(call.ints[1]), static_cast<uint32_t>(call.ints[2]),
+                 static_cast<uint32_t>(*call.tensors[1].as<int64_t>())};
+  const int per_block = sizeof(T) == 8 && call.ints[0] != kBernoulli ? 2 : 4;
+  const int64_t chunk = kChunkBlocks * per_block;
+  const bool dense = is_dense(out, 0, out.rank);
+  Words words;
+  T buffer[4 * kChunkBlocks];
+  for (int64_t i = begin; i < end; i += chunk) {
+    const int64_t n = end - i < chunk ? end - i : chunk;
+    make_words(s, i / per_block, words);
+    if (dense && n == chunk) {
+      fill_chunk(call, words, out.as<T>() + i);
+      continue;
+    }
+    fill_chunk(call, words, buffer);
+    if (dense) {
+      std::memcpy(out.as<T>() + i, buffer, n * sizeof(T));
+      continue;
+    }
+    for (int64_t j = 0; j < n; ++j) out.as<T>()[offset(out, 0, out.rank, i + j)] = buffer[j];
+  }
+}
+
+template <class T>
+bool is_range(const double* floats) {
+  const T low = static_cast<T>(floats[0]), high = static_cast<T>(floats[1]);
+  return low <= high && high - low < static_cast<T>(__builtin_inf());  // false with NaN
+}
+
+}  // namespace
+
+const char* plan_random(const Call& call, Work& work) {
+  if (call.n_tensors != 2 || call.tensors[1].dtype != DType::i64 || count(call.tensors[1], 0, call.tensors[1].rank) != 1)
+    return "random: expected out and a counter of one int64";
+  const Tensor& out = call.tensors[0];
+  if (call.n_ints != 3 || call.ints[0] < kUniform || call.ints[0] > kBernoulli || call.ints[2] < 0 ||
+      call.ints[2] > 0xFFFFFFFFll)
+    return "random: expected [kind 0..2, seed, stream below 2^32]";
+  if (call.n_floats < (call.ints[0] == kBernoulli ? 1 : 2))
+    return "random: expected [low, high], [mean, stddev] or [p]";
+  if (call.ints[0] != kBernoulli && !is_float(out.dtype))
+    return "random: expected float32 or float64 out for uniform and normal";
+  if (call.ints[0] == kBernoulli && !(call.floats[0] >= 0 && call.floats[0] <= 1))
+    return "random: expected a probability in [0, 1]";
+  if (call.ints[0] == kUniform &&
+      !(out.dtype == DType::f32 ? is_range<float>(call.floats) : is_range<double>(call.floats)))
+    return "random: expected finite low <= high";
+  const int64_t n = count(out, 0, out.rank);
+  work.parts[0] = n <= kPartElements ? 1 : (n + kPartElements - 1) / kPartElements;
+  work.flops = static_cast<double>(n) * (call.ints[0] == kNormal ? 80 : 30);
+  work.bytes = static_cast<double>(n) * size_of(out.dtype);
+  return nullptr;
+}
+
+void run_random(const Call& call, int, int64_t begin, int64_t end, char*) {
+  const Tensor& out = call.tensors[0];
+  const int64_t n = count(out, 0, out.rank);
+  const int64_t first = begin * kPartElements, last = end * kPartElements < n ? end * kPartElements : n;
+  switch (out.dtype) {
+    case DType::f32: return fill<float>(call, first, last);
+    case DType::f64: return fill<double>(call, first, last);
+    case DType::i32: return fill<int32_t>(call, first, last);
+    case DType::i64: return fill<int64_t>(call, first, last);
+    case DType::u8:
+    case DType::b8: return fill<uint8_t>(call, first, last);
+  }
+}
+
+}  // namespace dl::DL_LEVEL

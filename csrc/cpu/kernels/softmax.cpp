@@ -1,0 +1,325 @@
+// Rows over the last axis, C classes, m = max(x), s = sum(exp(x - m)):
+//
+//   softmax                y = exp(x - m) / s                     dx = y (dy - sum(dy y))
+//   log_softmax            y = x - m - log(s)                     dx = dy - exp(y) sum(dy)
+//   softmax_cross_entropy  loss = sum(t) log(s) - sum(t (x - m))  delta = dloss/dx = sum(t) exp(x - m) / s - t
+//                          t: labels (N, C), or one-hot of integer labels (N); a label out of range gives a row of NaN
+//
+// A few rows at a time are packed into the thread's scratch, padded to whole vectors with what does not count (-inf where
+// exp is taken, 0 else): any strides, odd C and C below the lane count are then one text without masks, everything between
+// reading x and writing y happens in L1, and the logarithms of a group share a vector.
+// -inf logits get probability 0; a row with NaN, inf or nothing but -inf is NaN, as the formula is.
+#include <utility>
+
+#include "cpu/kernels/level.h"
+#include "cpu/math.h"
+#include "cpu/rows.h"
+
+namespace dl::DL_LEVEL {
+
+namespace {
+
+constexpr int64_t kGroupElements = 2048;      // of scratch: with x and y in L1
+constexpr int64_t kPartElements = 16 * 1024;  // 5 to 10 us of work
+template <class T>
+constexpr T kInf = static_cast<T>(__builtin_inf());
+template <class T>
+constexpr T kNaN = static_cast<T>(__builtin_nan(""));
+
+// The rows of a call: C classes, padded to whole vectors; `group` rows are packed at a time.
+struct Rows {
+  int64_t count, classes, padded, group, per_part;
+};
+
+Rows make_rows(const Tensor& t) {
+  const int64_t lanes = kVectorBytes / size_of(t.dtype);
+  Rows r;
+  r.count = count(t, 0, t.rank - 1);
+  r.classes = t.shape[t.rank - 1];
+  r.padded = (r.classes + lanes - 1) / lanes * lanes;
+  r.group = kGroupElements / (r.padded ? r.padded : 1);
+  r.group = r.group < 1 ? 1 : r.group > lanes ? lanes : r.group;
+  const int64_t groups = kPartElements / ((r.padded ? r.padded : 1) * r.group);
+  r.per_part = (groups ? groups : 1) * r.group;
+  return r;
+}
+
+// A tensor's rows: of T, or of S where they are converted on the way.
+template <class T>
+struct RowsOf {
+  explicit RowsOf(const Tensor& tensor) : t(tensor), stride(tensor.stride[tensor.rank - 1]) {}
+  T* operator[](int64_t i) const {
+    return t.template as<T>() + (t.rank == 2 ? i * t.stride[0] : offset(t, 0, t.rank - 1, i));
+  }
+  const Tensor& t;
+  int64_t stride;
+};
+
+template <class T>
+inline Vec<T> larger(Vec<T> a, Vec<T> b) {
+  return a > b ? a : b;
+}
+
+// v with its lanes exchanged at the distance `width`.
+template <class T, int width, int... lane>
+inline Vec<T> exchange(Vec<T> v, std::integer_sequence<int, lane...>) {
+  return __builtin_shufflevector(v, v, (lane ^ width)...);
+}
+
+template <class T, int width = kLanes<T> / 2>
+inline T sum_of(Vec<T> v) {
+  if constexpr (width == 0) return v[0];
+  else return sum_of<T, width / 2>(v + exchange<T, width>(v, std::make_integer_sequence<int, kLanes<T>>()));
+}
+
+template <class T, int width = kLanes<T> / 2>
+inline T max_of(Vec<T> v) {
+  if constexpr (width == 0) return v[0];
+  else return max_of<T, width / 2>(larger<T>(v, exchange<T, width>(v, std::make_integer_sequence<int, kLanes<T>>())));
+}
+
+// One row into the scratch, in whole vectors; returns its maximum (NaN does not count: it shows in the sum).
+template <class T, class S>
+inline T pack(const S* from, int64_t stride, const Rows& r, T padding, T* to) {
+  constexpr int n = kLanes<T>;
+  const int64_t whole = r.classes / n * n;
+  if (whole < r.padded) store<T>(to + whole, broadcast<T>(padding));
+  Vec<T> top[2] = {broadcast<T>(-kInf<T>), broadcast<T>(-kInf<T>)};  // two chains: a maximum waits for the one before
+  if (sizeof(S) != sizeof(T) || stride != 1) {
+    for (int64_t c = 0; c < r.classes; ++c) to[c] = static_cast<T>(from[c * stride]);
+    for (int64_t c = 0; c < r.padded; c += n) top[0] = larger<T>(load(to + c), top[0]);
+    return max_of<T>(top[0]);
+  }
+  const T* x = reinterpret_cast<const T*>(from);
+  int64_t c = 0;
+  for (; c + 2 * n <= whole; c += 2 * n) {
+    for (int i = 0; i < 2; ++i) {
+      const Vec<T> v = load(x + c + i * n);
+      store<T>(to + c + i * n, v);
+      top[i] = larger<T>(v, top[i]);
+    }
+  }
+  if (c < whole) store<T>(to + c, load(x + c));
+  copy_few(to + whole, x + whole, r.classes - whole);
+  for (; c < r.padded; c += n) top[0] = larger<T>(load(to + c), top[0]);
+  return max_of<T>(larger<T>(top[0], top[1]));
+}
+
+// Writes a row of any stride; f(c) makes the classes from c on.
+template <class T, class F>
+inline void unpack(T* to, int64_t stride, const Rows& r, F&& f) {
+  constexpr int n = kLanes<T>;
+  const int64_t whole = stride == 1 ? r.classes / n * n : 0;
+  for (int64_t c = 0; c < whole; c += n) store<T>(to + c, f(c));
+  for (int64_t c = whole; c < r.classes; c += n) {
+    T part[n];
+    store<T>(part, f(c));
+    if (stride == 1) {
+      copy_few(to + c, part, r.classes - c);
+    } else {
+      for (int64_t i = 0; i < n && c + i < r.classes; ++i) to[(c + i) * stride] = part[i];
+    }
+  }
+}
+
+template <class T>
+void softmax_rows(const Call& call, const Rows& r, int64_t begin, int64_t end, T* scratch) {
+  constexpr int n = kLanes<T>;
+  const RowsOf<T> y(call.tensors[0]), x(call.tensors[1]);
+  const bool log_of = call.ints[0] != 0;
+  for (int64_t first = begin; first < end; first += r.group) {
+    const int64_t rows = end - first < r.group ? end - first : r.group;
+    T sum[n] = {};
+    for (int64_t j = 0; j < rows; ++j) {
+      T* e = scratch + j * r.padded;
+      const T m = pack<T>(x[first + j], x.stride, r, -kInf<T>, e);
+      Vec<T> s{};
+      for (int64_t c = 0; c < r.padded; c += n) {
+        const Vec<T> z = load(e + c) - m, p = exp<T>(z);
+        store<T>(e + c, log_of ? z : p);
+        s += p;
+      }
+      sum[j] = sum_of<T>(s);
+    }
+    const Vec<T> scale = log_of ? log<T>(load(sum)) : 1 / load(sum);
+    for (int64_t j = 0; j < rows; ++j) {
+      const T* e = scratch + j * r.padded;
+      const T a = scale[j];
+      if (log_of) unpack<T>(y[first + j], y.stride, r, [=](int64_t c) { return load(e + c) - a; });
+      else unpack<T>(y[first + j], y.stride, r, [=](int64_t c) { return load(e + c) * a; });
+    }
+  }
+}
+
+template <class T>
+void softmax_grad_rows(const Call& call, const Rows& r, int64_t begin, int64_t end, T* scratch) {
+  constexpr int n = kLanes<T>;
+  const RowsOf<T> dx(call.tensors[0]), dy(call.tensors[1]), y(call.tensors[2]);
+  const bool log_of = call.ints[0] != 0;
+  for (int64_t first = begin; first < end; first += r.group) {
+    const int64_t rows = end - first < r.group ? end - first : r.group;
+    T sum[n];
+    for (int64_t j = 0; j < rows; ++j) {
+      T *p = scratch + 2 * j * r.padded, *g = p + r.padded;
+      pack<T>(y[first + j], y.stride, r, T(0), p);
+      pack<T>(dy[first + j], dy.stride, r, T(0), g);
+      Vec<T> s{};
+      for (int64_t c = 0; c < r.padded; c += n) s += log_of ? load(g + c) : load(g + c) * load(p + c);
+      sum[j] = sum_of<T>(s);
+    }
+    for (int64_t j = 0; j < rows; ++j) {
+      const T *p = scratch + 2 * j * r.padded, *g = p + r.padded;
+      const T s = sum[j];
+      if (log_of) unpack<T>(dx[first + j], dx.stride, r, [=](int64_t c) { return load(g + c) - exp<T>(load(p + c)) * s; });
+      else unpack<T>(dx[first + j], dx.stride, r, [=](int64_t c) { return load(p + c) * (load(g + c) - s); });
+    }
+  }
+}
+
+// Targets of a row: a label, or the labels t, which are packed behind the row itself.
+int64_t label_at(const Tensor& labels, int64_t i) {
+  const int64_t at = i * labels.stride[0];
+  if (labels.dtype == DType::i32) return labels.as<int32_t>()[at];
+  if (labels.dtype == DType::i64) return labels.as<int64_t>()[at];
+  return labels.as<uint8_t>()[at];
+}
+
+template <class T>
+struct Sums {
+  T exp, target, product;  // sum(exp(z)), sum(t), sum(t z), z = x - m
+};
+
+// exp(z) replaces z in e; the label's gets its - s here, so that delta is one product: (exp(z) - s) / s.
+template <class T>
+inline Sums<T> sum_sparse(T* e, T m, const Rows& r, int64_t label) {
+  Vec<T> s{};
+  if (label < 0 || label >= r.classes) return {kNaN<T>, 1, 0};
+  const T z = e[label] - m;
+  for (int64_t c = 0; c < r.padded; c += kLanes<T>) {
+    const Vec<T> p = exp<T>(load(e + c) - m);
+    store<T>(e + c, p);
+    s += p;
+  }
+  const T sum = sum_of<T>(s);
+  e[label] -= sum;
+  return {sum, 1, z};
+}
+
+template <class T>
+inline Sums<T> sum_dense(T* e, T m, const Rows& r, const T* t) {
+  Vec<T> s{}, target{}, product{};
+  for (int64_t c = 0; c < r.padded; c += kLanes<T>) {
+    const Vec<T> z = load(e + c) - m, p = exp<T>(z), w = load(t + c);
+    store<T>(e + c, p);
+    s += p;
+    target += w;
+    product += w == 0 ? Vec<T>{} : w * z;  // a masked class: 0 times -inf
+  }
+  return {sum_of<T>(s), sum_of<T>(target), sum_of<T>(product)};
+}
+
+template <class T>
+void cross_entropy_rows(const Call& call, const Rows& r, int64_t begin, int64_t end, T* scratch) {
+  constexpr int n = kLanes<T>;
+  const Tensor &loss = call.tensors[0], &labels = call.tensors[3];
+  const RowsOf<T> delta(call.tensors[1]), x(call.tensors[2]);
+  const bool dense = labels.rank == 2;
+  for (int64_t first = begin; first < end; first += r.group) {
+    const int64_t rows = end - first < r.group ? end - first : r.group;
+    T exps[n] = {}, targets[n] = {}, products[n] = {};
+    for (int64_t j = 0; j < rows; ++j) {
+      T *e = scratch + 2 * j * r.padded, *t = e + r.padded;
+      const T m = pack<T>(x[first + j], x.stride, r, -kInf<T>, e);
+      if (dense && labels.dtype == DType::f32) pack<T>(RowsOf<float>(labels)[first + j], labels.stride[1], r, T(0), t);
+      else if (dense) pack<T>(RowsOf<double>(labels)[first + j], labels.stride[1], r, T(0), t);
+      const Sums<T> s = dense ? sum_dense<T>(e, m, r, t) : sum_sparse<T>(e, m, r, label_at(labels, first + j));
+      exps[j] = s.exp, targets[j] = s.target, products[j] = s.product;
+    }
+    const Vec<T> losses = load(targets) * log<T>(load(exps)) - load(products), scales = load(targets) / load(exps);
+    for (int64_t j = 0; j < rows; ++j) {
+      const T *e = scratch + 2 * j * r.padded, *t = e + r.padded;
+      const T scale = scales[j];
+      loss.as<T>()[(first + j) * loss.stride[0]] = losses[j];
+      T* to = delta[first + j];
+      if (dense) unpack<T>(to, delta.stride, r, [=](int64_t c) { return load(e + c) * scale - load(t + c); });
+      else unpack<T>(to, delta.stride, r, [=](int64_t c) { return load(e + c) * scale; });
+    }
+  }
+}
+
+// Work of calls whose rows are those of `t`; `packed` tensors have scratch; `exps` exponentials an element.
+void plan_rows(const Tensor& t, int packed, double exps, int passes, Work& work) {
+  const Rows r = make_rows(t);
+  const double elements = static_cast<double>(r.count) * r.classes;
+  work.parts[0] = r.count <= r.per_part ? 1 : (r.count + r.per_part - 1) / r.per_part;
+  work.scratch_bytes = packed * r.group * r.padded * size_of(t.dtype);
+  work.flops = elements * (20 * exps + 5) + 20.0 * r.count;
+  work.bytes = elements * passes * size_of(t.dtype);
+}
+
+bool is_same(const Tensor& a, const Tensor& b) { return a.dtype == b.dtype && same_shape(a, 0, b, 0); }
+
+bool is_kind(const Call& call) { return call.n_ints == 1 && (call.ints[0] == 0 || call.ints[0] == 1); }
+
+// f(rows, first, last, scratch as elements of `t`) for the rows of the parts [begin, end).
+template <class F>
+void run_rows(const Tensor& t, int64_t begin, int64_t end, char* scratch, F&& f) {
+  const Rows r = make_rows(t);
+  const int64_t first = begin * r.per_part, last = end * r.per_part < r.count ? end * r.per_part : r.count;
+  if (t.dtype == DType::f32) f(r, first, last, reinterpret_cast<float*>(scratch));
+  else f(r, first, last, reinterpret_cast<double*>(scratch));
+}
+
+}  // namespace
+
+const char* plan_softmax(const Call& call, Work& work) {
+  if (call.n_tensors != 2 || !is_kind(call)) return "softmax: expected y, x and [0 softmax or 1 log_softmax]";
+  const Tensor& x = call.tensors[1];
+  if (x.rank < 1 || !is_float(x.dtype) || !is_same(call.tensors[0], x))
+    return "softmax: expected y and x of one shape (..., C), both float32 or both float64";
+  plan_rows(x, 1, 1, 2, work);
+  return nullptr;
+}
+
+void run_softmax(const Call& call, int, int64_t begin, int64_t end, char* scratch) {
+  run_rows(call.tensors[1], begin, end, scratch, [&](const Rows& r, int64_t first, int64_t last, auto* s) {
+    softmax_rows(call, r, first, last, s);
+  });
+}
+
+const char* plan_softmax_grad(const Call& call, Work& work) {
+  if (call.n_tensors != 3 || !is_kind(call)) return "softmax_grad: expected dx, dy, y and [0 softmax or 1 log_softmax]";
+  const Tensor& y = call.tensors[2];
+  if (y.rank < 1 || !is_float(y.dtype) || !is_same(call.tensors[0], y) || !is_same(call.tensors[1], y))
+    return "softmax_grad: expected dx, dy and y of one shape (..., C), all float32 or all float64";
+  plan_rows(y, 2, call.ints[0] ? 1 : 0, 3, work);
+  return nullptr;
+}
+
+void run_softmax_grad(const Call& call, int, int64_t begin, int64_t end, char* scratch) {
+  run_rows(call.tensors[2], begin, end, scratch, [&](const Rows& r, int64_t first, int64_t last, auto* s) {
+    softmax_grad_rows(call, r, first, last, s);
+  });
+}
+
+const char* plan_softmax_cross_entropy(const Call& call, Work& work) {
+  if (call.n_tensors != 4) return "softmax_cross_entropy: expected loss, delta, logits and labels";
+  const Tensor &loss = call.tensors[0], &x = call.tensors[2], &labels = call.tensors[3];
+  if (x.rank != 2 || !is_float(x.dtype) || !is_same(call.tensors[1], x))
+    return "softmax_cross_entropy: expected delta and logits of one shape (N, C), both float32 or both float64";
+  if (loss.rank != 1 || loss.shape[0] != x.shape[0] || loss.dtype != x.dtype)
+    return "softmax_cross_entropy: expected loss (N) of the dtype of logits";
+  const bool sparse = labels.rank == 1 && labels.shape[0] == x.shape[0] && !is_float(labels.dtype);
+  const bool dense = is_float(labels.dtype) && same_shape(labels, 0, x, 0);
+  if (!sparse && !dense) return "softmax_cross_entropy: expected labels (N) of integers or (N, C) of floats";
+  plan_rows(x, 2, 1, dense ? 3 : 2, work);
+  return nullptr;
+}
+
+void run_softmax_cross_entropy(const Call& call, int, int64_t begin, int64_t end, char* scratch) {
+  run_rows(call.tensors[2], begin, end, scratch, [&](const Rows& r, int64_t first, int64_t last, auto* s) {
+    cross_entropy_rows(call, r, first, last, s);
+  });
+}
+
+}  // namespace dl::DL_LEVEL
