@@ -3,8 +3,7 @@
     python benchmarks/run.py --only gemm --peers numpy,torch --json result.json
 
 The cases and what they should reach are in dlcore/bench/cases.py, the other libraries in
-dlcore/bench/adapters. A library need not live beside dlcore: `--python /other/venv/bin/python` finds
-those of another environment.
+dlcore/bench/adapters. `--python /other/venv/bin/python` finds libraries of another environment.
 """
 
 import sys

@@ -31,7 +31,7 @@ def add_arguments(parser):
     add("--epochs", type=whole(0, "a number"), metavar="N", help="passes over the data")
     add("--seed", type=whole(0, "a seed"), default=0, help="of the random numbers (default: 0)")
     add("--threads", type=whole(1, "a number"), metavar="N", help="by default one per core")
-    add("--save", metavar="FILE", help="file of the model (default: DATA.dlcore)")
+    add("--save", metavar="FILE", help="file of the model (default: DATA.safetensors)")
     add("--plot", metavar="FILE", help="picture of the learning curves (default: DATA.svg)")
     add("--quiet", action="store_true", help="no progress, only the result")
 
@@ -40,7 +40,7 @@ def run(options):
     import dlcore
 
     hidden, batch_size, epochs = DEFAULTS[options.data]
-    save = _writable(options.save or f"{options.data}.dlcore")
+    save = _writable(options.save or f"{options.data}.safetensors")
     plot = _writable(options.plot or f"{options.data}.svg")
     _check_picture(plot)
     if options.threads:

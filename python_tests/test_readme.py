@@ -1,0 +1,38 @@
+"""The README's examples run, and its two commands are the only ones."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+README = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "README.md")
+
+
+def blocks(language):
+    with open(README, encoding="utf-8") as file:
+        return re.findall(rf"^```{language}\n(.*?)^```", file.read(), re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("i", range(len(blocks("python"))))
+def test_python_example(i, tmp_path):
+    subprocess.run([sys.executable, "-c", blocks("python")[i]], cwd=tmp_path, check=True)
+
+
+def test_two_commands():
+    assert blocks("bash") == [
+        "pip install . && dlcore train\n",
+        'pip install ".[test]" && pytest\n',
+    ]
+
+
+def test_folders_exist():
+    root = os.path.dirname(README)
+    with open(README, encoding="utf-8") as file:
+        table = file.read().split("## What is in each folder")[1].split("##")[0]
+    named = re.findall(r"^\| (.*?) \|", table, re.MULTILINE)
+    for cell in named:
+        for name in re.findall(r"`([\w/]+)`", cell):
+            places = [os.path.join(root, name), os.path.join(root, "dlcore", name)]
+            assert any(os.path.exists(p) or os.path.exists(p + ".py") for p in places), name
