@@ -1,0 +1,228 @@
+"""The commands: what they print and write, exit codes, and one-sentence errors."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree
+
+import pytest
+
+import dlcore
+from dlcore.bench import machine, report, runner
+from dlcore.bench.cases import CASES, Target
+from dlcore.cli import main
+from dlcore.utils.curves import save_curves
+from dlcore.utils.svg import ticks
+
+COMMAND = [sys.executable, "-c", "import sys; from dlcore.cli import main; sys.exit(main())"]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_train_saves_model_and_curves(folder, capsys):
+    assert main(["train", "--epochs", "3", "--hidden", "32,16", "--quiet"]) == 0
+    out = capsys.readouterr().out
+    assert float(re.search(r"test accuracy ([\d.]+) %", out).group(1)) > 70
+    assert sorted(os.listdir(folder)) == ["digits.safetensors", "digits.svg"]
+    model = dlcore.models.load_model("digits.safetensors")
+    (_, _), (x, y) = dlcore.datasets.digits.load_data()
+    right = model.predict(x.reshape(-1, 64) / 16, verbose=0).argmax(1) == y
+    assert f"{100 * right.mean():.2f} %" in out
+    text = "".join(xml.etree.ElementTree.parse("digits.svg").getroot().itertext())
+    if "matplotlib" not in sys.modules:
+        assert "loss" in text and "validation" in text
+
+
+def test_train_learns_the_digits(folder, capsys):
+    assert main(["train", "--quiet"]) == 0
+    accuracy = re.search(r"test accuracy ([\d.]+) %", capsys.readouterr().out).group(1)
+    assert float(accuracy) >= 95
+
+
+@pytest.mark.parametrize("data", ["xor", "circles", "spiral", "blobs"])
+def test_train_on_toy_sets(data, folder, capsys):
+    options = ["--epochs", "2", "--optimizer", "sgd", "--learning-rate", "0.1", "--dropout", "0.1"]
+    options += ["--save", "model", "--plot", "curves.svg", "--batch-size", "50", "--seed", "3"]
+    assert main(["train", "--data", data, "--activation", "tanh", "--threads", "1", *options]) == 0
+    assert sorted(os.listdir(folder)) == ["curves.svg", "model"]
+    assert "test accuracy" in capsys.readouterr().out
+
+
+def test_train_same_seed_same_result(folder, capsys):
+    outs = []
+    for _ in range(2):
+        assert main(["train", "--epochs", "1", "--quiet", "--seed", "5"]) == 0
+        outs.append(capsys.readouterr().out.split(";")[0])
+    assert outs[0] == outs[1]
+
+
+def test_train_zero_epochs(folder):
+    assert main(["train", "--epochs", "0", "--quiet"]) == 0
+    assert os.listdir(folder) == ["digits.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "COMMAND"),
+        (["fly"], "fly"),
+        (["train", "--data", "minst"], "minst"),
+        (["train", "--epochs", "-1"], "0 or more, got '-1'"),
+        (["train", "--epochs", "many"], "got 'many'"),
+        (["train", "--hidden", "12,x"], "got 'x'"),
+        (["train", "--hidden", "0"], "1 or more, got '0'"),
+        (["train", "--optimizer", "adm"], "adam"),
+        (["train", "--activation", "rleu"], "relu"),
+        (["train", "--learning-rate", "-1"], "learning_rate"),
+        (["train", "--dropout", "2"], "rate"),
+        (["train", "--save", "no/such/folder/model"], "no/such/folder/model"),
+        (["train", "--plot", "no/such/folder/a.svg"], "no/such/folder/a.svg"),
+        (["train", "--plot", "."], "'.'"),
+        (["train", "--threads", "0"], "got '0'"),
+        (["bench", "--only", "nothing of the kind"], "--only"),
+        (["bench", "--only", "gemm", "--peers", "numpi"], "numpy"),
+        (["bench", "--device", "abacus"], "abacus"),
+        (["info", "extra"], "extra"),
+    ],
+)
+def test_errors_are_one_sentence(arguments, words, folder, capsys):
+    try:
+        code = main(arguments)
+    except SystemExit as exit:  # argparse
+        code = exit.code
+    out, err = capsys.readouterr()
+    assert code == 2 and words in err
+    assert err.startswith("dlcore") and err.endswith("\n") and err.count("\n") == 1
+    assert os.listdir(folder) == []
+
+
+def test_a_damaged_data_set_is_one_sentence(folder, capsys, monkeypatch):
+    monkeypatch.setenv("DLCORE_DATA", str(folder))
+    (folder / "mnist").mkdir()
+    (folder / "mnist" / "train-images-idx3-ubyte.gz").write_bytes(b"not gzip")
+    assert main(["train", "--data", "mnist"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("dlcore: mnist: expected") and err.count("\n") == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_interrupt(folder):
+    process = subprocess.Popen(
+        [*COMMAND, "train", "--epochs", "100000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(2)  # importing, then training
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "dlcore: interrupted" and "Traceback" not in err
+
+
+def test_info(capsys):
+    assert main(["info"]) == 0
+    out = capsys.readouterr().out
+    for words in (dlcore.__version__, dlcore.isa(), f"{dlcore.get_num_threads()} of", "devices"):
+        assert words in out
+
+
+def test_help_lists_every_command():
+    out = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True).stdout
+    assert all(name in out for name in ("train", "info", "bench"))
+
+
+def test_bench_writes_table_json_and_picture(folder, capsys):
+    arguments = ["bench", "--only", "gemm 32x10x128,import", "--peers", "numpy", "--rounds", "2"]
+    files = ["--json", "r.json", "--table", "r.md", "--plot", "r.svg", "--sample-ms", "1"]
+    assert main([*arguments, "--threads", "1", *files]) == 0
+    with open("r.json") as file:
+        results = json.load(file)
+    rows = {row["case"]: row for row in results["rows"]}
+    assert set(rows) == {"gemm 32x10x128", "import"}
+    assert set(rows["gemm 32x10x128"]["times"]) == {"dlcore", "numpy"}
+    assert results["versions"]["numpy"] and results["machine"]["processor"]
+    with open("r.md") as file:
+        assert "| gemm 32x10x128 | 1 |" in file.read()
+    assert xml.etree.ElementTree.parse("r.svg").getroot() is not None
+
+
+def test_bench_lists_cases(capsys):
+    assert main(["bench", "--list"]) == 0
+    assert capsys.readouterr().out.splitlines() == [case.name for case in CASES]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_bench_case_runs(case):
+    """dlcore and NumPy can do every case; the large ones are left to the benchmark itself."""
+    from dlcore.bench.adapters import keras
+    from dlcore.bench.adapters.formulas import NumPy
+
+    if case.method == "import_time" or case.bytes > 1e8 or case.flops > 5e8:
+        pytest.skip("large, or of the runner")
+    for adapter in (keras.Dlcore(1), NumPy(1)):
+        call, units = getattr(adapter, case.method)(*case.args)
+        call()
+        assert units >= 1
+
+
+def test_states():
+    near, far, none = 90.0, 450.0, float("nan")
+    assert machine.state(near, near) == "A" and machine.state(far, far) == "B"
+    assert machine.state(none, none) == "-" and machine.state(near, far) is None
+
+
+@pytest.mark.parametrize(
+    ("target", "seconds", "met"),
+    [
+        (Target("share", 0.9), 1.0, True),
+        (Target("share", 0.96), 1.0, False),
+        (Target("ratio", 1.5), 1.0, True),  # against the best, b
+        (Target("ratio", 2.5), 1.0, False),
+        (Target("ratio", 2.5, "a"), 1.0, True),
+        (Target("ratio", 2.5, "c"), 1.0, None),
+        (Target("seconds", 0.5), 1.0, False),
+        (Target("above", 0.5, "b"), 2.4, True),
+    ],
+)
+def test_targets(target, seconds, met):
+    assert target.met(seconds, 0.95, {"a": 3.0, "b": 2.0}) is met
+
+
+def test_a_library_that_is_not_there_is_named():
+    libraries, absent = runner.open_libraries(["torch"], ["/no/such/python"], 1, 0.001)
+    assert libraries == [] and "torch" in absent
+
+
+def test_durations():
+    assert [report.duration(x) for x in (2.5, 0.0125, 3.2e-5, 4e-9)] == [
+        "2.5 s", "12.5 ms", "32 us", "4 ns",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "low, high", [(0, 1), (0.1, 0.93), (5, 5), (0, 0), (-3e4, 2), (1e-9, 2e-9)]
+)
+def test_ticks_cover_the_range(low, high):
+    marks = ticks(low, high)
+    assert marks[0] <= low + 1e-12 and marks[-1] >= high - 1e-12 and 2 <= len(marks) <= 12
+
+
+def test_curves(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
+    history = {"loss": [2.0, float("nan"), 0.5], "val_loss": [2.1, 1.0, 0.7], "accuracy": [0.1]}
+    save_curves(history, "a.svg")
+    xml.etree.ElementTree.parse("a.svg")
+    with pytest.raises(ValueError, match="save_curves: expected a name that ends in .svg"):
+        save_curves(history, "a.png")
+    with pytest.raises(ValueError, match="got an empty one"):
+        save_curves({}, "b.svg")
+    assert os.listdir(folder) == ["a.svg"]
