@@ -166,7 +166,11 @@ Program::Program(int n_slots, std::vector<Instruction> instructions, const std::
     const Slot& s = slots_[slot];
     if (s.owned && !inside(s.need, s.range)) refuse_range(slot, s.need, s.range);
   }
-  check_steps(0, 0);
+  std::erase_if(bound_, [&](const Address& a) {  // known for good
+    const Slot& s = slots_[a.slot];
+    if (s.owned) tensors_[a.tensor].data = s.base + a.offset;
+    return s.owned;
+  });
   shared_ = Buffer(shared_bytes_);
 }
 
@@ -228,11 +232,7 @@ void Program::add_operand(const Instruction& instruction, const Operand& operand
     return;
   }
   slot.need = hull(slot.need, shifted(extent, operand.offset));
-  if (slot.owned) {
-    tensors_.back().data = slot.base + operand.offset;
-  } else {
-    bound_.push_back({index, operand.slot, operand.offset, 0, extent});
-  }
+  bound_.push_back({index, operand.slot, operand.offset, 0, extent});
 }
 
 void Program::bind(int index, char* data, Range range, bool writable) {
