@@ -98,7 +98,7 @@ def test_errors_are_one_sentence(arguments, words, folder, capsys):
         code = main(arguments)
     except SystemExit as exit:  # argparse
         code = exit.code
-    out, err = capsys.readouterr()
+    err = capsys.readouterr().err
     assert code == 2 and words in err
     assert err.startswith("dlcore") and err.endswith("\n") and err.count("\n") == 1
     assert os.listdir(folder) == []
@@ -221,7 +221,7 @@ def test_curves(folder, monkeypatch):
     history = {"loss": [2.0, float("nan"), 0.5], "val_loss": [2.1, 1.0, 0.7], "accuracy": [0.1]}
     save_curves(history, "a.svg")
     xml.etree.ElementTree.parse("a.svg")
-    with pytest.raises(ValueError, match="save_curves: expected a name that ends in .svg"):
+    with pytest.raises(ValueError, match=r"save_curves: expected a name that ends in \.svg"):
         save_curves(history, "a.png")
     with pytest.raises(ValueError, match="got an empty one"):
         save_curves({}, "b.svg")
