@@ -1,4 +1,4 @@
-"""Activations: functions of one array, written with `dlcore.ops`; any other callable of one array does as well."""
+"""Activations: functions of one array, written with `dlcore.ops`; any such callable will do."""
 
 from dlcore import lookup, ops
 
@@ -9,7 +9,7 @@ def linear(x):
 
 
 def relu(x, negative_slope=0.0, max_value=None, threshold=0.0):
-    """Rectifier: max_value where x >= max_value, x where x >= threshold, else negative_slope (x - threshold).
+    """x from threshold to max_value, max_value above, negative_slope (x - threshold) below.
 
     Parameters
     ----------
@@ -203,7 +203,7 @@ def get(identifier):
 
 
 def serialize(activation):
-    """The name of an activation function, or {"class_name": ..., "config": {...}} of a layer used as one."""
+    """The name of a function, or {"class_name": ..., "config": {...}} of a layer used as one."""
     return lookup.serialize(activation)
 
 

@@ -1,11 +1,12 @@
 """Initializers: the first values of weights.
 
-An initializer is called with a shape and a dtype and returns an array. Random ones draw from `dlcore.random`
-(counters, so the values are the same on every backend); one that is made with a seed returns the same values at
-every call, one without draws its seed once, from the seed of `dlcore.utils.set_random_seed`.
+An initializer is called with a shape and a dtype and returns an array. Random ones draw from
+`dlcore.random` (counters, so the values are the same on every backend); one that is made with a
+seed returns the same values at every call, one without draws its seed once, from the seed of
+`dlcore.utils.set_random_seed`.
 
-Sources: Glorot and Bengio 2010; He et al. 2015, https://arxiv.org/abs/1502.01852; LeCun et al. 1998 (Efficient
-BackProp); Saxe et al. 2014, https://arxiv.org/abs/1312.6120.
+Sources: Glorot and Bengio 2010; He et al. 2015, https://arxiv.org/abs/1502.01852; LeCun et al. 1998
+(Efficient BackProp); Saxe et al. 2014, https://arxiv.org/abs/1312.6120.
 """
 
 import math
@@ -23,7 +24,9 @@ class Initializer(lookup.Configurable):
     """Base class; subclasses define __call__(shape, dtype=None)."""
 
     def __call__(self, shape, dtype=None):
-        raise NotImplementedError(f"{type(self).__name__}: expected a subclass that defines __call__")
+        raise NotImplementedError(
+            f"{type(self).__name__}: expected a subclass that defines __call__"
+        )
 
     def clone(self):
         """A new initializer with the same arguments."""
@@ -148,7 +151,7 @@ class RandomUniform(_RandomInitializer):
 
 
 def compute_fans(shape):
-    """(fan_in, fan_out) of a weight of this shape; all but the last two axes are a filter's extent."""
+    """(fan_in, fan_out) of a weight; all axes but the last two are a filter's extent."""
     if len(shape) < 2:
         n = shape[0] if shape else 1
         return n, n
@@ -243,8 +246,9 @@ class LecunNormal(_Scaled):
 class Orthogonal(_RandomInitializer):
     """gain times a matrix with orthonormal rows or columns, whichever are fewer.
 
-    It is Q of a normal matrix's QR decomposition, with signs that make R's diagonal positive, which makes Q uniform
-    over the orthogonal matrices (Mezzadri 2007). Axes before the last are flattened to rows.
+    It is Q of a normal matrix's QR decomposition, with signs that make R's diagonal positive, which
+    makes Q uniform over the orthogonal matrices (Mezzadri 2007). Axes before the last are flattened
+    to rows.
 
     Parameters
     ----------
@@ -287,7 +291,7 @@ _TABLE = lookup.table_of(
 
 
 def get(identifier):
-    """The initializer that None, a name, a dictionary, a class or a callable (shape, dtype) -> array stands for."""
+    """The initializer that None, a name, a dictionary, a class or a callable stands for."""
     return lookup.get("initializer", _TABLE, identifier)
 
 

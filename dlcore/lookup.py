@@ -1,7 +1,8 @@
 """Names and configurations: how strings and saved dictionaries become functions and objects.
 
-Every family of the vocabulary (losses, metrics, ...) has one table {name: function or class}; `get` turns a name,
-a dictionary {"class_name": ..., "config": {...}}, a class, an object or a function into what it stands for.
+Every family of the vocabulary (losses, metrics, ...) has one table {name: function or class}; `get`
+turns a name, a dictionary {"class_name": ..., "config": {...}}, a class, an object or a function
+into what it stands for.
 """
 
 from contextlib import contextmanager
@@ -59,7 +60,7 @@ def lookup(kind, table, name):
 
 
 def snake_case(name):
-    """MeanSquaredError -> mean_squared_error, KLDivergence -> kl_divergence, R2Score -> r2_score."""
+    """MeanSquaredError -> mean_squared_error, KLDivergence -> kl_divergence."""
     text = ""
     for i, c in enumerate(name):
         starts_word = c.isupper() and i > 0
@@ -70,7 +71,7 @@ def snake_case(name):
 
 
 def table_of(objects, aliases=None):
-    """A table of classes under their names and in snake_case, of functions under their names, and of aliases."""
+    """A table of functions and classes by name, of classes in snake_case too, and of aliases."""
     table = {o.__name__: o for o in objects}
     for o in objects:
         if isinstance(o, type):
@@ -101,7 +102,8 @@ def deserialize(kind, table, config, custom_objects=None):
         return lookup(kind, table, config)
     if not isinstance(config, dict) or "class_name" not in config:
         raise ValueError(
-            f"{kind}: expected a name or a dictionary with 'class_name' and 'config', got {config!r}"
+            f"{kind}: expected a name or a dictionary with 'class_name' and 'config', "
+            f"got {config!r}"
         )
     found = lookup(kind, table, config["class_name"])
     if not isinstance(found, type):
@@ -155,7 +157,7 @@ def argument_names(cls):
 
 
 class Configurable:
-    """Gives a class get_config and from_config: it keeps each constructor argument under the argument's name."""
+    """get_config and from_config for classes that keep every constructor argument by its name."""
 
     def get_config(self):
         """The constructor's arguments as a dictionary that JSON can hold."""

@@ -13,7 +13,9 @@ class Regularizer(lookup.Configurable):
     """Base class; subclasses define __call__(x) with `dlcore.ops`."""
 
     def __call__(self, x):
-        raise NotImplementedError(f"{type(self).__name__}: expected a subclass that defines __call__")
+        raise NotImplementedError(
+            f"{type(self).__name__}: expected a subclass that defines __call__"
+        )
 
 
 def _strength(name, value):
@@ -91,7 +93,9 @@ class OrthogonalRegularizer(Regularizer):
 
     def __call__(self, x):
         if len(x.shape) != 2:
-            raise ValueError(f"OrthogonalRegularizer: expected a matrix, got shape {tuple(x.shape)}")
+            raise ValueError(
+                f"OrthogonalRegularizer: expected a matrix, got shape {tuple(x.shape)}"
+            )
         rows = x if self.mode == "rows" else ops.transpose(x)
         size = rows.shape[0]
         if size < 2:
@@ -106,7 +110,8 @@ class OrthogonalRegularizer(Regularizer):
 l1, l2, l1_l2, orthogonal_regularizer = L1, L2, L1L2, OrthogonalRegularizer
 
 _TABLE = lookup.table_of(
-    [Regularizer, L1, L2, L1L2, OrthogonalRegularizer], {"l1_l2": L1L2, "orthogonal": OrthogonalRegularizer}
+    [Regularizer, L1, L2, L1L2, OrthogonalRegularizer],
+    {"l1_l2": L1L2, "orthogonal": OrthogonalRegularizer},
 )
 
 

@@ -1,4 +1,4 @@
-"""Losses, as classes (with a reduction) and as functions (one value per sample), with the names of Keras."""
+"""Losses with the names of Keras: classes reduce to a scalar, functions give a value per sample."""
 
 from dlcore import lookup
 from dlcore.losses.classification import (
@@ -89,7 +89,7 @@ def get(identifier):
 
 
 def target_kind(y_true_shape, y_pred_shape):
-    """How targets of one shape stand to predictions of another: "binary", "sparse" or "categorical"."""
+    """What targets are to predictions of these shapes: "binary", "sparse" or "categorical"."""
     true, pred = tuple(y_true_shape), tuple(y_pred_shape)
     if len(pred) < 2 or pred[-1] == 1:
         return "binary"
@@ -129,7 +129,7 @@ def serialize(loss):
 
 
 def deserialize(name, custom_objects=None):
-    """The loss that `serialize` wrote; `custom_objects` maps names to your own functions and classes."""
+    """The loss that `serialize` wrote; `custom_objects` maps names to your own."""
     return lookup.deserialize("loss", _TABLE, name, custom_objects)
 
 

@@ -1,8 +1,8 @@
 """Losses of classes: cross-entropies and hinges.
 
-Where the predictions come from a softmax or a sigmoid in the same trace, its input is used and the loss is computed
-from logits, which is exact where probabilities round to 0 or 1, and one fused op. Probabilities of any other origin
-are limited to epsilon..1 - epsilon, as in Keras.
+Where the predictions come from a softmax or a sigmoid in the same trace, the loss is computed from
+its input: exact where probabilities round to 0 or 1, and one fused op. Probabilities of any other
+origin are limited to epsilon..1 - epsilon, as in Keras.
 """
 
 import math
@@ -77,15 +77,13 @@ def categorical_crossentropy(y_true, y_pred, from_logits=False, label_smoothing=
     return ops.softmax_cross_entropy(x, y)
 
 
-def sparse_categorical_crossentropy(
-    y_true, y_pred, from_logits=False, ignore_class=None, axis=-1
-):
+def sparse_categorical_crossentropy(y_true, y_pred, from_logits=False, ignore_class=None, axis=-1):
     """-log p[y]: cross-entropy with classes 0..C - 1 as integers.
 
     Parameters
     ----------
     y_true : (N, ...) or (N, ..., 1), classes
-        A class outside raises where it is a concrete array, and makes the loss NaN inside a program.
+        One outside raises in a concrete array, and makes the loss NaN inside a program.
     y_pred : (N, ..., C), probabilities or logits
     from_logits : bool
     ignore_class : int, optional
@@ -268,7 +266,7 @@ class CategoricalCrossentropy(LossFunctionWrapper):
 
 
 class SparseCategoricalCrossentropy(LossFunctionWrapper):
-    """`sparse_categorical_crossentropy`, reduced; the mean is over the samples that are not ignored.
+    """`sparse_categorical_crossentropy`, reduced; a mean leaves ignored samples out.
 
     Parameters
     ----------

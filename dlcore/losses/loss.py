@@ -1,8 +1,8 @@
 """Base of losses: loss = reduce(sample_weight * values(y_true, y_pred)).
 
-`values` has one number per sample (the last axis is averaged or summed away); the reduction makes it a scalar.
-Shapes are compared before anything is computed: a silent broadcast of (N, 1) against (N,) would give N x N
-differences and a network that learns nothing.
+`values` has one number per sample (the last axis is averaged or summed away); the reduction makes
+it a scalar. Shapes are compared before anything is computed: a silent broadcast of (N, 1) against
+(N,) would give N x N differences and a network that learns nothing.
 """
 
 import math
@@ -17,7 +17,7 @@ _FLOATS = ("float32", "float64")
 
 
 def as_float(x, dtype=None):
-    """`x` as a float array or tensor: of `dtype`, else of its own float type, else of `floatx()`."""
+    """`x` as floats: of `dtype`, else of its own float type, else of `floatx()`."""
     x = ops.convert_to_tensor(x)
     current = str(x.dtype)
     dtype = dtype or (current if current in _FLOATS else floatx())
@@ -62,7 +62,7 @@ def mean_of_last(x):
 
 
 def weights_like(name, values, sample_weight):
-    """Weights in a shape that multiplies `values`: a scalar, one weight per leading axes, or of the same shape.
+    """Weights in a shape that multiplies `values`; they have its first axes, or are a scalar.
 
     Raises
     ------
@@ -96,7 +96,8 @@ def reduce_values(name, values, sample_weight, reduction):
         return total
     if reduction == "mean_with_sample_weight" and sample_weight is not None:
         weight = ops.sum(ops.broadcast_to(weight, tuple(values.shape)))
-        return ops.where(ops.equal(weight, 0), 0.0, total / ops.where(ops.equal(weight, 0), 1.0, weight))
+        nothing = ops.equal(weight, 0.0)
+        return ops.where(nothing, 0.0, total / ops.where(nothing, 1.0, weight))
     return total * (1.0 / max(1, math.prod(values.shape)))
 
 
@@ -107,8 +108,8 @@ class Loss(lookup.Configurable):
     ----------
     name : str, optional
     reduction : str or None
-        "sum_over_batch_size" (or "mean"): the sum divided by the number of values; "sum"; "none" (or None): no
-        reduction; "mean_with_sample_weight": the sum divided by the sum of the weights.
+        "sum_over_batch_size" (or "mean"): the sum divided by the number of values; "sum"; "none"
+        (or None): no reduction; "mean_with_sample_weight": the sum divided by that of the weights.
     dtype : str, optional
         Float type to compute in; by default that of the predictions.
     """
@@ -118,13 +119,14 @@ class Loss(lookup.Configurable):
     def __init__(self, name=None, reduction="sum_over_batch_size", dtype=None):
         if reduction not in _REDUCTIONS:
             raise ValueError(
-                f"{name or type(self).__name__}: expected a reduction in {_REDUCTIONS}, got {reduction!r}"
+                f"{name or type(self).__name__}: expected a reduction in {_REDUCTIONS}, "
+                f"got {reduction!r}"
             )
         self.name = name or lookup.snake_case(type(self).__name__)
         self.reduction, self.dtype = reduction, dtype
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        """The loss of targets `y_true` and predictions `y_pred`, with one weight per sample or none.
+        """The loss of targets and predictions, with one weight per sample or none.
 
         Returns
         -------

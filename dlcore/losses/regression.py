@@ -1,4 +1,4 @@
-"""Losses of real-valued predictions p and targets y, and of distributions; each gives one value per sample."""
+"""Losses of real-valued predictions p and targets y, and of distributions."""
 
 import math
 
@@ -35,7 +35,7 @@ def mean_absolute_percentage_error(y_true, y_pred):
 
 
 def mean_squared_logarithmic_error(y_true, y_pred):
-    """Mean of (log(1 + p) - log(1 + y))^2 over the last axis; values below epsilon count as epsilon."""
+    """Mean of (log(1 + p) - log(1 + y))^2 over the last axis, with p and y at least epsilon."""
     y, p = pair("mean_squared_logarithmic_error", y_true, y_pred)
     log_y = ops.log1p(ops.maximum(y, epsilon()))
     return mean_of_last(ops.square(ops.log1p(ops.maximum(p, epsilon())) - log_y))
@@ -55,7 +55,8 @@ def huber(y_true, y_pred, delta=1.0):
 def log_cosh(y_true, y_pred):
     """Mean of log(cosh(p - y)) over the last axis.
 
-    As |e| + log(1 + (exp(-2 |e|) - 1) / 2), which neither overflows nor cancels near 0 as the form with log 2 does.
+    As |e| + log(1 + (exp(-2 |e|) - 1) / 2): it does not overflow, nor cancel near 0 as the form
+    with log 2 does.
     """
     y, p = pair("log_cosh", y_true, y_pred)
     error = ops.abs(p - y)
@@ -63,7 +64,10 @@ def log_cosh(y_true, y_pred):
 
 
 def poisson(y_true, y_pred):
-    """Mean of p - y log(p + epsilon) over the last axis: Poisson's negative log-likelihood, but for log(y!)."""
+    """Mean of p - y log(p + epsilon) over the last axis.
+
+    The negative log-likelihood of Poisson's distribution, but for log(y!).
+    """
     y, p = pair("poisson", y_true, y_pred)
     return mean_of_last(p - y * ops.log(p + epsilon()))
 
@@ -144,9 +148,7 @@ class Huber(LossFunctionWrapper):
         As in `Loss`.
     """
 
-    def __init__(
-        self, delta=1.0, reduction="sum_over_batch_size", name="huber_loss", dtype=None
-    ):
+    def __init__(self, delta=1.0, reduction="sum_over_batch_size", name="huber_loss", dtype=None):
         if not 0 < delta < math.inf:
             raise ValueError(f"{name}: expected delta > 0, got {delta}")
         super().__init__(huber, reduction, name, dtype, delta=delta)

@@ -1,7 +1,7 @@
 """Metrics, as classes that sum over batches and as functions, with the names of Keras."""
 
-from dlcore import losses as _losses
 from dlcore import lookup
+from dlcore import losses as _losses
 from dlcore.losses import (
     binary_crossentropy,
     categorical_crossentropy,
@@ -31,8 +31,8 @@ from dlcore.metrics.accuracy import (
     sparse_top_k_categorical_accuracy,
     top_k_categorical_accuracy,
 )
+from dlcore.metrics.auc import AUC
 from dlcore.metrics.confusion import (
-    AUC,
     ConfusionMatrix,
     F1Score,
     FalseNegatives,
@@ -145,7 +145,8 @@ def resolve(identifier, y_true_shape=None, y_pred_shape=None, y_true_dtype=None)
     Parameters
     ----------
     identifier : str, dict, class, function or Metric
-        "accuracy" ("acc") and "crossentropy" ("ce") pick the binary, sparse or categorical form by the shapes.
+        "accuracy" ("acc") and "crossentropy" ("ce") pick the binary, sparse or categorical form by
+        the shapes.
     y_true_shape, y_pred_shape : tuple of int
         Of a batch; needed for those names only.
     y_true_dtype : str, optional
@@ -170,7 +171,7 @@ def serialize(metric):
 
 
 def deserialize(config, custom_objects=None):
-    """The metric that `serialize` wrote; `custom_objects` maps names to your own functions and classes."""
+    """The metric that `serialize` wrote; `custom_objects` maps names to your own."""
     return lookup.deserialize("metric", _TABLE, config, custom_objects)
 
 

@@ -13,20 +13,20 @@ def accuracy(y_true, y_pred):
 
 
 def binary_accuracy(y_true, y_pred, threshold=0.5):
-    """1 where y_pred > threshold is the class 0 or 1 in y_true, else 0; averaged over the last axis."""
+    """1 where y_pred > threshold is the class in y_true, else 0; averaged over the last axis."""
     y_true, y_pred = match_shapes("binary_accuracy", y_true, y_pred)
     matches = _matches(y_true, ops.cast(ops.greater(y_pred, threshold), str(y_true.dtype)))
     return ops.mean(matches, axis=-1) if matches.shape else matches
 
 
 def categorical_accuracy(y_true, y_pred):
-    """1 where the largest of y_pred (N, ..., C) is that of the one-hot y_true (N, ..., C), else 0."""
+    """1 where the largest of y_pred (N, ..., C) is that of the one-hot y_true, else 0."""
     y_true, y_pred = match_shapes("categorical_accuracy", y_true, y_pred)
     return _matches(ops.argmax(y_true, axis=-1), ops.argmax(y_pred, axis=-1))
 
 
 def sparse_categorical_accuracy(y_true, y_pred):
-    """1 where the largest of y_pred (N, ..., C) is the class y_true (N, ...) or (N, ..., 1), else 0."""
+    """1 where the largest of y_pred (N, ..., C) is the class y_true (N, ...), else 0."""
     classes = ops.argmax(y_pred, axis=-1)
     return _matches(*match_shapes("sparse_categorical_accuracy", y_true, classes))
 

@@ -1,7 +1,7 @@
 """Base of metrics: sums over batches, in float64 Variables, from which `result` computes a figure.
 
-`update_state` is written with `dlcore.ops`, so it runs on arrays and inside a training program alike; `result` reads
-the sums and is plain NumPy.
+`update_state` is written with `dlcore.ops`, so it runs on arrays and inside a training program
+alike; `result` reads the sums and is plain NumPy.
 """
 
 import numpy as np
@@ -188,7 +188,7 @@ class MeanMetricWrapper(Mean):
 
 
 def _like_predictions(y_true, y_pred):
-    """Targets (N,) against predictions (N, 1), or the other way round, in the shape of the predictions.
+    """Targets (N,) in the shape (N, 1) of their predictions, or the other way round.
 
     A function that subtracts them would otherwise broadcast to (N, N).
     """

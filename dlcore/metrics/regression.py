@@ -144,7 +144,9 @@ class RootMeanSquaredError(Mean):
 
 
 class R2Score(Metric):
-    """Share of the targets' variance that the predictions explain: 1 - sum w (y - p)^2 / sum w (y - mean y)^2.
+    """Share of the targets' variance that the predictions explain.
+
+    1 - sum w (y - p)^2 / sum w (y - mean y)^2.
 
     Parameters
     ----------

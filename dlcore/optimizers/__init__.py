@@ -26,7 +26,9 @@ def get(identifier):
     else:
         found = identifier() if isinstance(identifier, type) else identifier
     if not isinstance(found, Optimizer):
-        raise TypeError(f"optimizer: expected a name, a dictionary or an Optimizer, got {identifier!r}")
+        raise TypeError(
+            f"optimizer: expected a name, a dictionary or an Optimizer, got {identifier!r}"
+        )
     return found
 
 

@@ -1,8 +1,8 @@
 """Base of optimizers: w <- w - step(gradient), with clipping and weight decay around it.
 
-Everything is written with `dlcore.ops` and Variables, so `apply` acts at once on arrays and becomes part of the
-program inside a trace. What depends on the step alone (the rate, bias corrections) is computed once per step, in
-float64, and given to the update of every variable.
+Everything is written with `dlcore.ops` and Variables, so `apply` acts at once on arrays and becomes
+part of the program inside a trace. What depends on the step alone (the rate, bias corrections) is
+computed once per step, in float64, and given to the update of every variable.
 """
 
 import math
@@ -11,7 +11,13 @@ import re
 import numpy as np
 
 from dlcore import lookup, ops
-from dlcore.optimizers.schedules import LearningRateSchedule, check_rate, deserialize, serialize
+from dlcore.optimizers.schedules import (
+    InverseTimeDecay,
+    LearningRateSchedule,
+    check_rate,
+    deserialize,
+    serialize,
+)
 from dlcore.program.variable import Variable
 
 # Arguments of Keras' optimizers without a counterpart here, and the values that ask for nothing.
@@ -30,8 +36,9 @@ class Optimizer(lookup.Configurable):
     Parameters
     ----------
     learning_rate : float >= 0, LearningRateSchedule or callable
-        A number can be changed at any time through `learning_rate`. A callable, of the step or of nothing, is traced
-        once, as a schedule is. `lr` is an older name.
+        A number can be changed at any time through `learning_rate`. A callable, of the step or of
+        nothing, is traced once, as a schedule is. `lr` is an older name; `decay` with it means
+        `InverseTimeDecay(lr, 1, decay)`.
     weight_decay : float >= 0, optional
         Every update also subtracts learning_rate * weight_decay * w.
     clipnorm : float > 0, optional
@@ -39,7 +46,8 @@ class Optimizer(lookup.Configurable):
     clipvalue : float > 0, optional
         Every gradient is limited to -clipvalue..clipvalue.
     global_clipnorm : float > 0, optional
-        All gradients are scaled for their common norm to be at most this. Only one of the three may be given.
+        All gradients are scaled for their common norm to be at most this. Only one of the three may
+        be given.
     name : str, optional
 
     Raises
@@ -85,15 +93,15 @@ class Optimizer(lookup.Configurable):
             known = [*lookup.argument_names(type(self)), "lr", "decay"]
             lookup.lookup(f"{self.name} argument", dict.fromkeys(known), next(iter(kwargs)))
         if decay:
-            from dlcore.optimizers.schedules import InverseTimeDecay
-
             return InverseTimeDecay(learning_rate, 1, decay)
         return learning_rate
 
     def _check_clipping(self, given):
         used = [key for key, value in given.items() if value is not None]
         if len(used) > 1:
-            raise ValueError(f"{self.name}: expected one kind of clipping, got {' and '.join(used)}")
+            raise ValueError(
+                f"{self.name}: expected one kind of clipping, got {' and '.join(used)}"
+            )
         for key in used:
             if not 0 < given[key] < math.inf:
                 raise ValueError(f"{self.name}: expected {key} > 0, got {given[key]!r}")
@@ -117,7 +125,8 @@ class Optimizer(lookup.Configurable):
             return
         if self._learning_rate is not None and not isinstance(self._learning_rate, Variable):
             raise TypeError(
-                f"{self.name}: expected no number while a schedule sets the learning rate, got {value!r}"
+                f"{self.name}: expected no number while a schedule sets the learning rate, "
+                f"got {value!r}"
             )
         rate = np.float64(check_rate(self.name, value))
         if self._learning_rate is None:
@@ -154,7 +163,7 @@ class Optimizer(lookup.Configurable):
         self.built = True
 
     def add_variable_from_reference(self, reference_variable, name=None, initializer="zeros"):
-        """State with the shape and dtype of a variable, filled with a number or by an initializer."""
+        """State of a variable's shape and dtype, filled with a number or by an initializer."""
         shape, dtype = reference_variable.shape, reference_variable.dtype
         if isinstance(initializer, (int, float)):
             value = np.full(shape, initializer, dtype)
@@ -195,8 +204,7 @@ class Optimizer(lookup.Configurable):
         """Whether weight decay applies to `variable`."""
         listed, patterns = self._not_decayed
         return not (
-            any(variable is v for v in listed)
-            or any(re.search(p, variable.name) for p in patterns)
+            any(variable is v for v in listed) or any(re.search(p, variable.name) for p in patterns)
         )
 
     def apply_gradients(self, grads_and_vars):
@@ -218,7 +226,7 @@ class Optimizer(lookup.Configurable):
         variables = self._trainable if trainable_variables is None else list(trainable_variables)
         if trainable_variables is not None:
             self.build(variables)
-        grads = list(grads)
+        grads = [g if g is None else ops.convert_to_tensor(g) for g in grads]
         self._check_gradients(grads, variables)
         pairs = [(g, v) for g, v in zip(grads, variables, strict=True) if g is not None]
         if not pairs:
@@ -235,11 +243,11 @@ class Optimizer(lookup.Configurable):
         self.iterations.assign_add(1)
 
     def step_scalars(self, learning_rate):
-        """float64 scalars that all updates of this step share; `update_step` gets them after the variable."""
+        """float64 scalars that all updates of a step share: the last arguments of `update_step`."""
         return (learning_rate,)
 
     def update_step(self, gradient, variable, learning_rate):
-        """Change one variable and its slots; `learning_rate` stands for what `step_scalars` returns."""
+        """Change one variable and its slots; the last arguments are those of `step_scalars`."""
         raise NotImplementedError(
             f"{type(self).__name__}: expected a subclass that defines update_step"
         )
@@ -264,12 +272,14 @@ class Optimizer(lookup.Configurable):
     def _check_gradients(self, grads, variables):
         if len(grads) != len(variables):
             raise ValueError(
-                f"{self.name}: expected {len(variables)} gradients, one per variable, got {len(grads)}"
+                f"{self.name}: expected {len(variables)} gradients, one per variable, "
+                f"got {len(grads)}"
             )
         for g, v in zip(grads, variables, strict=True):
-            if g is not None and tuple(np.shape(g) if not hasattr(g, "shape") else g.shape) != v.shape:
+            if g is not None and tuple(g.shape) != v.shape:
                 raise ValueError(
-                    f"{self.name}: expected a gradient of shape {v.shape} for {v.name}, got {tuple(g.shape)}"
+                    f"{self.name}: expected a gradient of shape {v.shape} for {v.name}, "
+                    f"got {tuple(g.shape)}"
                 )
 
     def _clip(self, grads):

@@ -11,7 +11,9 @@ from dlcore.program.variable import Variable
 
 
 class SGD(Optimizer):
-    """w <- w - a g; with momentum m <- momentum m - a g, w <- w + m; Nesterov: w <- w + momentum m - a g.
+    """w <- w - a g.
+
+    With momentum: m <- momentum m - a g, w <- w + m; Nesterov's: w <- w + momentum m - a g.
 
     Parameters
     ----------
@@ -55,9 +57,7 @@ class Adagrad(Optimizer):
     Source: Duchi et al. 2011, https://jmlr.org/papers/v12/duchi11a.html
     """
 
-    def __init__(
-        self, learning_rate=0.001, initial_accumulator_value=0.1, epsilon=1e-7, **kwargs
-    ):
+    def __init__(self, learning_rate=0.001, initial_accumulator_value=0.1, epsilon=1e-7, **kwargs):
         super().__init__(learning_rate, **kwargs)
         if not initial_accumulator_value >= 0:
             raise ValueError(
@@ -81,7 +81,9 @@ class Adagrad(Optimizer):
 
 
 class Adadelta(Optimizer):
-    """s <- r s + (1 - r) g^2, d = g sqrt(u + epsilon) / sqrt(s + epsilon), u <- r u + (1 - r) d^2, w <- w - a d.
+    """w <- w - a d with d = g sqrt(u + epsilon) / sqrt(s + epsilon).
+
+    s <- r s + (1 - r) g^2 before d, u <- r u + (1 - r) d^2 after it.
 
     Parameters
     ----------
@@ -116,7 +118,8 @@ class Adadelta(Optimizer):
 class RMSprop(Optimizer):
     """s <- r s + (1 - r) g^2, d = a g / sqrt(s + epsilon), w <- w - d.
 
-    Centered: s - b^2 in place of s, with b <- r b + (1 - r) g. With momentum: m <- momentum m + d, w <- w - m.
+    Centered: s - b^2 in place of s, with b <- r b + (1 - r) g.
+    With momentum: m <- momentum m + d, w <- w - m.
 
     Parameters
     ----------
@@ -180,8 +183,8 @@ class Adam(Optimizer):
     epsilon : float, default 1e-7
     amsgrad : bool
 
-    Source: Kingma and Ba 2015, https://arxiv.org/abs/1412.6980, the form before section 2.1; AMSGrad: Reddi et al.
-    2018, https://openreview.net/forum?id=ryQu7f-RZ
+    Source: Kingma and Ba 2015, https://arxiv.org/abs/1412.6980, the form before section 2.1;
+    AMSGrad: Reddi et al. 2018, https://openreview.net/forum?id=ryQu7f-RZ
     """
 
     def __init__(
@@ -223,7 +226,7 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with weight decay that is not part of the gradient: w <- w - a weight_decay w before every step.
+    """Adam with weight decay apart from the gradient: first w <- w - a weight_decay w.
 
     Parameters
     ----------
@@ -290,7 +293,8 @@ class Nadam(Optimizer):
     """Adam with Nesterov's momentum.
 
     m and v as in Adam; b_t = b1 (1 - 0.96^t / 2), p_t = b_1 b_2 ... b_t;
-    w <- w - a (b_{t+1} m / (1 - p_{t+1}) + (1 - b_t) g / (1 - p_t)) / (sqrt(v / (1 - b2^t)) + epsilon).
+    w <- w - a n / (sqrt(v / (1 - b2^t)) + epsilon) with
+    n = b_{t+1} m / (1 - p_{t+1}) + (1 - b_t) g / (1 - p_t).
 
     Parameters
     ----------

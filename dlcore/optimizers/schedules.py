@@ -1,6 +1,7 @@
-"""Learning-rate schedules: the rate as a function of the step, an integer that counts updates from 0.
+"""Learning-rate schedules: the rate as a function of the step, which counts updates from 0.
 
-A schedule is called with an int or a tensor; written with `dlcore.ops`, it becomes part of the training program.
+A schedule is called with an int or a tensor; written with `dlcore.ops`, it becomes part of the
+training program.
 """
 
 import math
@@ -26,7 +27,9 @@ class LearningRateSchedule(lookup.Configurable):
     """Base class; subclasses define __call__(step) with `dlcore.ops`."""
 
     def __call__(self, step):
-        raise NotImplementedError(f"{type(self).__name__}: expected a subclass that defines __call__")
+        raise NotImplementedError(
+            f"{type(self).__name__}: expected a subclass that defines __call__"
+        )
 
     def _rates(self, **values):
         for key, value in values.items():
@@ -115,7 +118,7 @@ class PiecewiseConstantDecay(LearningRateSchedule):
                 f"PiecewiseConstantDecay: expected {len(boundaries) + 1} values for "
                 f"{len(boundaries)} boundaries, got {len(values)}"
             )
-        if any(b <= a for a, b in zip(boundaries, boundaries[1:], strict=False)):
+        if sorted(set(boundaries)) != list(boundaries):
             raise ValueError(
                 f"PiecewiseConstantDecay: expected increasing boundaries, got {boundaries}"
             )
@@ -199,10 +202,10 @@ class InverseTimeDecay(LearningRateSchedule):
 
 
 class CosineDecay(LearningRateSchedule):
-    """rate = top * ((1 - alpha) (1 + cos(pi p)) / 2 + alpha) with p = min(step, decay_steps) / decay_steps.
+    """rate = top * ((1 - alpha) (1 + cos(pi p)) / 2 + alpha), p = min(step / decay_steps, 1).
 
-    With warm-up the rate first goes linearly from initial_learning_rate to top = warmup_target in warmup_steps, and
-    the decay starts then; else top = initial_learning_rate.
+    With warm-up the rate first goes linearly from initial_learning_rate to top = warmup_target in
+    warmup_steps, and the decay starts then; else top = initial_learning_rate.
 
     Parameters
     ----------
@@ -250,8 +253,9 @@ class CosineDecay(LearningRateSchedule):
 
 
 class CosineDecayRestarts(LearningRateSchedule):
-    """Cosine decays one after the other; the i-th takes first_decay_steps * t_mul^i steps and starts at m_mul^i.
+    """Cosine decays one after the other.
 
+    Decay i takes first_decay_steps * t_mul^i steps;
     rate = initial * ((1 - alpha) m_mul^i (1 + cos(pi p)) / 2 + alpha), p the share done of decay i.
 
     Parameters
@@ -288,8 +292,8 @@ class CosineDecayRestarts(LearningRateSchedule):
             i = ops.floor(done)
             p = done - i
         else:
-            # Decays 0..i-1 take (t_mul^i - 1) / (t_mul - 1) of the first one's length. The small number keeps a
-            # restart at its step where the logarithm is rounded down.
+            # Decays 0..i-1 take (t_mul^i - 1) / (t_mul - 1) of the first one's length. The small
+            # number keeps a restart at its step where the logarithm is rounded down.
             i = ops.floor(ops.log(1.0 + done * (self.t_mul - 1.0)) / math.log(self.t_mul) + 1e-9)
             length = ops.power(self.t_mul, i)
             p = (done - (length - 1.0) / (self.t_mul - 1.0)) / length
@@ -298,7 +302,7 @@ class CosineDecayRestarts(LearningRateSchedule):
 
 
 class WarmUp(LearningRateSchedule):
-    """rate = first * (step + 1) / steps for step < steps, then schedule(step - steps); first = schedule(0).
+    """rate = schedule(0) * (step + 1) / steps for step < steps, then schedule(step - steps).
 
     Parameters
     ----------
