@@ -1,4 +1,6 @@
-"""Layers: values against NumPy loops in float64, building, tracking of weights, configurations, errors."""
+"""Layers: values against NumPy loops in float64, building, tracking of weights, configurations,
+errors.
+"""
 
 import copy
 import math
@@ -48,7 +50,9 @@ def test_dense_on_more_axes_and_without_bias():
     x = batch(2, 3, 5)
     y = layer(x)
     assert y.shape == (2, 3, 4) and len(layer.weights) == 1
-    np.testing.assert_allclose(y[1, 2], dense_loop(x[1, 2:3], *numpy_of(layer), np.zeros(4))[0], rtol=1e-5)
+    np.testing.assert_allclose(
+        y[1, 2], dense_loop(x[1, 2:3], *numpy_of(layer), np.zeros(4))[0], rtol=1e-5
+    )
 
 
 def test_maxout():
@@ -91,7 +95,9 @@ ACTIVATION_LAYERS = [
 ]
 
 
-@pytest.mark.parametrize(("layer", "formula"), ACTIVATION_LAYERS, ids=lambda v: getattr(v, "name", ""))
+@pytest.mark.parametrize(
+    ("layer", "formula"), ACTIVATION_LAYERS, ids=lambda v: getattr(v, "name", "")
+)
 def test_layers_without_a_matrix(layer, formula):
     x = batch(5, 3, 4)
     y = layer(x)

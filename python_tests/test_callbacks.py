@@ -1,0 +1,328 @@
+"""Callbacks: when they are called, what they are given, and what they do to training."""
+
+import io
+import sys
+
+import numpy as np
+import pytest
+
+from dlcore import callbacks, layers, models, optimizers, random
+
+X = np.random.default_rng(2).normal(size=(40, 3)).astype("float32")
+Y = X.sum(axis=1, keepdims=True)
+
+
+def model(rate=0.01):
+    random.set_random_seed(0)
+    m = models.Sequential([layers.Dense(1, input_shape=(3,))])
+    m.compile(optimizers.SGD(rate), "mse", metrics=["mae"])
+    return m
+
+
+class Recorder(callbacks.Callback):
+    """Notes every call."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+
+HOOKS = [name for name in dir(callbacks.Callback) if name.startswith("on_")]
+for _name in HOOKS:
+
+    def _record(self, *args, _name=_name, **kwargs):
+        self.calls.append((_name, *(a for a in args if isinstance(a, int))))
+
+    setattr(Recorder, _name, _record)
+
+
+def test_order_of_calls():
+    recorder = Recorder()
+    m = model()
+    m.fit(X, Y, 20, verbose=0, callbacks=[recorder], validation_data=(X[:5], Y[:5]))
+    assert recorder.model is m and recorder.params == {"verbose": 0, "epochs": 1, "steps": 2}
+    assert recorder.calls == [
+        ("on_train_begin",),
+        ("on_epoch_begin", 0),
+        ("on_train_batch_begin", 0), ("on_batch_begin", 0),
+        ("on_train_batch_end", 0), ("on_batch_end", 0),
+        ("on_train_batch_begin", 1), ("on_batch_begin", 1),
+        ("on_train_batch_end", 1), ("on_batch_end", 1),
+        ("on_test_begin",),
+        ("on_test_batch_begin", 0), ("on_test_batch_end", 0),
+        ("on_test_end",),
+        ("on_epoch_end", 0),
+        ("on_train_end",),
+    ]  # fmt: skip
+    recorder.calls.clear()
+    m.predict(X, batch_size=40, callbacks=[recorder])
+    assert [c[0] for c in recorder.calls] == [
+        "on_predict_begin", "on_predict_batch_begin", "on_predict_batch_end", "on_predict_end",
+    ]  # fmt: skip
+    recorder.calls.clear()
+    m.evaluate(X, Y, batch_size=40, callbacks=[recorder], verbose=0)
+    assert [c[0] for c in recorder.calls] == [
+        "on_test_begin", "on_test_batch_begin", "on_test_batch_end", "on_test_end",
+    ]  # fmt: skip
+
+
+def test_logs_of_batches_are_those_of_the_epoch_so_far():
+    seen = []
+    m = model()
+    watch = callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: seen.append(logs["loss"])
+    )
+    history = m.fit(X, Y, 20, verbose=0, callbacks=[watch], shuffle=False)
+    again = model()
+    first = again.train_on_batch(X[:20], Y[:20], return_dict=True)["loss"]
+    assert seen[0] == pytest.approx(first, rel=1e-6)
+    assert seen[-1] == pytest.approx(history.history["loss"][0])
+
+
+def test_batch_callbacks_change_nothing():
+    a = model()
+    a.fit(X, Y, 7, epochs=3, verbose=0)
+    b = model()
+    b.fit(X, Y, 7, epochs=3, verbose=0, callbacks=[Recorder()])
+    np.testing.assert_array_equal(a.get_weights()[0], b.get_weights()[0])
+
+
+def run(callback, values, **logs):
+    """Feed one figure per epoch to a callback; returns the number of epochs run."""
+
+    class Fake:
+        stop_training = False
+        optimizer = optimizers.SGD(0.1)
+        weights = None
+
+        def get_weights(self):
+            return self.weights
+
+        def set_weights(self, weights):
+            self.weights = weights
+
+    fake = Fake()
+    callback.set_model(fake)
+    callback.on_train_begin()
+    epoch = -1
+    for epoch, value in enumerate(values):
+        fake.weights = epoch
+        callback.on_epoch_begin(epoch)
+        callback.on_epoch_end(epoch, {"val_loss": value, **logs})
+        if fake.stop_training:
+            break
+    callback.on_train_end()
+    return epoch + 1, fake
+
+
+@pytest.mark.parametrize(
+    ("arguments", "values", "epochs", "weights"),
+    [
+        (dict(), [3, 2, 1, 1, 0], 4, 3),
+        (dict(patience=2), [3, 2, 2, 2, 2], 4, 3),
+        (dict(patience=2), [3, 4, 2, 4, 4], 5, 4),
+        (dict(min_delta=0.5), [3, 2.8, 2, 1], 2, 1),
+        (dict(mode="max"), [1, 2, 3, 2], 4, 3),
+        (dict(patience=1, restore_best_weights=True), [3, 1, 2, 2], 3, 1),
+        (dict(restore_best_weights=True), [3, 2, 1], 3, 2),
+        (dict(baseline=1.0, patience=2), [3, 2.5, 2.6, 1.5], 3, 2),
+        (dict(baseline=1.0, patience=1), [0.5, 0.6, 0.4], 2, 1),
+        (dict(start_from_epoch=3), [1, 2, 3, 4, 5], 5, 4),
+    ],
+)
+def test_early_stopping(arguments, values, epochs, weights):
+    ran, fake = run(callbacks.EarlyStopping(**arguments), values)
+    assert (ran, fake.weights) == (epochs, weights)
+
+
+def test_early_stopping_in_fit():
+    m = model(rate=0.0)
+    stop = callbacks.EarlyStopping("loss", patience=2, min_delta=1e-6)
+    assert m.fit(X, Y, epochs=50, verbose=0, callbacks=stop).epoch == [0, 1, 2]
+    with pytest.warns(UserWarning, match="expected one of loss, mae to monitor, got 'val_loss'"):
+        m.fit(X, Y, verbose=0, callbacks=[callbacks.EarlyStopping()])
+
+
+def test_reduce_on_plateau():
+    callback = callbacks.ReduceLROnPlateau(factor=0.5, patience=2, min_lr=0.02)
+    _, fake = run(callback, [3, 3, 3])
+    assert float(fake.optimizer.learning_rate) == pytest.approx(0.05)
+    callback = callbacks.ReduceLROnPlateau(factor=0.5, patience=1, min_lr=0.04)
+    fake.optimizer.learning_rate = 0.1
+    _, fake = run(callback, [3] * 6)
+    assert float(fake.optimizer.learning_rate) == pytest.approx(0.04)
+    callback = callbacks.ReduceLROnPlateau(factor=0.5, patience=1, cooldown=2)
+    fake.optimizer.learning_rate = 0.1
+    _, fake = run(callback, [3, 3, 3])
+    assert float(fake.optimizer.learning_rate) == pytest.approx(0.05)
+
+
+def test_learning_rate_scheduler_is_obeyed_without_a_new_program():
+    m = model()
+    w = m.get_weights()[0]
+    schedule = callbacks.LearningRateScheduler(lambda epoch, rate: 0.0 if epoch < 2 else 0.5)
+    seen = []
+    note = callbacks.LambdaCallback(on_epoch_end=lambda e, logs: seen.append(m.get_weights()[0]))
+    history = m.fit(X, Y, 40, epochs=3, verbose=0, callbacks=[schedule, note])
+    np.testing.assert_array_equal(seen[1], w)
+    assert not np.array_equal(seen[2], w)
+    assert history.history["learning_rate"] == [0.0, 0.0, 0.5]
+    one = callbacks.LearningRateScheduler(lambda epoch: 0.25)
+    m.fit(X, Y, verbose=0, callbacks=[one])
+    assert float(m.optimizer.learning_rate) == 0.25
+
+
+def test_checkpoints(tmp_path):
+    m = model()
+    path = str(tmp_path / "sub" / "m-{epoch:02d}-{loss:.2f}.dlcore")
+    history = m.fit(X, Y, epochs=2, verbose=0, callbacks=[callbacks.ModelCheckpoint(path)])
+    names = sorted(p.name for p in (tmp_path / "sub").iterdir())
+    assert names == [f"m-{i + 1:02d}-{v:.2f}.dlcore" for i, v in enumerate(history.history["loss"])]
+    last = models.load_model(tmp_path / "sub" / names[-1])
+    np.testing.assert_array_equal(last.predict(X), m.predict(X))
+
+
+def test_checkpoint_of_the_best(tmp_path):
+    saved = []
+
+    class Spy(callbacks.ModelCheckpoint):
+        def _save(self, epoch, logs):
+            before = self.best
+            super()._save(epoch, logs)
+            saved.append(self.best != before)
+
+    class Fake:
+        def save_weights(self, path):
+            pass
+
+    spy = Spy(tmp_path / "best", save_best_only=True, save_weights_only=True)
+    spy.set_model(Fake())
+    for epoch, value in enumerate([3, 4, 2, 2]):
+        spy.on_epoch_end(epoch, {"val_loss": value})
+    assert saved == [True, False, True, False]
+
+
+def test_checkpoint_by_batches(tmp_path):
+    m = model()
+    checkpoint = callbacks.ModelCheckpoint(
+        str(tmp_path / "w{epoch}"), save_freq=3, save_weights_only=True
+    )
+    m.fit(X, Y, 10, epochs=3, verbose=0, callbacks=[checkpoint])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["w1", "w2", "w3"]
+    with pytest.raises(KeyError, match="expected names in epoch, loss"):
+        m.fit(X, Y, verbose=0, callbacks=[callbacks.ModelCheckpoint(str(tmp_path / "{nope}"))])
+
+
+def test_csv_logger(tmp_path):
+    m, path = model(), tmp_path / "log.csv"
+    history = m.fit(X, Y, epochs=2, verbose=0, callbacks=[callbacks.CSVLogger(path)])
+    rows = [line.split(",") for line in path.read_text().splitlines()]
+    assert rows[0] == ["epoch", "loss", "mae"]
+    assert [float(r[1]) for r in rows[1:]] == history.history["loss"]
+    m.fit(
+        X,
+        Y,
+        initial_epoch=2,
+        epochs=3,
+        verbose=0,
+        callbacks=[callbacks.CSVLogger(path, append=True)],
+    )
+    assert [r.split(",")[0] for r in path.read_text().splitlines()] == ["epoch", "0", "1", "2"]
+
+
+def test_terminate_on_nan(capsys):
+    m = model(rate=1e20)
+    history = m.fit(X, Y, 4, epochs=50, verbose=0, callbacks=[callbacks.TerminateOnNaN()])
+    assert len(history.epoch) < 50 and "training stops" in capsys.readouterr().out
+
+
+def test_lambda_callback():
+    with pytest.raises(TypeError, match="got 'on_nothing'"):
+        callbacks.LambdaCallback(on_nothing=print)
+    epochs = []
+    only_epochs = callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: epochs.append(epoch))
+    assert not callbacks.CallbackList([only_epochs]).wants_batches("train")
+    model().fit(X, Y, epochs=2, verbose=0, callbacks=[only_epochs])
+    assert epochs == [0, 1]
+
+
+def test_history():
+    m = model()
+    own = callbacks.History()
+    assert m.fit(X, Y, epochs=3, verbose=0, callbacks=[own]) is own
+    assert len(own.history["loss"]) == 3
+    assert m.fit(X, Y, verbose=0).history.keys() == {"loss", "mae"}
+
+
+def test_plot(tmp_path):
+    history = model().fit(X, Y, epochs=3, validation_split=0.2, verbose=0)
+    try:
+        import matplotlib
+    except ImportError:
+        with pytest.raises(ImportError, match=r"dlcore\[plot\]"):
+            history.plot()
+        return
+    matplotlib.use("Agg")
+    history.plot(tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_one_line_per_epoch_without_a_terminal(capsys):
+    m = model()
+    m.fit(X, Y, epochs=2, validation_split=0.2)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and lines[1].startswith("Epoch 2/2: 1 steps in ")
+    assert "loss: " in lines[1] and "val_mae: " in lines[1]
+    m.evaluate(X, Y)
+    assert capsys.readouterr().out.startswith("Evaluate: 2 steps in ")
+    m.fit(X, Y, verbose=0)
+    m.predict(X)
+    assert capsys.readouterr().out == ""
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_bar(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(callbacks, "_REFRESH_SECONDS", 0.0)
+    m = model()
+    m.fit(X, Y, 10, epochs=2, callbacks=[Recorder()])
+    text = terminal.getvalue()
+    first = text.split("\n")[0].split("\r")
+    assert "1/4" in first[1] and "steps/s" in first[1] and "left" in first[1]
+    assert first[-1].startswith("Epoch 1/2: 4 steps in ")
+    terminal.truncate(0)
+    m.fit(X, Y, 10, verbose=2, callbacks=[Recorder()])
+    assert "\r" not in terminal.getvalue()
+
+
+def test_the_bar_ends_its_line_after_an_error(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(callbacks, "_REFRESH_SECONDS", 0.0)
+
+    def interrupt(batch, logs):
+        if batch == 2:
+            raise KeyboardInterrupt
+
+    stop = callbacks.LambdaCallback(on_train_batch_end=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model().fit(X, Y, 10, callbacks=[stop])
+    assert terminal.getvalue().endswith("\n")
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda: callbacks.EarlyStopping(mode="smallest"), "expected mode"),
+        (lambda: callbacks.ReduceLROnPlateau(factor=2), "expected factor between 0 and 1, got 2"),
+        (lambda: callbacks.ModelCheckpoint("x", save_freq="batch"), "expected save_freq"),
+    ],
+)
+def test_errors(act, message):
+    with pytest.raises(ValueError, match=message):
+        act()

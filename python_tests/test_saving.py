@@ -1,0 +1,406 @@
+"""Files of models: what comes back, what damaged and hostile files give, and what a full disk
+does.
+"""
+
+import errno
+import json
+import os
+import struct
+
+import numpy as np
+import pytest
+
+from dlcore import layers, losses, metrics, models, ops, optimizers, random
+from dlcore.io import files
+
+X = np.random.default_rng(3).normal(size=(24, 5)).astype("float32")
+LABELS = np.arange(24) % 3
+
+
+def classifier(optimizer=None):
+    random.set_random_seed(1)
+    model = models.Sequential(
+        [
+            layers.Input((5,)),
+            layers.Dense(8, "relu", kernel_regularizer="l2", name="hidden"),
+            layers.PReLU(),
+            layers.Maxout(4),
+            layers.LeakyReLU(0.1),
+            layers.Dense(3, "softmax"),
+        ],
+        name="digits",
+    )
+    model.compile(
+        optimizer or optimizers.Adam(0.01),
+        losses.SparseCategoricalCrossentropy(),
+        metrics=["accuracy", metrics.SparseTopKCategoricalAccuracy(k=2)],
+    )
+    return model
+
+
+def assert_same_weights(a, b):
+    for v, w in zip(a.get_weights(), b.get_weights(), strict=True):
+        np.testing.assert_array_equal(v, w)
+
+
+@pytest.mark.parametrize("extension", ["dlcore", "keras"])
+def test_round_trip(tmp_path, extension):
+    model = classifier()
+    model.fit(X, LABELS, epochs=3, verbose=0)
+    path = tmp_path / f"m.{extension}"
+    model.save(path)
+    other = models.load_model(path)
+    assert_same_weights(model, other)
+    np.testing.assert_array_equal(other.predict(X), model.predict(X))
+    assert (other.name, other.layers[0].name) == ("digits", "hidden")
+    assert other.evaluate(X, LABELS, verbose=0) == model.evaluate(X, LABELS, verbose=0)
+    assert other.metrics_names == model.metrics_names
+    assert not models.load_model(path, compile=False).compiled
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    ["sgd", "rmsprop", "adagrad", "adadelta", "adam", "adamw", "adamax", "nadam"],
+)
+def test_training_goes_on_as_if_nothing_had_happened(tmp_path, optimizer):
+    model = classifier(optimizers.get(optimizer))
+    model.fit(X, LABELS, epochs=2, verbose=0, shuffle=False)
+    model.save(tmp_path / "m.dlcore")
+    other = models.load_model(tmp_path / "m.dlcore")
+    assert int(other.optimizer.iterations) == 2
+    for m in (model, other):
+        m.fit(X, LABELS, epochs=2, verbose=0, shuffle=False)
+    assert_same_weights(model, other)
+
+
+def test_schedules_survive(tmp_path):
+    schedule = optimizers.schedules.ExponentialDecay(0.1, 10, 0.5)
+    model = classifier(optimizers.SGD(schedule, momentum=0.9, nesterov=True))
+    model.fit(X, LABELS, verbose=0)
+    model.save(tmp_path / "m")
+    other = models.load_model(tmp_path / "m")
+    assert float(other.optimizer.learning_rate) == float(model.optimizer.learning_rate)
+    assert other.optimizer.get_config() == model.optimizer.get_config()
+
+
+class Scale(layers.Layer):
+    def __init__(self, by=2.0, **kwargs):
+        super().__init__(**kwargs)
+        self.by = by
+
+    def build(self, input_shape):
+        self.w = self.add_weight((input_shape[-1],), "ones", name="w")
+
+    def call(self, x):
+        return x * self.w * self.by
+
+
+class Net(models.Model):
+    def __init__(self, units=4, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.parts = [layers.Dense(units, "relu"), Scale(0.5), layers.Dense(3)]
+
+    def call(self, x):
+        for part in self.parts:
+            x = part(x)
+        return x
+
+
+def own_loss(y_true, y_pred):
+    return ops.mean(ops.square(y_pred), axis=-1)
+
+
+def test_classes_and_functions_of_the_user(tmp_path):
+    model = Net(6, name="net")
+    model.compile("adam", own_loss)
+    model.fit(X, LABELS, verbose=0)
+    model.save(tmp_path / "m")
+    custom = {"Net": Net, "Scale": Scale, "own_loss": own_loss}
+    other = models.load_model(tmp_path / "m", custom_objects=custom)
+    assert type(other) is Net and other.units == 6 and other.name == "net"
+    assert_same_weights(model, other)
+    np.testing.assert_array_equal(other.predict(X), model.predict(X))
+    with pytest.raises(ValueError, match="one in custom_objects, got 'Net'"):
+        models.load_model(tmp_path / "m")
+    with pytest.raises(ValueError, match="own_loss"):
+        models.load_model(tmp_path / "m", custom_objects={"Net": Net})
+    assert models.load_model(tmp_path / "m", {"Net": Net}, compile=False).predict(X).shape == (
+        24,
+        3,
+    )
+
+
+def test_nested_models(tmp_path):
+    inner = models.Sequential([layers.Dense(4), layers.Dense(2)])
+    model = models.Sequential([layers.Input((5,), dtype="float32"), inner, layers.Dense(1)])
+    model.save(tmp_path / "m")
+    other = models.load_model(tmp_path / "m")
+    assert_same_weights(model, other)
+    assert [len(x.weights) for x in other.layers] == [4, 2]
+
+
+def test_weights_alone(tmp_path):
+    a, b = classifier(), classifier()
+    a.fit(X, LABELS, verbose=0)
+    a.save_weights(tmp_path / "w")
+    b.load_weights(tmp_path / "w")
+    assert_same_weights(a, b)
+    a.save(tmp_path / "m")
+    b.set_weights([0 * w for w in b.get_weights()])
+    b.load_weights(tmp_path / "m")
+    assert_same_weights(a, b)
+    wrong = models.Sequential([layers.Dense(2, input_shape=(5,))])
+    with pytest.raises(ValueError, match="expected 2 weights, got 7"):
+        wrong.load_weights(tmp_path / "w")
+    with pytest.raises(ValueError, match="expected a built model"):
+        models.Sequential([layers.Dense(2)]).load_weights(tmp_path / "w")
+
+
+def test_what_cannot_be_saved(tmp_path):
+    model = models.Sequential([layers.Lambda(lambda x: x, name="mine", input_shape=(2,))])
+    with pytest.raises(ValueError, match="mine: expected layers without Python functions"):
+        model.save(tmp_path / "m")
+    model = models.Sequential([layers.Dense(1, activation=lambda x: x, name="d", input_shape=(2,))])
+    with pytest.raises(ValueError, match="d: expected arguments that can be saved"):
+        model.save(tmp_path / "m")
+    model = models.Sequential([layers.Dense(1, input_shape=(2,))])
+    model.compile("sgd", lambda t, p: ops.mean(p, axis=-1))
+    with pytest.raises(ValueError, match="got a lambda"):
+        model.save(tmp_path / "m")
+    with pytest.raises(ValueError, match="expected a built model"):
+        models.Sequential([layers.Dense(1)]).save(tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_overwrite(tmp_path):
+    model = classifier()
+    model.save(tmp_path / "m")
+    model.save(tmp_path / "m")
+    with pytest.raises(FileExistsError, match="expected a new file"):
+        model.save(tmp_path / "m", overwrite=False)
+    with pytest.raises(FileNotFoundError):
+        model.save(tmp_path / "none" / "m")
+    with pytest.raises(FileNotFoundError):
+        models.load_model(tmp_path / "none")
+
+
+def test_a_full_disk_keeps_the_old_file(tmp_path, monkeypatch):
+    model = classifier()
+    path = tmp_path / "m"
+    model.save(path)
+    old = path.read_bytes()
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    model.set_weights([0 * w for w in model.get_weights()])
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        model.save(path)
+    assert path.read_bytes() == old
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+def test_a_file_size_limit_keeps_the_old_file(tmp_path):
+    """The same through the kernel: a write beyond the limit fails half-way."""
+    import resource
+    import signal
+
+    model = classifier()
+    path = tmp_path / "m"
+    model.save(path)
+    old = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        with pytest.raises(OSError, match="File too large"):
+            model.save(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == old and len(list(tmp_path.iterdir())) == 1
+
+
+# Damaged and hostile files
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    path = tmp_path_factory.mktemp("good") / "m"
+    model = classifier()
+    model.fit(X, LABELS, verbose=0)
+    model.save(path)
+    return path.read_bytes()
+
+
+def load_bytes(tmp_path, data):
+    path = tmp_path / "damaged"
+    path.write_bytes(data)
+    return models.load_model(path)
+
+
+def test_truncated(tmp_path, good):
+    for size in [0, 1, 7, 8, 9, 100, *range(200, len(good), 997), len(good) - 1]:
+        with pytest.raises(ValueError, match="load"):
+            load_bytes(tmp_path, good[:size])
+
+
+def test_flipped_bytes_give_an_error_or_a_model(tmp_path, good):
+    header = 8 + int.from_bytes(good[:8], "little")
+    rng = np.random.default_rng(0)
+    for at in [*range(8), *rng.integers(8, header, 60)]:
+        data = bytearray(good)
+        data[at] ^= 1 << int(rng.integers(0, 8))
+        try:
+            load_bytes(tmp_path, bytes(data))
+        except ValueError as error:
+            assert "load" in str(error)
+
+
+def write(path, tensors, document, form="dlcore"):
+    from safetensors.numpy import save
+
+    path.write_bytes(save(tensors, {"format": form, "document": document}))
+    return path
+
+
+def edited(tmp_path, good, change):
+    """The good file with a changed document (and tensors)."""
+    path = tmp_path / "edited"
+    path.write_bytes(good)
+    tensors, document = files.read(path)
+    change(document, tensors)
+    return write(path, tensors, json.dumps(document))
+
+
+def config(document):
+    return document["model"]["config"]
+
+
+def huge_units(document, tensors):
+    config(document)["layers"][0]["config"]["units"] = 10**12
+
+
+def huge_input(document, tensors):
+    config(document)["build_input_shape"] = [None, 2**62]
+
+
+def other_units(document, tensors):
+    config(document)["layers"][0]["config"]["units"] = 4
+
+
+def lost_tensor(document, tensors):
+    del tensors["hidden/kernel"]
+
+
+def wrong_shape(document, tensors):
+    tensors["hidden/kernel"] = np.zeros((8, 5), "float32")
+
+
+def unknown_class(document, tensors):
+    config(document)["layers"][0]["class_name"] = "os.system"
+
+
+def unlikely_class(document, tensors):
+    config(document)["layers"][0]["class_name"] = ["Dense"]
+
+
+def unknown_activation(document, tensors):
+    config(document)["layers"][0]["config"]["activation"] = "__import__"
+
+
+def unknown_argument(document, tensors):
+    config(document)["layers"][0]["config"]["evil"] = 1
+
+
+def a_lambda(document, tensors):
+    config(document)["layers"][0] = {
+        "class_name": "Lambda", "name": "x", "config": {"function": "print"},
+    }  # fmt: skip
+
+
+def no_model(document, tensors):
+    del document["model"]
+
+
+def no_shape(document, tensors):
+    config(document)["build_input_shape"] = "abc"
+
+
+def no_weights(document, tensors):
+    document["weights"] = None
+
+
+def lost_slot(document, tensors):
+    del tensors["optimizer/3"]
+
+
+def wrong_slot(document, tensors):
+    tensors["optimizer/3"] = np.zeros(3, "float32")
+
+
+def bad_rate(document, tensors):
+    document["compile"]["optimizer"]["config"]["learning_rate"] = -1
+
+
+def many_variables(document, tensors):
+    document["optimizer_variables"] = 10**5
+
+
+CHANGES = [
+    huge_units, huge_input, other_units, lost_tensor, wrong_shape, unknown_class, unlikely_class,
+    unknown_activation, unknown_argument, a_lambda, no_model, no_shape, no_weights, lost_slot,
+    wrong_slot, bad_rate, many_variables,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda f: f.__name__)
+def test_hostile_documents(tmp_path, good, change):
+    path = edited(tmp_path, good, change)
+    with pytest.raises(ValueError, match="load_model: expected a model in") as info:
+        models.load_model(path)
+    assert "\n" not in str(info.value)
+
+
+def test_hostile_headers(tmp_path):
+    path = tmp_path / "h"
+    for data in (
+        struct.pack("<Q", 2**63) + b"{}",
+        struct.pack("<Q", 2) + b"{}",
+        struct.pack("<Q", 1000) + b"[" * 1000,
+        b"PK\x03\x04" + bytes(100),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match="load: expected"):
+            models.load_model(path)
+    for document in ("", "[]", "[" * 10**5, '{"a": ' * 10**5):
+        write(path, {}, document)
+        with pytest.raises(ValueError, match="load: expected"):
+            models.load_model(path)
+    write(path, {}, "{}", form="pt")
+    with pytest.raises(ValueError, match="of another program"):
+        models.load_model(path)
+
+
+def test_deep_nesting(tmp_path):
+    layer = {"class_name": "Flatten", "name": "f", "config": {}}
+    for _ in range(150):
+        layer = {"class_name": "Sequential", "name": "s", "config": {"layers": [layer]}}
+    layer["config"]["build_input_shape"] = [None, 2]
+    write(tmp_path / "deep", {}, json.dumps({"model": layer, "weights": []}))
+    try:
+        models.load_model(tmp_path / "deep")
+    except ValueError as error:
+        assert "load_model" in str(error)
+
+
+def test_the_file_has_no_code(good):
+    assert b"pickle" not in good and not good.startswith(b"\x80")
+    header = json.loads(good[8 : 8 + int.from_bytes(good[:8], "little")])
+    assert header["hidden/kernel"]["shape"] == [5, 8]
+    assert (
+        json.loads(header["__metadata__"]["document"])["compile"]["optimizer"]["class_name"]
+        == "Adam"
+    )
