@@ -80,7 +80,7 @@ def save_picture(results, path):
     rows = [r for r in results["rows"] if r["ratio"] and r["threads"] in (threads, 1)]
     rows = [r for r in rows if r["threads"] == threads or r["case"] == "import"]
     left, width, bar, top = 330, 420, 18, 50
-    longest = max((min(r["ratio"], 10) for r in rows), default=1)
+    longest = max([1.2, *(min(r["ratio"], 10) for r in rows)])
     drawing = Drawing(left + width + 160, top + bar * len(rows) + 20)
     drawing.text(10, 24, f"Speed relative to the best peer, {threads} thread(s)", size=15)
     for i, row in enumerate(rows):

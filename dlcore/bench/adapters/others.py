@@ -132,7 +132,8 @@ class ScikitLearn:
 
         x, y = training_data(sizes, loss)
         kind = MLPRegressor if loss == "mse" else MLPClassifier
-        model = kind(sizes[1:-1], batch_size=batch, alpha=0, max_iter=1, warm_start=True)
+        options = {"batch_size": batch, "alpha": 0, "max_iter": 1, "warm_start": True}
+        model = kind(hidden_layer_sizes=sizes[1:-1], **options)
         y = y.ravel()
         return lambda: model.fit(x, y), ROWS // batch
 
@@ -140,5 +141,5 @@ class ScikitLearn:
         from sklearn.neural_network import MLPClassifier
 
         x, y = normal(64, sizes[0]), np.arange(64) % sizes[-1]
-        model, row = MLPClassifier(sizes[1:-1], max_iter=1).fit(x, y), x[:1]
+        model, row = MLPClassifier(hidden_layer_sizes=sizes[1:-1], max_iter=1).fit(x, y), x[:1]
         return lambda: model.predict_proba(row), 1
