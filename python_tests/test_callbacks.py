@@ -44,10 +44,10 @@ def test_order_of_calls():
     assert recorder.calls == [
         ("on_train_begin",),
         ("on_epoch_begin", 0),
-        ("on_train_batch_begin", 0), ("on_batch_begin", 0),
-        ("on_train_batch_end", 0), ("on_batch_end", 0),
-        ("on_train_batch_begin", 1), ("on_batch_begin", 1),
-        ("on_train_batch_end", 1), ("on_batch_end", 1),
+        ("on_train_batch_begin", 0),
+        ("on_train_batch_end", 0),
+        ("on_train_batch_begin", 1),
+        ("on_train_batch_end", 1),
         ("on_test_begin",),
         ("on_test_batch_begin", 0), ("on_test_batch_end", 0),
         ("on_test_end",),
@@ -64,6 +64,21 @@ def test_order_of_calls():
     assert [c[0] for c in recorder.calls] == [
         "on_test_begin", "on_test_batch_begin", "on_test_batch_end", "on_test_end",
     ]  # fmt: skip
+
+
+def test_the_old_names_of_batch_methods():
+    class Old(callbacks.Callback):
+        seen = ""
+
+        def on_batch_begin(self, batch, logs=None):
+            self.seen += f"<{batch}"
+
+        def on_batch_end(self, batch, logs=None):
+            self.seen += ">"
+
+    old = Old()
+    model().fit(X, Y, 20, verbose=0, callbacks=[old])
+    assert old.seen == "<0><1>"
 
 
 def test_logs_of_batches_are_those_of_the_epoch_so_far():
@@ -118,16 +133,16 @@ def run(callback, values, **logs):
 @pytest.mark.parametrize(
     ("arguments", "values", "epochs", "weights"),
     [
-        (dict(), [3, 2, 1, 1, 0], 4, 3),
-        (dict(patience=2), [3, 2, 2, 2, 2], 4, 3),
-        (dict(patience=2), [3, 4, 2, 4, 4], 5, 4),
-        (dict(min_delta=0.5), [3, 2.8, 2, 1], 2, 1),
-        (dict(mode="max"), [1, 2, 3, 2], 4, 3),
-        (dict(patience=1, restore_best_weights=True), [3, 1, 2, 2], 3, 1),
-        (dict(restore_best_weights=True), [3, 2, 1], 3, 2),
-        (dict(baseline=1.0, patience=2), [3, 2.5, 2.6, 1.5], 3, 2),
-        (dict(baseline=1.0, patience=1), [0.5, 0.6, 0.4], 2, 1),
-        (dict(start_from_epoch=3), [1, 2, 3, 4, 5], 5, 4),
+        ({}, [3, 2, 1, 1, 0], 4, 3),
+        ({"patience": 2}, [3, 2, 2, 2, 2], 4, 3),
+        ({"patience": 2}, [3, 4, 2, 4, 4], 5, 4),
+        ({"min_delta": 0.5}, [3, 2.8, 2, 1], 2, 1),
+        ({"mode": "max"}, [1, 2, 3, 2], 4, 3),
+        ({"patience": 1, "restore_best_weights": True}, [3, 1, 2, 2], 3, 1),
+        ({"restore_best_weights": True}, [3, 2, 1], 3, 2),
+        ({"baseline": 1.0, "patience": 2}, [3, 2.5, 2.6, 1.5], 3, 2),
+        ({"baseline": 1.0, "patience": 1}, [0.5, 0.6, 0.4], 2, 1),
+        ({"start_from_epoch": 3}, [1, 2, 3, 4, 5], 5, 4),
     ],
 )
 def test_early_stopping(arguments, values, epochs, weights):
@@ -288,7 +303,7 @@ class Terminal(io.StringIO):
 def test_progress_bar(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
-    monkeypatch.setattr(callbacks, "_REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr(callbacks.progress, "_REFRESH_SECONDS", 0.0)
     m = model()
     m.fit(X, Y, 10, epochs=2, callbacks=[Recorder()])
     text = terminal.getvalue()
@@ -303,7 +318,7 @@ def test_progress_bar(monkeypatch):
 def test_the_bar_ends_its_line_after_an_error(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
-    monkeypatch.setattr(callbacks, "_REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr(callbacks.progress, "_REFRESH_SECONDS", 0.0)
 
     def interrupt(batch, logs):
         if batch == 2:

@@ -107,7 +107,7 @@ def test_class_weight_is_a_sample_weight():
 def test_learns():
     model = classifier()
     history = model.fit(X, LABELS, epochs=60, batch_size=16, verbose=0)
-    loss, accuracy = model.evaluate(X, LABELS, verbose=0)
+    _, accuracy = model.evaluate(X, LABELS, verbose=0)
     assert history.history["loss"][-1] < 0.5 * history.history["loss"][0]
     assert accuracy > 0.9
     assert accuracy == pytest.approx(np.mean(model.predict(X).argmax(1) == LABELS))
@@ -196,7 +196,10 @@ class Frame:
         lambda a: a.tolist(), lambda a: a.astype("float64"), lambda a: a.astype(">f4"), strided,
         np.asfortranarray, read_only, misaligned, Frame, lambda a: a.astype(object),
     ],
-    ids=["list", "float64", "big endian", "strided", "Fortran", "read-only", "misaligned", "frame", "object"],
+    ids=[
+        "list", "float64", "big endian", "strided", "Fortran", "read-only", "misaligned", "frame",
+        "object",
+    ],
 )  # fmt: skip
 def test_any_kind_of_array(convert):
     a, b = classifier(), classifier()

@@ -1,0 +1,15 @@
+"""Callbacks: what happens around epochs and batches, with the names of `keras.callbacks`."""
+
+from dlcore.callbacks.base import Callback
+from dlcore.callbacks.callback_list import CallbackList
+from dlcore.callbacks.history import History
+from dlcore.callbacks.monitors import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau
+from dlcore.callbacks.others import CSVLogger, LambdaCallback, TerminateOnNaN
+from dlcore.callbacks.progress import ProgbarLogger
+from dlcore.callbacks.rates import LearningRateScheduler
+
+__all__ = [
+    "CSVLogger", "Callback", "CallbackList", "EarlyStopping", "History", "LambdaCallback",
+    "LearningRateScheduler", "ModelCheckpoint", "ProgbarLogger", "ReduceLROnPlateau",
+    "TerminateOnNaN",
+]  # fmt: skip

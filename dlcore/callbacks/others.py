@@ -1,0 +1,100 @@
+"""Callbacks from functions, logs in files, and a guard against NaN."""
+
+import math
+import os
+
+import numpy as np
+
+from dlcore.callbacks.base import Callback
+
+
+class LambdaCallback(Callback):
+    """A callback from functions.
+
+    Parameters
+    ----------
+    on_epoch_begin, on_epoch_end : callable (epoch, logs), optional
+    on_train_begin, on_train_end : callable (logs), optional
+    on_train_batch_begin, on_train_batch_end : callable (batch, logs), optional
+    **kwargs
+        Any other method of `Callback`.
+    """
+
+    def __new__(cls, *args, **kwargs):
+        # A class of its own with just the given methods, so that absent batch methods cost nothing.
+        return super().__new__(type(cls.__name__, (cls,), {}))
+
+    def __init__(
+        self,
+        on_epoch_begin=None,
+        on_epoch_end=None,
+        on_train_begin=None,
+        on_train_end=None,
+        on_train_batch_begin=None,
+        on_train_batch_end=None,
+        **kwargs,
+    ):
+        super().__init__()
+        given = dict(
+            on_epoch_begin=on_epoch_begin, on_epoch_end=on_epoch_end, on_train_begin=on_train_begin,
+            on_train_end=on_train_end, on_train_batch_begin=on_train_batch_begin,
+            on_train_batch_end=on_train_batch_end, **kwargs,
+        )  # fmt: skip
+        for name, f in given.items():
+            if not name.startswith("on_") or not hasattr(Callback, name):
+                raise TypeError(f"LambdaCallback: expected methods of Callback, got {name!r}")
+            if f is not None:
+                setattr(type(self), name, staticmethod(f))
+
+
+class CSVLogger(Callback):
+    """Write a line of figures per epoch to a file.
+
+    Parameters
+    ----------
+    filename : str or Path
+    separator : str, default ","
+    append : bool, default False
+        Whether to continue an existing file.
+    """
+
+    def __init__(self, filename, separator=",", append=False):
+        super().__init__()
+        self.filename, self.sep, self.append = os.fspath(filename), separator, append
+        self._names = None
+        self._file = None
+
+    def on_train_begin(self, logs=None):
+        continued = self.append and os.path.exists(self.filename) and os.path.getsize(self.filename)
+        self._names = None
+        if continued:
+            with open(self.filename, encoding="utf-8") as f:
+                self._names = f.readline().rstrip("\n").split(self.sep)
+        self._file = open(self.filename, "a" if self.append else "w", encoding="utf-8")  # noqa: SIM115
+
+    def on_epoch_end(self, epoch, logs=None):
+        row = {"epoch": epoch, **(logs or {})}
+        if self._names is None:
+            self._names = ["epoch", *sorted(logs or {})]
+            self._file.write(self.sep.join(self._names) + "\n")
+        self._file.write(self.sep.join(_cell(row.get(name, "NA")) for name in self._names) + "\n")
+        self._file.flush()
+
+    def on_train_end(self, logs=None):
+        self._file.close()
+        self._file = None
+
+
+def _cell(value):
+    return str(value) if np.ndim(value) == 0 else '"' + str(np.asarray(value).tolist()) + '"'
+
+
+class TerminateOnNaN(Callback):
+    """Stop training when the loss is NaN or infinite (looked at after every native call)."""
+
+    def on_progress(self, step):
+        # NaN stays in the mean of the epoch, so that it is enough to look after each native call.
+        loss = self.model._compiled.results()["loss"]
+        if not math.isfinite(loss) and not self.model.stop_training:
+            print(f"The loss is {loss}, training stops")
+            self.model.stop_training = True
