@@ -235,6 +235,9 @@ def test_a_trailing_one_is_matched(loss, shapes):
     f = losses.get(loss)
     close(f(y, p), f(y.reshape(p.shape), p), 0)
     close(losses.resolve(loss)(y, p), losses.resolve(loss)(y.ravel(), p.reshape(-1, 1)), 1e-12)
+    if y.size == 10:
+        y, p, w = y.ravel(), p.ravel(), RNG.uniform(0, 1, 10)
+        close(losses.resolve(loss)(y, p, w), losses.resolve(loss)(y[:, None], p[:, None], w), 1e-12)
 
 
 ELEMENTWISE = [

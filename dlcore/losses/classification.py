@@ -112,6 +112,7 @@ def sparse_categorical_crossentropy(y_true, y_pred, from_logits=False, ignore_cl
     return values if ignore_class is None else ops.where(kept, values, 0.0)
 
 
+categorical_crossentropy.over_classes = True
 sparse_categorical_crossentropy.integer_targets = True
 
 
@@ -189,6 +190,9 @@ def categorical_hinge(y_true, y_pred):
     right = ops.sum(y * p, axis=-1)
     wrong = ops.max((1.0 - y) * p, axis=-1)
     return ops.maximum(wrong - right + 1.0, 0.0)
+
+
+categorical_hinge.over_classes = True
 
 
 def _smoothing(name, value):

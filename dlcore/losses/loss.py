@@ -52,6 +52,21 @@ def pair(name, y_true, y_pred):
     return as_float(y_true, str(y_pred.dtype)), y_pred
 
 
+def match_samples(fn, y_true, y_pred):
+    """Targets and predictions with the same axes, and with one axis after that of the samples.
+
+    What differs by a trailing axis of size 1 gets the shape of the predictions: a function that
+    subtracts (N,) from (N, 1) would broadcast to (N, N). Two of shape (N,) become (N, 1), or the
+    mean over the last axis would be over the samples; not where the last axis is that of classes.
+    """
+    true, pred = tuple(y_true.shape), tuple(y_pred.shape)
+    if differs_by_last_one(true, pred):
+        y_true = ops.reshape(y_true, pred)
+    if len(pred) == 1 and tuple(y_true.shape) == pred and not getattr(fn, "over_classes", False):
+        y_true, y_pred = ops.reshape(y_true, (*pred, 1)), ops.reshape(y_pred, (*pred, 1))
+    return y_true, y_pred
+
+
 def mean_of_last(x):
     """Mean over the last axis; a scalar stays, and an axis of size 1 is only dropped."""
     if not x.shape:
@@ -115,6 +130,7 @@ class Loss(lookup.Configurable):
     """
 
     integer_targets = False  # y_true holds classes and is not cast to the dtype of y_pred
+    fn = None
 
     def __init__(self, name=None, reduction="sum_over_batch_size", dtype=None):
         if reduction not in _REDUCTIONS:
@@ -137,10 +153,7 @@ class Loss(lookup.Configurable):
             y_true = ops.convert_to_tensor(y_true)
         else:
             y_true = as_float(y_true, str(y_pred.dtype))
-        true, pred = tuple(y_true.shape), tuple(y_pred.shape)
-        if differs_by_last_one(true, pred):
-            y_true = ops.reshape(y_true, pred)
-        values = self.call(y_true, y_pred)
+        values = self.call(*match_samples(self.fn, y_true, y_pred))
         return reduce_values(self.name, values, sample_weight, self.reduction)
 
     def call(self, y_true, y_pred):

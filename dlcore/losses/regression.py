@@ -88,6 +88,10 @@ def cosine_similarity(y_true, y_pred, axis=-1):
     return -ops.sum(_unit(y, axis) * _unit(p, axis), axis=axis)
 
 
+for _f in (kl_divergence, cosine_similarity):
+    _f.over_classes = True
+
+
 def _unit(x, axis):
     squares = ops.sum(ops.square(x), axis=axis, keepdims=True)
     return x * ops.rsqrt(ops.maximum(squares, epsilon() ** 2))

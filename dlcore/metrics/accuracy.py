@@ -54,6 +54,10 @@ for _f in (sparse_categorical_accuracy, sparse_top_k_categorical_accuracy):
     _f.integer_targets = True
 
 
+for _f in (categorical_accuracy, top_k_categorical_accuracy):
+    _f.over_classes = True
+
+
 def _matches(a, b):
     return ops.cast(ops.equal(a, b), floatx())
 

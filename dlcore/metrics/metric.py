@@ -7,7 +7,7 @@ alike; `result` reads the sums and is plain NumPy.
 import numpy as np
 
 from dlcore import lookup, ops
-from dlcore.losses.loss import as_float, differs_by_last_one, weights_like
+from dlcore.losses.loss import as_float, match_samples, weights_like
 from dlcore.program.variable import Variable
 
 
@@ -169,7 +169,8 @@ class MeanMetricWrapper(Mean):
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Add a batch of targets and predictions."""
         if not getattr(self.fn, "integer_targets", False):
-            y_true = _like_predictions(y_true, y_pred)
+            y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+            y_true, y_pred = match_samples(self.fn, y_true, y_pred)
         super().update_state(self.fn(y_true, y_pred, **self.fn_kwargs), sample_weight)
 
     def get_config(self):
@@ -185,14 +186,3 @@ class MeanMetricWrapper(Mean):
 
             config = {**config, "fn": metrics.function_of(config["fn"])}
         return cls(**config)
-
-
-def _like_predictions(y_true, y_pred):
-    """Targets (N,) in the shape (N, 1) of their predictions, or the other way round.
-
-    A function that subtracts them would otherwise broadcast to (N, N).
-    """
-    y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
-    if differs_by_last_one(tuple(y_true.shape), tuple(y_pred.shape)):
-        return ops.reshape(y_true, tuple(y_pred.shape))
-    return y_true

@@ -3,13 +3,16 @@
 import numpy as np
 
 from dlcore import losses, ops
-from dlcore.losses.loss import match_shapes, pair, weights_like
+from dlcore.losses.loss import match_samples, match_shapes, pair, weights_like
 from dlcore.metrics.metric import Mean, MeanMetricWrapper, Metric, add_to, ratio
 
 
 def cosine_similarity(y_true, y_pred, axis=-1):
     """Cosine of the angle between y_true and y_pred along `axis`: 1 for the same direction."""
     return -losses.cosine_similarity(y_true, y_pred, axis)
+
+
+cosine_similarity.over_classes = True
 
 
 def _loss_metric(class_name, fn, name=None):
@@ -136,7 +139,7 @@ class RootMeanSquaredError(Mean):
         super().__init__(name, dtype)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        y, p = pair(self.name, y_true, y_pred)
+        y, p = match_samples(None, *pair(self.name, y_true, y_pred))
         super().update_state(ops.square(p - y), sample_weight)
 
     def result(self):
