@@ -227,7 +227,7 @@ class FBetaScore(Metric):
             scores = scores.mean()
         elif self.average == "weighted":
             scores = ratio((scores * (tp + fn)).sum(), (tp + fn).sum())
-        return scores if np.ndim(scores) else float(scores)
+        return scores if np.size(scores) > 1 else float(np.sum(scores))
 
 
 class F1Score(FBetaScore):
