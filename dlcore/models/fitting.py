@@ -1,0 +1,86 @@
+"""The epochs of one call of `fit`: a few native calls of many steps each."""
+
+import numpy as np
+
+from dlcore import config, random
+from dlcore.program import layout
+
+
+class Fitting:
+    """One call of `fit`: the epochs."""
+
+    def __init__(self, model, data, batch, shuffle, limit, callbacks):
+        self.model, self.data, self.batch = model, data, batch
+        self.shuffle, self.limit, self.callbacks = bool(shuffle), limit, callbacks
+        self.validation = None
+        self._bind()
+
+    def _bind(self):
+        """Programs for where the weights lie now."""
+        self.layout = layout()
+        self.runner = self.model._runner("train", self.data, self.batch, self.shuffle)
+
+    def validate(self, data, batch, steps, frequency):
+        self.validation = (data, batch, steps, frequency)
+
+    def run(self, initial_epoch, epochs):
+        model, callbacks = self.model, self.callbacks
+        model.stop_training = False
+        logs = {}
+        callbacks.on_train_begin()
+        try:
+            for epoch in range(initial_epoch, epochs):
+                model._compiled.reset()
+                callbacks.on_epoch_begin(epoch)
+                self._epoch(epoch)
+                logs = model._compiled.results()
+                if self._validates(epoch):
+                    logs |= {f"val_{k}": v for k, v in self._validate().items()}
+                callbacks.on_epoch_end(epoch, logs)
+                if model.stop_training:
+                    break
+            callbacks.on_train_end(logs)
+        finally:
+            callbacks.close()
+        return callbacks.history
+
+    def _epoch(self, epoch):
+        model, callbacks = self.model, self.callbacks
+        if layout() != self.layout:  # a callback made or moved weights
+            self._bind()
+        index = random.global_rng().permutation(self.data.rows) if self.shuffle else None
+        before = after = None
+        if callbacks.wants_batches("train"):
+            before = callbacks.on_train_batch_begin
+
+            def after(step):
+                callbacks.on_train_batch_end(step, model._compiled.results())
+                return model.stop_training
+
+        def progress(step):
+            if config.check_numerics():
+                self._check_loss(epoch, step)
+            callbacks.on_progress(step)
+            return model.stop_training
+
+        self.runner.run(index, self.limit, before, after, progress)
+
+    def _check_loss(self, epoch, step):
+        loss = self.model._compiled.results()["loss"]
+        if not np.isfinite(loss):
+            raise ValueError(
+                f"fit: expected a finite loss, got {loss} in epoch {epoch + 1} by step {step}"
+            )
+
+    def _validates(self, epoch):
+        if self.validation is None:
+            return False
+        frequency = self.validation[3]
+        if isinstance(frequency, int):
+            return (epoch + 1) % frequency == 0
+        return epoch + 1 in frequency
+
+    def _validate(self):
+        data, batch, steps, _ = self.validation
+        runner = self.model._runner("test", data, batch)
+        return self.model._evaluate(runner, self.callbacks.for_validation(), steps)
