@@ -631,3 +631,23 @@ def test_logits():
         model.fit(X, LABELS, epochs=3, verbose=0, shuffle=False)
         results.append(model.get_weights()[0])
     np.testing.assert_allclose(*results, rtol=1e-5, atol=1e-6)
+
+
+def test_integer_inputs_reach_a_subclass_as_they_are(tmp_path):
+    class Lookup(models.Model):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.out = layers.Dense(2)
+
+        def call(self, x):
+            assert x.dtype == "int64"
+            return self.out(ops.one_hot(x[:, 0], 5))
+
+    model = Lookup()
+    model.compile("sgd", "mse")
+    x = np.arange(20).reshape(20, 1) % 5
+    model.fit(x, TARGETS[:20], verbose=0)
+    model.summary(print_fn=lambda text: None)
+    model.save(tmp_path / "m")
+    other = models.load_model(tmp_path / "m", {"Lookup": Lookup})
+    np.testing.assert_array_equal(other.predict(x), model.predict(x))

@@ -7,6 +7,7 @@ import numpy as np
 from dlcore import layers, lookup, losses, metrics, optimizers
 from dlcore.io import files
 from dlcore.layers import spec
+from dlcore.program.dtypes import standardize
 
 
 def save_model(model, filepath, overwrite=True):
@@ -21,7 +22,7 @@ def save_model(model, filepath, overwrite=True):
     tensors, names = _weights(model)
     document = {
         "model": layers.serialize(model),
-        "build_shape": model._build_shape,
+        "input": _plain_specs(model._build_specs),
         "weights": names,
         "compile": _compile_config(model),
     }
@@ -114,23 +115,30 @@ def load_weights(model, filepath):
 
 def _build(document):
     model = layers.deserialize(document.get("model"))
-    shape = _as_shape(document.get("build_shape"))
-    if not model.built or not model.weights:
-        model.built = True
-        spec.output_shape(model, shape)
-        model._build_shape = shape
+    specs = _read_specs(document.get("input"))
+    if not model.built:
+        spec.output_spec(model, specs)
     return model
 
 
-def _as_shape(value):
-    """JSON lists as the tuples that shapes are."""
-    if isinstance(value, dict):
-        return {k: _as_shape(v) for k, v in value.items()}
-    if not isinstance(value, list):
-        raise ValueError(f"a shape {value!r}")
-    if all(n is None or type(n) is int for n in value):
-        return tuple(value)
-    return [_as_shape(v) for v in value]
+def _plain_specs(specs):
+    """Nested shapes and dtypes as JSON."""
+    if isinstance(specs, dict):
+        return {"dict": {k: _plain_specs(v) for k, v in specs.items()}}
+    if isinstance(specs, (list, tuple)):
+        return [_plain_specs(v) for v in specs]
+    return {"shape": list(specs.shape), "dtype": specs.dtype}
+
+
+def _read_specs(value):
+    if isinstance(value, list):
+        return [_read_specs(v) for v in value]
+    if "dict" in value:
+        return {k: _read_specs(v) for k, v in value["dict"].items()}
+    shape = tuple(value["shape"])
+    if not all(n is None or (type(n) is int and n >= 0) for n in shape):
+        raise ValueError(f"a shape {shape}")
+    return spec.Spec(shape, standardize(value["dtype"]))
 
 
 def _restore_weights(model, tensors, document):

@@ -55,7 +55,7 @@ def _building(build):
         with spec.suspended():
             build(self, input_shape)
         self.built = True
-        self._build_shape = input_shape
+        self._build_specs = spec.specs_of(input_shape, self.dtype)
 
     wrapped.__doc__ = build.__doc__
     return wrapped
@@ -104,6 +104,7 @@ class Layer:
         self._name = None
         self._trainable = True
         self.built = False
+        self._build_specs = None
         self.activity_regularizer = None
         self.autocast = True
         self.dtype = standardize(None)
@@ -183,8 +184,8 @@ class Layer:
             if self.autocast:
                 inputs = spec.map_leaves(self._cast_float, inputs)
             if not self.built:
-                self.build(spec.batch_shapes(inputs))
-            if training is not None and _takes_training(type(self)):
+                self._build_for(inputs)
+            if training is not None and not args and _takes_training(type(self)):
                 kwargs["training"] = training
             outputs = self.call(inputs, *args, **kwargs)
         finally:
@@ -194,6 +195,11 @@ class Layer:
             for y in spec.leaves(outputs):
                 self._call_losses.append(self.activity_regularizer(y))
         return outputs
+
+    def _build_for(self, inputs):
+        """Build on the first call."""
+        self.build(spec.batch_shapes(inputs))
+        self._build_specs = spec.batch_specs(inputs)
 
     def _cast_float(self, x):
         wrong = getattr(x, "dtype", self.dtype) != self.dtype and is_float(str(x.dtype))
@@ -390,18 +396,18 @@ class Layer:
         return cls(**{k: spec.revive(v) for k, v in config.items()})
 
     def __reduce__(self):
-        shape = self._build_shape if self.built else None
-        return _restore, (type(self), self.get_config(), shape, self.get_weights())
+        specs = self._build_specs if self.built else None
+        return _restore, (type(self), self.get_config(), specs, self.get_weights())
 
     def __repr__(self):
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
 
 
-def _restore(cls, config, build_shape, weights):
+def _restore(cls, config, build_specs, weights):
     """Pickling and copying: the layer built anew, with the same weights."""
     layer = cls.from_config(config)
-    if build_shape is not None:
-        layer.compute_output_shape(build_shape)
+    if build_specs is not None:
+        spec.output_spec(layer, build_specs)
     layer.set_weights(weights)
     return layer
 

@@ -135,8 +135,18 @@ def _flatten_specs(tree):
 
 def output_shape(layer, input_shape):
     """Nested output shapes for nested input shapes, in the layer's dtype."""
-    inputs = map_shapes(lambda shape: Spec(shape, layer.dtype), input_shape)
-    return map_leaves(lambda y: y.shape, output_spec(layer, inputs))
+    outputs = output_spec(layer, specs_of(input_shape, layer.dtype))
+    return map_leaves(lambda y: y.shape, outputs)
+
+
+def specs_of(shapes, dtype):
+    """Nested shapes as `Spec`s of one dtype."""
+    return map_shapes(lambda shape: Spec(shape, dtype), shapes)
+
+
+def batch_specs(tree):
+    """Nested `Spec`s with None as the batch."""
+    return map_leaves(lambda x: Spec(_batch_shape(x), str(x.dtype)), tree)
 
 
 def map_shapes(f, tree):

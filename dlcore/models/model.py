@@ -52,6 +52,12 @@ class Model(Trainer):
             self.built = True  # `call` builds the layers
             spec.output_shape(self, input_shape)
 
+    def _build_for(self, inputs):
+        if type(self).build is not Model.build:
+            return super()._build_for(inputs)
+        self.built = True
+        self._build_specs = spec.batch_specs(inputs)
+
     def summary(
         self,
         line_length=None,

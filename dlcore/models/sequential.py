@@ -110,7 +110,7 @@ class Sequential(Model):
             self._specs = []
             raise
         self.built = True
-        self._build_shape = self._specs[0].shape
+        self._build_specs = self._specs[0]
 
     def _extend(self, layer):
         self._specs.append(spec.output_spec(layer, self._specs[-1]))

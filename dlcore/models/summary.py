@@ -42,7 +42,7 @@ def output_shapes(model):
     try:
         for layer, call in inner.items():
             layer.call = _noting(layer, call, shapes)
-        model.compute_output_shape(model._build_shape)
+        spec.output_spec(model, model._build_specs)
     finally:
         for layer in inner:
             del layer.__dict__["call"]
@@ -87,9 +87,7 @@ def _costs(model, batch, weight_bytes):
 
 def _example(model, batch, train):
     """Zeros like a batch of the data, or None where the targets are not known before `fit`."""
-    inputs = spec.map_shapes(
-        lambda shape: np.zeros((batch, *shape[1:]), model.dtype), model._build_shape
-    )
+    inputs = spec.map_leaves(lambda x: np.zeros((batch, *x.shape[1:]), x.dtype), model._build_specs)
     if not train:
         return Data("summary", inputs, single=model._single_input())
     loss = model._compiled.loss if model.compiled else None
