@@ -6,7 +6,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 build=${DLCORE_BUILD:-$root/build/dev}
 python=$(command -v "${PYTHON:-python3}")
 PATH=$(dirname "$python"):$PATH
-cmake -S "$root" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DPython_EXECUTABLE="$python" \
+cmake -S "$root" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DDLCORE_WERROR=ON -DPython_EXECUTABLE="$python" \
   -Dpybind11_DIR="$("$python" -m pybind11 --cmakedir)" "$@" >/dev/null
 cmake --build "$build"
 # A new file and a rename, so that processes that have the old one loaded go on.

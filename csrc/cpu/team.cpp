@@ -85,9 +85,11 @@ int quota_cpus(const std::string& membership, const std::string& mount) {
   for (std::string line; std::getline(lines, line);) {  // id:controllers:path
     const size_t first = line.find(':'), second = line.find(':', first + 1);
     if (first == std::string::npos || second == std::string::npos) continue;
-    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
-    const bool version2 = controllers == ",,";
-    if (!version2 && controllers.find(",cpu,") == std::string::npos) continue;
+    std::istringstream controllers(line.substr(first + 1, second - first - 1));
+    const bool version2 = second == first + 1;
+    bool cpu = version2;
+    for (std::string name; std::getline(controllers, name, ',');) cpu |= name == "cpu";
+    if (!cpu) continue;
     // A group is bound by all groups above it. Inside a container the path may be the host's: then only "" exists.
     std::string path = line.substr(second + 1);
     for (;;) {
