@@ -24,16 +24,19 @@ def counts_above(y, p, weight, thresholds):
     four arrays (L, T)
     """
     dtype = str(p.dtype)
-    rows, columns = p.shape
-    weight = ops.ones((rows, columns), dtype) if weight is None else weight
-    positive = weight * ops.cast(ops.not_equal(y, 0.0), dtype)
+    positive = hits = ops.cast(ops.not_equal(y, 0.0), dtype)
     limits = np.asarray(thresholds, dtype).reshape(-1, 1)
     above = ops.cast(ops.greater(ops.expand_dims(p, 1), limits), dtype)
-    tp = ops.sum(above * ops.expand_dims(positive, 1), axis=-1)
-    fp = ops.sum(above * ops.expand_dims(weight, 1), axis=-1) - tp
+    total = float(p.shape[1])
+    if weight is not None:
+        positive = positive * weight
+        above = above * ops.expand_dims(weight, 1)
+        total = ops.sum(weight, axis=-1, keepdims=True)
+    tp = ops.sum(above * ops.expand_dims(hits, 1), axis=-1)
+    fp = ops.sum(above, axis=-1) - tp
     positives = ops.sum(positive, axis=-1, keepdims=True)
     fn = positives - tp
-    tn = ops.sum(weight, axis=-1, keepdims=True) - positives - fp
+    tn = total - positives - fp
     return tp, fp, tn, fn
 
 
