@@ -23,7 +23,8 @@ inline int64_t offset(const Tensor& t, int first, int last, int64_t i) {
   return at;
 }
 
-// Are the axes [first, last) one run of neighbouring elements? Axes of one element may have any stride.
+// Are the axes [first, last) one run of neighbouring elements? Axes of one element may have any
+// stride.
 inline bool is_dense(const Tensor& t, int first, int last) {
   int64_t run = 1;
   for (int a = last - 1; a >= first; --a) {
@@ -43,17 +44,18 @@ inline bool same_shape(const Tensor& a, int a_first, const Tensor& b, int b_firs
 
 constexpr bool is_float(DType t) { return t == DType::f32 || t == DType::f64; }
 
-// The first n < kLanes elements of a run by copies of 8, 4, 2 and 1: a call of memcpy costs more than the copy.
+// The first n < kLanes elements of a run by copies of 8, 4, 2 and 1: a call of memcpy costs more
+// than the copy.
 template <class T>
 inline void copy_few(T* to, const T* from, int64_t n) {
   int64_t at = 0;
-  if constexpr (kLanes<T> > 8) {
+  if constexpr (kLanes < T >> 8) {
     if (n & 8) std::memcpy(to, from, 8 * sizeof(T)), at = 8;
   }
-  if constexpr (kLanes<T> > 4) {
+  if constexpr (kLanes < T >> 4) {
     if (n & 4) std::memcpy(to + at, from + at, 4 * sizeof(T)), at += 4;
   }
-  if constexpr (kLanes<T> > 2) {
+  if constexpr (kLanes < T >> 2) {
     if (n & 2) std::memcpy(to + at, from + at, 2 * sizeof(T)), at += 2;
   }
   if (n & 1) to[at] = from[at];

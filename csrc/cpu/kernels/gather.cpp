@@ -1,8 +1,10 @@
-// gather:       out[l] = table[index[l]], converted to out's dtype as NumPy's astype does; 0 where index[l] is out of range
-// scatter_add:  out[v] = sum of rows[l] over the l with index[l] = v, added in order of l; out of range adds nothing
+// gather:       out[l] = table[index[l]], converted to out's dtype as NumPy's astype does; 0 where
+// index[l] is out of range scatter_add:  out[v] = sum of rows[l] over the l with index[l] = v,
+// added in order of l; out of range adds nothing
 //
-// Gathering random rows waits for memory, so the row kAhead places on is prefetched while one is copied. scatter_add is cut
-// by rows of out: each thread reads the whole index and adds what falls into its rows, in order, without any sharing.
+// Gathering random rows waits for memory, so the row kAhead places on is prefetched while one is
+// copied. scatter_add is cut by rows of out: each thread reads the whole index and adds what falls
+// into its rows, in order, without any sharing.
 #include "cpu/kernels/level.h"
 #include "cpu/rows.h"
 
@@ -11,11 +13,13 @@ namespace dl::DL_LEVEL {
 namespace {
 
 constexpr int64_t kAhead = 3;
-constexpr int64_t kBlockBytes = 1024;      // prefetched and copied in turn: more prefetches at once would stall
+constexpr int64_t kBlockBytes =
+    1024;  // prefetched and copied in turn: more prefetches at once would stall
 constexpr int64_t kPartBytes = 32 * 1024;  // about 2 to 10 us of work
 constexpr int kDTypes = 6;
 
-// The axes of a row of two tensors of one shape, neighbours merged where both allow it; the last one is the run.
+// The axes of a row of two tensors of one shape, neighbours merged where both allow it; the last
+// one is the run.
 struct RowAxes {
   int rank;
   int64_t shape[kMaxRank], to_stride[kMaxRank], from_stride[kMaxRank];
@@ -59,7 +63,9 @@ inline int64_t index_at(const Tensor& index, int64_t i) {
   return index.dtype == DType::i32 ? index.as<int32_t>()[at] : index.as<int64_t>()[at];
 }
 
-inline bool in_range(int64_t i, int64_t n) { return static_cast<uint64_t>(i) < static_cast<uint64_t>(n); }
+inline bool in_range(int64_t i, int64_t n) {
+  return static_cast<uint64_t>(i) < static_cast<uint64_t>(n);
+}
 
 // level 3: into L1; 2: into L2 only, for a row that is copied later and once.
 template <int level>
@@ -92,16 +98,20 @@ template <DType to, DType from>
 inline typename Stored<to>::type convert(typename Stored<from>::type x) {
   if constexpr (to == from) return x;
   if constexpr (to == DType::b8) return x != 0;
-  if constexpr (to == DType::u8 && is_float(from)) return static_cast<uint8_t>(static_cast<int32_t>(x));
+  if constexpr (to == DType::u8 && is_float(from))
+    return static_cast<uint8_t>(static_cast<int32_t>(x));
   return static_cast<typename Stored<to>::type>(x);
 }
 
 template <DType to_type, DType from_type>
-void convert_run(char* to_bytes, int64_t to_stride, const char* from_bytes, int64_t from_stride, int64_t n) {
+void convert_run(char* to_bytes, int64_t to_stride, const char* from_bytes, int64_t from_stride,
+                 int64_t n) {
   auto* __restrict to = reinterpret_cast<typename Stored<to_type>::type*>(to_bytes);
-  const auto* __restrict from = reinterpret_cast<const typename Stored<from_type>::type*>(from_bytes);
+  const auto* __restrict from =
+      reinterpret_cast<const typename Stored<from_type>::type*>(from_bytes);
   if (to_stride != 1 || from_stride != 1) {
-    for (int64_t i = 0; i < n; ++i) to[i * to_stride] = convert<to_type, from_type>(from[i * from_stride]);
+    for (int64_t i = 0; i < n; ++i)
+      to[i * to_stride] = convert<to_type, from_type>(from[i * from_stride]);
   } else if constexpr (to_type == from_type) {
     std::memcpy(to, from, n * sizeof *to);
   } else {
@@ -130,19 +140,20 @@ struct Conversion {
 
 #define DL_CONVERSION(to, from) \
   { convert_run<DType::to, DType::from>, gather_elements<DType::to, DType::from> }
-#define DL_CONVERSIONS(to)                                                                                     \
-  {                                                                                                            \
-    DL_CONVERSION(to, f32), DL_CONVERSION(to, f64), DL_CONVERSION(to, i32), DL_CONVERSION(to, i64),            \
-        DL_CONVERSION(to, u8), DL_CONVERSION(to, b8)                                                           \
+#define DL_CONVERSIONS(to)                                                   \
+  {                                                                          \
+    DL_CONVERSION(to, f32), DL_CONVERSION(to, f64), DL_CONVERSION(to, i32),  \
+        DL_CONVERSION(to, i64), DL_CONVERSION(to, u8), DL_CONVERSION(to, b8) \
   }
-constexpr Conversion kConversions[kDTypes][kDTypes] = {DL_CONVERSIONS(f32), DL_CONVERSIONS(f64), DL_CONVERSIONS(i32),
-                                                       DL_CONVERSIONS(i64), DL_CONVERSIONS(u8),  DL_CONVERSIONS(b8)};
+constexpr Conversion kConversions[kDTypes][kDTypes] = {DL_CONVERSIONS(f32), DL_CONVERSIONS(f64),
+                                                       DL_CONVERSIONS(i32), DL_CONVERSIONS(i64),
+                                                       DL_CONVERSIONS(u8),  DL_CONVERSIONS(b8)};
 #undef DL_CONVERSIONS
 #undef DL_CONVERSION
 
 // Adjacent runs: the row at `ahead` (or none) is prefetched block by block.
-void copy_dense(const Conversion& c, char* to, int64_t to_size, const char* from, int64_t from_size, int64_t n,
-                const char* ahead) {
+void copy_dense(const Conversion& c, char* to, int64_t to_size, const char* from, int64_t from_size,
+                int64_t n, const char* ahead) {
   const int64_t block = kBlockBytes / from_size;
   for (int64_t i = 0; i < n; i += block) {
     const int64_t m = n - i < block ? n - i : block;
@@ -168,7 +179,8 @@ void clear_rows(const Tensor& out, const RowAxes& m, int64_t begin, int64_t end)
 }
 
 template <class T>
-inline void add_run(T* __restrict to, int64_t to_stride, const T* __restrict from, int64_t from_stride, int64_t n) {
+inline void add_run(T* __restrict to, int64_t to_stride, const T* __restrict from,
+                    int64_t from_stride, int64_t n) {
   if (to_stride == 1 && from_stride == 1) {
     for (int64_t i = 0; i < n; ++i) to[i] += from[i];
   } else {
@@ -176,8 +188,8 @@ inline void add_run(T* __restrict to, int64_t to_stride, const T* __restrict fro
   }
 }
 
-// Rows [begin, end) of out. The l that fall into them are listed first, a block at a time and without a branch: one
-// that is taken at random costs more than the copy.
+// Rows [begin, end) of out. The l that fall into them are listed first, a block at a time and
+// without a branch: one that is taken at random costs more than the copy.
 template <class T>
 void scatter_rows(const Call& call, int64_t begin, int64_t end) {
   const Tensor &out = call.tensors[0], &rows = call.tensors[1], &index = call.tensors[2];
@@ -186,7 +198,8 @@ void scatter_rows(const Call& call, int64_t begin, int64_t end) {
   constexpr int64_t kBlock = 512;
   int64_t hit[kBlock], target[kBlock];
   clear_rows<T>(out, m, begin, end);
-  const int64_t ahead_bytes = (m.shape[run] < 128 ? m.shape[run] : 128) * static_cast<int64_t>(sizeof(T));
+  const int64_t ahead_bytes =
+      (m.shape[run] < 128 ? m.shape[run] : 128) * static_cast<int64_t>(sizeof(T));
   for (int64_t first = 0; first < index.shape[0]; first += kBlock) {
     const int64_t n = index.shape[0] - first < kBlock ? index.shape[0] - first : kBlock;
     int64_t hits = 0;
@@ -197,7 +210,8 @@ void scatter_rows(const Call& call, int64_t begin, int64_t end) {
     }
     for (int64_t h = 0; h < hits; ++h) {
       if (h + kAhead < hits && m.to_stride[run] == 1)
-        prefetch<3>(reinterpret_cast<const char*>(out.as<T>() + target[h + kAhead] * out.stride[0]), ahead_bytes);
+        prefetch<3>(reinterpret_cast<const char*>(out.as<T>() + target[h + kAhead] * out.stride[0]),
+                    ahead_bytes);
       T* to = out.as<T>() + target[h] * out.stride[0];
       const T* from = rows.as<T>() + hit[h] * rows.stride[0];
       each_run(m, [&](int64_t to_at, int64_t from_at) {
@@ -207,7 +221,9 @@ void scatter_rows(const Call& call, int64_t begin, int64_t end) {
   }
 }
 
-int64_t rows_per_part(int64_t row_bytes) { return row_bytes >= kPartBytes ? 1 : kPartBytes / (row_bytes ? row_bytes : 1); }
+int64_t rows_per_part(int64_t row_bytes) {
+  return row_bytes >= kPartBytes ? 1 : kPartBytes / (row_bytes ? row_bytes : 1);
+}
 
 int64_t scatter_rows_per_part(const Call& call) {
   const Tensor &out = call.tensors[0], &rows = call.tensors[1];
@@ -216,7 +232,9 @@ int64_t scatter_rows_per_part(const Call& call) {
   return out.shape[0] / parts + 1;
 }
 
-bool is_index(const Tensor& t) { return t.rank == 1 && (t.dtype == DType::i32 || t.dtype == DType::i64); }
+bool is_index(const Tensor& t) {
+  return t.rank == 1 && (t.dtype == DType::i32 || t.dtype == DType::i64);
+}
 
 }  // namespace
 
@@ -229,13 +247,15 @@ const char* plan_gather(const Call& call, Work& work) {
   const int64_t row = count(out, 1, out.rank), rows = out.shape[0];
   const int64_t per_part = rows_per_part(row * size_of(out.dtype));
   work.parts[0] = rows <= per_part ? 1 : (rows + per_part - 1) / per_part;
-  work.bytes = static_cast<double>(rows) * (row * (size_of(out.dtype) + size_of(table.dtype)) + size_of(index.dtype));
+  work.bytes = static_cast<double>(rows) *
+               (row * (size_of(out.dtype) + size_of(table.dtype)) + size_of(index.dtype));
   return nullptr;
 }
 
 void run_gather(const Call& call, int, int64_t begin, int64_t end, char*) {
   const Tensor &out = call.tensors[0], &table = call.tensors[1], &index = call.tensors[2];
-  const int64_t to_size = size_of(out.dtype), from_size = size_of(table.dtype), row = count(out, 1, out.rank);
+  const int64_t to_size = size_of(out.dtype), from_size = size_of(table.dtype),
+                row = count(out, 1, out.rank);
   const int64_t per_part = rows_per_part(row * to_size), first = begin * per_part;
   const int64_t last = end * per_part < out.shape[0] ? end * per_part : out.shape[0];
   const Conversion& c = kConversions[static_cast<int>(out.dtype)][static_cast<int>(table.dtype)];
@@ -250,19 +270,23 @@ void run_gather(const Call& call, int, int64_t begin, int64_t end, char*) {
     if (!in_range(v, table.shape[0])) {  // a source of stride 0
       const int64_t zero = 0;
       each_run(m, [&](int64_t at, int64_t) {
-        c.run(to + at * to_size, m.to_stride[run], reinterpret_cast<const char*>(&zero), 0, m.shape[run]);
+        c.run(to + at * to_size, m.to_stride[run], reinterpret_cast<const char*>(&zero), 0,
+              m.shape[run]);
       });
       continue;
     }
     const char* from = table.data + v * table.stride[0] * from_size;
     if (dense) {
       const int64_t next = l + kAhead < last ? index_at(index, l + kAhead) : -1;
-      const char* ahead = in_range(next, table.shape[0]) ? table.data + next * table.stride[0] * from_size : nullptr;
+      const char* ahead = in_range(next, table.shape[0])
+                              ? table.data + next * table.stride[0] * from_size
+                              : nullptr;
       copy_dense(c, to, to_size, from, from_size, row, ahead);
       continue;
     }
     each_run(m, [&](int64_t at, int64_t source) {
-      c.run(to + at * to_size, m.to_stride[run], from + source * from_size, m.from_stride[run], m.shape[run]);
+      c.run(to + at * to_size, m.to_stride[run], from + source * from_size, m.from_stride[run],
+            m.shape[run]);
     });
   }
 }
@@ -271,7 +295,8 @@ const char* plan_scatter_add(const Call& call, Work& work) {
   if (call.n_tensors != 3) return "scatter_add: expected out, rows and index";
   const Tensor &out = call.tensors[0], &rows = call.tensors[1], &index = call.tensors[2];
   if (!is_index(index)) return "scatter_add: expected an int32 or int64 index of rank 1";
-  if (out.dtype != rows.dtype || !is_float(out.dtype)) return "scatter_add: expected out and rows both float32 or both float64";
+  if (out.dtype != rows.dtype || !is_float(out.dtype))
+    return "scatter_add: expected out and rows both float32 or both float64";
   if (out.rank < 1 || !same_shape(out, 1, rows, 1) || rows.shape[0] != index.shape[0])
     return "scatter_add: expected out (V, rest...), rows (L, rest...) and index (L)";
   const double row = static_cast<double>(count(out, 1, out.rank)) * size_of(out.dtype);

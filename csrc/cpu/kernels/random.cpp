@@ -1,16 +1,21 @@
-// random: out = uniform in [low, high), normal(mean, stddev) or bernoulli(p), from Philox words (common/philox.h).
+// random: out = uniform in [low, high), normal(mean, stddev) or bernoulli(p), from Philox words
+// (common/philox.h).
 //
 //   block b = philox(b, stream, step, seed), step = counter[0] modulo 2^32
 //   uniform f32    element i: word i % 4 of block i / 4; t = (word >> 8) 2^-24
-//   uniform f64    element i: words u, v = 2 (i % 2), 2 (i % 2) + 1 of block i / 2; t = ((u >> 5) 2^26 + (v >> 6)) 2^-53
+//   uniform f64    element i: words u, v = 2 (i % 2), 2 (i % 2) + 1 of block i / 2; t = ((u >> 5)
+//   2^26 + (v >> 6)) 2^-53
 //                  low + t (high - low), kept below high where the sum rounds up
-//   normal         elements 2 j and 2 j + 1 (Box and Muller 1958): sqrt(-2 log u) times cos(2 pi v) and sin(2 pi v),
-//                  f32: u = (word + 1/2) 2^-32 of word 2 (j % 2), v = t of word 2 (j % 2) + 1, of block j / 2
-//                  f64: u = (53 bits + 1/2) 2^-53 of words 0 and 1, v = t of words 2 and 3, of block j
+//   normal         elements 2 j and 2 j + 1 (Box and Muller 1958): sqrt(-2 log u) times cos(2 pi v)
+//   and sin(2 pi v),
+//                  f32: u = (word + 1/2) 2^-32 of word 2 (j % 2), v = t of word 2 (j % 2) + 1, of
+//                  block j / 2 f64: u = (53 bits + 1/2) 2^-53 of words 0 and 1, v = t of words 2
+//                  and 3, of block j
 //   bernoulli      element i: word i % 4 of block i / 4 < p 2^32, for every dtype
 //
-// Uniform and bernoulli have the same bits at every level and in array language: their products are exact or are rounded
-// before the sum. A chunk of blocks is made at a time, in vectors over blocks, and cut by element.
+// Uniform and bernoulli have the same bits at every level and in array language: their products are
+// exact or are rounded before the sum. A chunk of blocks is made at a time, in vectors over blocks,
+// and cut by element.
 #include <type_traits>
 
 #include "common/philox.h"
@@ -47,7 +52,8 @@ struct PhiloxLanes {
     return reinterpret_cast<type>(
         _mm512_maskz_mul_epu32(0xFF, reinterpret_cast<__m512i>(a), _mm512_set1_epi64(m)));
 #elif defined(__AVX2__) && !defined(DL_VECTOR_BYTES)
-    return reinterpret_cast<type>(_mm256_mul_epu32(reinterpret_cast<__m256i>(a), _mm256_set1_epi64x(m)));
+    return reinterpret_cast<type>(
+        _mm256_mul_epu32(reinterpret_cast<__m256i>(a), _mm256_set1_epi64x(m)));
 #elif defined(__SSE2__) && !defined(DL_VECTOR_BYTES)
     return reinterpret_cast<type>(_mm_mul_epu32(reinterpret_cast<__m128i>(a), _mm_set1_epi64x(m)));
 #else
@@ -56,7 +62,8 @@ struct PhiloxLanes {
   }
 };
 
-// `first` is a multiple of kChunkBlocks, so the high half of the block index is one for the whole chunk.
+// `first` is a multiple of kChunkBlocks, so the high half of the block index is one for the whole
+// chunk.
 void make_words(const Stream& s, uint64_t first, Words& out) {
   typedef uint32_t Half __attribute__((vector_size(kVectorBytes / 2)));
   constexpr int n = kLanes<uint64_t>, kChains = 2;
@@ -90,7 +97,8 @@ struct Range {
   double low, scale, below_high;
 };
 
-// scale, the width of the range, has no more bits than T, so that f32's products are exact in double.
+// scale, the width of the range, has no more bits than T, so that f32's products are exact in
+// double.
 template <class T>
 Range make_range(const double* floats) {
   const T low = static_cast<T>(floats[0]), high = static_cast<T>(floats[1]);
@@ -112,11 +120,14 @@ void uniform(const Words& w, const Range& r, float* out) {
 
 void uniform(const Words& w, const Range& r, double* out) {
   int64_t zero = 0;
-  __asm__("" : "+r"(zero));  // unknown to the compiler, which else may fuse product and sum at some levels only
+  __asm__(""
+          : "+r"(zero));  // unknown to the compiler, which else may fuse product and sum at some
+                          // levels only
   for (int b = 0; b < kChunkBlocks; ++b) {
     for (int k = 0; k < 2; ++k) {
       const double product = top53(w.word[2 * k][b], w.word[2 * k + 1][b]) * 0x1p-53 * r.scale;
-      const double rounded = __builtin_bit_cast(double, __builtin_bit_cast(int64_t, product) ^ zero);
+      const double rounded =
+          __builtin_bit_cast(double, __builtin_bit_cast(int64_t, product) ^ zero);
       const double x = rounded + r.low;
       out[2 * b + k] = x < r.below_high ? x : r.below_high;
     }
@@ -163,7 +174,8 @@ void normal(const Words& w, T mean, T stddev, T* out) {
 
 template <class T>
 void bernoulli(const Words& w, double p, T* out) {
-  const double threshold = __builtin_ceil(p * 0x1p32);  // word < p 2^32 just where word <= threshold - 1
+  const double threshold =
+      __builtin_ceil(p * 0x1p32);  // word < p 2^32 just where word <= threshold - 1
   const uint32_t last = static_cast<uint32_t>(static_cast<int64_t>(threshold) - 1);
   const T yes = threshold > 0;
   for (int b = 0; b < kChunkBlocks; ++b) {
@@ -217,11 +229,12 @@ bool is_range(const double* floats) {
 }  // namespace
 
 const char* plan_random(const Call& call, Work& work) {
-  if (call.n_tensors != 2 || call.tensors[1].dtype != DType::i64 || count(call.tensors[1], 0, call.tensors[1].rank) != 1)
+  if (call.n_tensors != 2 || call.tensors[1].dtype != DType::i64 ||
+      count(call.tensors[1], 0, call.tensors[1].rank) != 1)
     return "random: expected out and a counter of one int64";
   const Tensor& out = call.tensors[0];
-  if (call.n_ints != 3 || call.ints[0] < kUniform || call.ints[0] > kBernoulli || call.ints[2] < 0 ||
-      call.ints[2] > 0xFFFFFFFFll)
+  if (call.n_ints != 3 || call.ints[0] < kUniform || call.ints[0] > kBernoulli ||
+      call.ints[2] < 0 || call.ints[2] > 0xFFFFFFFFll)
     return "random: expected [kind 0..2, seed, stream below 2^32]";
   if (call.n_floats < (call.ints[0] == kBernoulli ? 1 : 2))
     return "random: expected [low, high], [mean, stddev] or [p]";
@@ -242,14 +255,20 @@ const char* plan_random(const Call& call, Work& work) {
 void run_random(const Call& call, int, int64_t begin, int64_t end, char*) {
   const Tensor& out = call.tensors[0];
   const int64_t n = count(out, 0, out.rank);
-  const int64_t first = begin * kPartElements, last = end * kPartElements < n ? end * kPartElements : n;
+  const int64_t first = begin * kPartElements,
+                last = end * kPartElements < n ? end * kPartElements : n;
   switch (out.dtype) {
-    case DType::f32: return fill<float>(call, first, last);
-    case DType::f64: return fill<double>(call, first, last);
-    case DType::i32: return fill<int32_t>(call, first, last);
-    case DType::i64: return fill<int64_t>(call, first, last);
+    case DType::f32:
+      return fill<float>(call, first, last);
+    case DType::f64:
+      return fill<double>(call, first, last);
+    case DType::i32:
+      return fill<int32_t>(call, first, last);
+    case DType::i64:
+      return fill<int64_t>(call, first, last);
     case DType::u8:
-    case DType::b8: return fill<uint8_t>(call, first, last);
+    case DType::b8:
+      return fill<uint8_t>(call, first, last);
   }
 }
 

@@ -2,13 +2,16 @@
 //
 //   softmax                y = exp(x - m) / s                     dx = y (dy - sum(dy y))
 //   log_softmax            y = x - m - log(s)                     dx = dy - exp(y) sum(dy)
-//   softmax_cross_entropy  loss = sum(t) log(s) - sum(t (x - m))  delta = dloss/dx = sum(t) exp(x - m) / s - t
-//                          t: labels (N, C), or one-hot of integer labels (N); a label out of range gives a row of NaN
+//   softmax_cross_entropy  loss = sum(t) log(s) - sum(t (x - m))  delta = dloss/dx = sum(t) exp(x -
+//   m) / s - t
+//                          t: labels (N, C), or one-hot of integer labels (N); a label out of range
+//                          gives a row of NaN
 //
-// A few rows at a time are packed into the thread's scratch, padded to whole vectors with what does not count (-inf where
-// exp is taken, 0 else): any strides, odd C and C below the lane count are then one text without masks, everything between
-// reading x and writing y happens in L1, and the logarithms of a group share a vector.
-// -inf logits get probability 0; a row with NaN, inf or nothing but -inf is NaN, as the formula is.
+// A few rows at a time are packed into the thread's scratch, padded to whole vectors with what does
+// not count (-inf where exp is taken, 0 else): any strides, odd C and C below the lane count are
+// then one text without masks, everything between reading x and writing y happens in L1, and the
+// logarithms of a group share a vector. -inf logits get probability 0; a row with NaN, inf or
+// nothing but -inf is NaN, as the formula is.
 #include <utility>
 
 #include "cpu/kernels/level.h"
@@ -26,7 +29,8 @@ constexpr T kInf = static_cast<T>(__builtin_inf());
 template <class T>
 constexpr T kNaN = static_cast<T>(__builtin_nan(""));
 
-// The rows of a call: C classes, padded to whole vectors; `group` rows are packed at a time.
+// The rows of a call: C classes, padded to whole vectors and at least one; `group` rows are packed at
+// a time.
 struct Rows {
   int64_t count, classes, padded, group, per_part;
 };
@@ -36,10 +40,10 @@ Rows make_rows(const Tensor& t) {
   Rows r;
   r.count = count(t, 0, t.rank - 1);
   r.classes = t.shape[t.rank - 1];
-  r.padded = (r.classes + lanes - 1) / lanes * lanes;
-  r.group = kGroupElements / (r.padded ? r.padded : 1);
+  r.padded = r.classes ? (r.classes + lanes - 1) / lanes * lanes : lanes;
+  r.group = kGroupElements / r.padded;
   r.group = r.group < 1 ? 1 : r.group > lanes ? lanes : r.group;
-  const int64_t groups = kPartElements / ((r.padded ? r.padded : 1) * r.group);
+  const int64_t groups = kPartElements / (r.padded * r.group);
   r.per_part = (groups ? groups : 1) * r.group;
   return r;
 }
@@ -68,40 +72,57 @@ inline Vec<T> exchange(Vec<T> v, std::integer_sequence<int, lane...>) {
 
 template <class T, int width = kLanes<T> / 2>
 inline T sum_of(Vec<T> v) {
-  if constexpr (width == 0) return v[0];
-  else return sum_of<T, width / 2>(v + exchange<T, width>(v, std::make_integer_sequence<int, kLanes<T>>()));
+  if constexpr (width == 0)
+    return v[0];
+  else
+    return sum_of<T, width / 2>(
+        v + exchange<T, width>(v, std::make_integer_sequence<int, kLanes<T>>()));
 }
 
 template <class T, int width = kLanes<T> / 2>
 inline T max_of(Vec<T> v) {
-  if constexpr (width == 0) return v[0];
-  else return max_of<T, width / 2>(larger<T>(v, exchange<T, width>(v, std::make_integer_sequence<int, kLanes<T>>())));
+  if constexpr (width == 0)
+    return v[0];
+  else
+    return max_of<T, width / 2>(
+        larger<T>(v, exchange<T, width>(v, std::make_integer_sequence<int, kLanes<T>>())));
 }
 
-// One row into the scratch, in whole vectors; returns its maximum (NaN does not count: it shows in the sum).
+// exp(z) for z <= 0 without the care that results below the normal range need: they are 0.
+template <class T>
+inline Vec<T> exp_nonpositive(Vec<T> z) {
+  constexpr T low = sizeof(T) == 4 ? -87 : -708;
+  const auto below = z < low;
+  const Reduced<T> x = reduce_exp<T>(below ? broadcast<T>(low) : z);
+  return below ? Vec<T>{} : exp_of_reduced<T>(x.r) * power_of_two<T>(x.n);
+}
+
+// One row into the scratch, in whole vectors.
 template <class T, class S>
-inline T pack(const S* from, int64_t stride, const Rows& r, T padding, T* to) {
+inline void pack(const S* from, int64_t stride, const Rows& r, T padding, T* to) {
   constexpr int n = kLanes<T>;
   const int64_t whole = r.classes / n * n;
   if (whole < r.padded) store<T>(to + whole, broadcast<T>(padding));
-  Vec<T> top[2] = {broadcast<T>(-kInf<T>), broadcast<T>(-kInf<T>)};  // two chains: a maximum waits for the one before
   if (sizeof(S) != sizeof(T) || stride != 1) {
     for (int64_t c = 0; c < r.classes; ++c) to[c] = static_cast<T>(from[c * stride]);
-    for (int64_t c = 0; c < r.padded; c += n) top[0] = larger<T>(load(to + c), top[0]);
-    return max_of<T>(top[0]);
+    return;
   }
   const T* x = reinterpret_cast<const T*>(from);
-  int64_t c = 0;
-  for (; c + 2 * n <= whole; c += 2 * n) {
-    for (int i = 0; i < 2; ++i) {
-      const Vec<T> v = load(x + c + i * n);
-      store<T>(to + c + i * n, v);
-      top[i] = larger<T>(v, top[i]);
-    }
-  }
-  if (c < whole) store<T>(to + c, load(x + c));
+  for (int64_t c = 0; c < whole; c += n) store<T>(to + c, load(x + c));
   copy_few(to + whole, x + whole, r.classes - whole);
-  for (; c < r.padded; c += n) top[0] = larger<T>(load(to + c), top[0]);
+}
+
+// The maximum of a packed row. NaN does not count: it shows in the sum.
+template <class T>
+inline T top_of(const T* row, const Rows& r) {
+  constexpr int n = kLanes<T>;
+  Vec<T> top[2] = {load(row), load(row)};  // two chains: a maximum waits for the one before
+  int64_t c = n;
+  for (; c + n < r.padded; c += 2 * n) {
+    top[0] = larger<T>(load(row + c), top[0]);
+    top[1] = larger<T>(load(row + c + n), top[1]);
+  }
+  if (c < r.padded) top[0] = larger<T>(load(row + c), top[0]);
   return max_of<T>(larger<T>(top[0], top[1]));
 }
 
@@ -122,6 +143,8 @@ inline void unpack(T* to, int64_t stride, const Rows& r, F&& f) {
   }
 }
 
+// The steps of a group are loops over its rows of their own: one row after the other would wait for itself, in its
+// maximum, its exponentials and its sum.
 template <class T>
 void softmax_rows(const Call& call, const Rows& r, int64_t begin, int64_t end, T* scratch) {
   constexpr int n = kLanes<T>;
@@ -129,13 +152,16 @@ void softmax_rows(const Call& call, const Rows& r, int64_t begin, int64_t end, T
   const bool log_of = call.ints[0] != 0;
   for (int64_t first = begin; first < end; first += r.group) {
     const int64_t rows = end - first < r.group ? end - first : r.group;
-    T sum[n] = {};
+    T top[n], sum[n] = {};
+    for (int64_t j = 0; j < rows; ++j)
+      pack<T>(x[first + j], x.stride, r, -kInf<T>, scratch + j * r.padded);
+    for (int64_t j = 0; j < rows; ++j) top[j] = top_of<T>(scratch + j * r.padded, r);
     for (int64_t j = 0; j < rows; ++j) {
       T* e = scratch + j * r.padded;
-      const T m = pack<T>(x[first + j], x.stride, r, -kInf<T>, e);
+      const T m = top[j];
       Vec<T> s{};
       for (int64_t c = 0; c < r.padded; c += n) {
-        const Vec<T> z = load(e + c) - m, p = exp<T>(z);
+        const Vec<T> z = load(e + c) - m, p = exp_nonpositive<T>(z);
         store<T>(e + c, log_of ? z : p);
         s += p;
       }
@@ -145,8 +171,10 @@ void softmax_rows(const Call& call, const Rows& r, int64_t begin, int64_t end, T
     for (int64_t j = 0; j < rows; ++j) {
       const T* e = scratch + j * r.padded;
       const T a = scale[j];
-      if (log_of) unpack<T>(y[first + j], y.stride, r, [=](int64_t c) { return load(e + c) - a; });
-      else unpack<T>(y[first + j], y.stride, r, [=](int64_t c) { return load(e + c) * a; });
+      if (log_of)
+        unpack<T>(y[first + j], y.stride, r, [=](int64_t c) { return load(e + c) - a; });
+      else
+        unpack<T>(y[first + j], y.stride, r, [=](int64_t c) { return load(e + c) * a; });
     }
   }
 }
@@ -163,15 +191,23 @@ void softmax_grad_rows(const Call& call, const Rows& r, int64_t begin, int64_t e
       T *p = scratch + 2 * j * r.padded, *g = p + r.padded;
       pack<T>(y[first + j], y.stride, r, T(0), p);
       pack<T>(dy[first + j], dy.stride, r, T(0), g);
+    }
+    for (int64_t j = 0; j < rows; ++j) {
+      const T *p = scratch + 2 * j * r.padded, *g = p + r.padded;
       Vec<T> s{};
-      for (int64_t c = 0; c < r.padded; c += n) s += log_of ? load(g + c) : load(g + c) * load(p + c);
+      for (int64_t c = 0; c < r.padded; c += n)
+        s += log_of ? load(g + c) : load(g + c) * load(p + c);
       sum[j] = sum_of<T>(s);
     }
     for (int64_t j = 0; j < rows; ++j) {
       const T *p = scratch + 2 * j * r.padded, *g = p + r.padded;
       const T s = sum[j];
-      if (log_of) unpack<T>(dx[first + j], dx.stride, r, [=](int64_t c) { return load(g + c) - exp<T>(load(p + c)) * s; });
-      else unpack<T>(dx[first + j], dx.stride, r, [=](int64_t c) { return load(p + c) * (load(g + c) - s); });
+      if (log_of)
+        unpack<T>(dx[first + j], dx.stride, r,
+                  [=](int64_t c) { return load(g + c) - exp_nonpositive<T>(load(p + c)) * s; });
+      else
+        unpack<T>(dx[first + j], dx.stride, r,
+                  [=](int64_t c) { return load(p + c) * (load(g + c) - s); });
     }
   }
 }
@@ -189,14 +225,15 @@ struct Sums {
   T exp, target, product;  // sum(exp(z)), sum(t), sum(t z), z = x - m
 };
 
-// exp(z) replaces z in e; the label's gets its - s here, so that delta is one product: (exp(z) - s) / s.
+// exp(z) replaces z in e; the label's gets its - s here, so that delta is one product: (exp(z) - s)
+// / s.
 template <class T>
 inline Sums<T> sum_sparse(T* e, T m, const Rows& r, int64_t label) {
   Vec<T> s{};
   if (label < 0 || label >= r.classes) return {kNaN<T>, 1, 0};
   const T z = e[label] - m;
   for (int64_t c = 0; c < r.padded; c += kLanes<T>) {
-    const Vec<T> p = exp<T>(load(e + c) - m);
+    const Vec<T> p = exp_nonpositive<T>(load(e + c) - m);
     store<T>(e + c, p);
     s += p;
   }
@@ -209,7 +246,7 @@ template <class T>
 inline Sums<T> sum_dense(T* e, T m, const Rows& r, const T* t) {
   Vec<T> s{}, target{}, product{};
   for (int64_t c = 0; c < r.padded; c += kLanes<T>) {
-    const Vec<T> z = load(e + c) - m, p = exp<T>(z), w = load(t + c);
+    const Vec<T> z = load(e + c) - m, p = exp_nonpositive<T>(z), w = load(t + c);
     store<T>(e + c, p);
     s += p;
     target += w;
@@ -226,28 +263,40 @@ void cross_entropy_rows(const Call& call, const Rows& r, int64_t begin, int64_t 
   const bool dense = labels.rank == 2;
   for (int64_t first = begin; first < end; first += r.group) {
     const int64_t rows = end - first < r.group ? end - first : r.group;
-    T exps[n] = {}, targets[n] = {}, products[n] = {};
+    T top[n], exps[n] = {}, targets[n] = {}, products[n] = {};
     for (int64_t j = 0; j < rows; ++j) {
       T *e = scratch + 2 * j * r.padded, *t = e + r.padded;
-      const T m = pack<T>(x[first + j], x.stride, r, -kInf<T>, e);
-      if (dense && labels.dtype == DType::f32) pack<T>(RowsOf<float>(labels)[first + j], labels.stride[1], r, T(0), t);
-      else if (dense) pack<T>(RowsOf<double>(labels)[first + j], labels.stride[1], r, T(0), t);
-      const Sums<T> s = dense ? sum_dense<T>(e, m, r, t) : sum_sparse<T>(e, m, r, label_at(labels, first + j));
+      pack<T>(x[first + j], x.stride, r, -kInf<T>, e);
+      if (dense && labels.dtype == DType::f32)
+        pack<T>(RowsOf<float>(labels)[first + j], labels.stride[1], r, T(0), t);
+      else if (dense)
+        pack<T>(RowsOf<double>(labels)[first + j], labels.stride[1], r, T(0), t);
+    }
+    for (int64_t j = 0; j < rows; ++j) top[j] = top_of<T>(scratch + 2 * j * r.padded, r);
+    for (int64_t j = 0; j < rows; ++j) {
+      T *e = scratch + 2 * j * r.padded, *t = e + r.padded;
+      const Sums<T> s = dense ? sum_dense<T>(e, top[j], r, t)
+                              : sum_sparse<T>(e, top[j], r, label_at(labels, first + j));
       exps[j] = s.exp, targets[j] = s.target, products[j] = s.product;
     }
-    const Vec<T> losses = load(targets) * log<T>(load(exps)) - load(products), scales = load(targets) / load(exps);
+    const Vec<T> losses = load(targets) * log<T>(load(exps)) - load(products),
+                 scales = load(targets) / load(exps);
     for (int64_t j = 0; j < rows; ++j) {
       const T *e = scratch + 2 * j * r.padded, *t = e + r.padded;
       const T scale = scales[j];
       loss.as<T>()[(first + j) * loss.stride[0]] = losses[j];
       T* to = delta[first + j];
-      if (dense) unpack<T>(to, delta.stride, r, [=](int64_t c) { return load(e + c) * scale - load(t + c); });
-      else unpack<T>(to, delta.stride, r, [=](int64_t c) { return load(e + c) * scale; });
+      if (dense)
+        unpack<T>(to, delta.stride, r,
+                  [=](int64_t c) { return load(e + c) * scale - load(t + c); });
+      else
+        unpack<T>(to, delta.stride, r, [=](int64_t c) { return load(e + c) * scale; });
     }
   }
 }
 
-// Work of calls whose rows are those of `t`; `packed` tensors have scratch; `exps` exponentials an element.
+// Work of calls whose rows are those of `t`; `packed` tensors have scratch; `exps` exponentials an
+// element.
 void plan_rows(const Tensor& t, int packed, double exps, int passes, Work& work) {
   const Rows r = make_rows(t);
   const double elements = static_cast<double>(r.count) * r.classes;
@@ -257,23 +306,31 @@ void plan_rows(const Tensor& t, int packed, double exps, int passes, Work& work)
   work.bytes = elements * passes * size_of(t.dtype);
 }
 
-bool is_same(const Tensor& a, const Tensor& b) { return a.dtype == b.dtype && same_shape(a, 0, b, 0); }
+bool is_same(const Tensor& a, const Tensor& b) {
+  return a.dtype == b.dtype && same_shape(a, 0, b, 0);
+}
 
-bool is_kind(const Call& call) { return call.n_ints == 1 && (call.ints[0] == 0 || call.ints[0] == 1); }
+bool is_kind(const Call& call) {
+  return call.n_ints == 1 && (call.ints[0] == 0 || call.ints[0] == 1);
+}
 
 // f(rows, first, last, scratch as elements of `t`) for the rows of the parts [begin, end).
 template <class F>
 void run_rows(const Tensor& t, int64_t begin, int64_t end, char* scratch, F&& f) {
   const Rows r = make_rows(t);
-  const int64_t first = begin * r.per_part, last = end * r.per_part < r.count ? end * r.per_part : r.count;
-  if (t.dtype == DType::f32) f(r, first, last, reinterpret_cast<float*>(scratch));
-  else f(r, first, last, reinterpret_cast<double*>(scratch));
+  const int64_t first = begin * r.per_part,
+                last = end * r.per_part < r.count ? end * r.per_part : r.count;
+  if (t.dtype == DType::f32)
+    f(r, first, last, reinterpret_cast<float*>(scratch));
+  else
+    f(r, first, last, reinterpret_cast<double*>(scratch));
 }
 
 }  // namespace
 
 const char* plan_softmax(const Call& call, Work& work) {
-  if (call.n_tensors != 2 || !is_kind(call)) return "softmax: expected y, x and [0 softmax or 1 log_softmax]";
+  if (call.n_tensors != 2 || !is_kind(call))
+    return "softmax: expected y, x and [0 softmax or 1 log_softmax]";
   const Tensor& x = call.tensors[1];
   if (x.rank < 1 || !is_float(x.dtype) || !is_same(call.tensors[0], x))
     return "softmax: expected y and x of one shape (..., C), both float32 or both float64";
@@ -282,44 +339,52 @@ const char* plan_softmax(const Call& call, Work& work) {
 }
 
 void run_softmax(const Call& call, int, int64_t begin, int64_t end, char* scratch) {
-  run_rows(call.tensors[1], begin, end, scratch, [&](const Rows& r, int64_t first, int64_t last, auto* s) {
-    softmax_rows(call, r, first, last, s);
-  });
+  run_rows(call.tensors[1], begin, end, scratch,
+           [&](const Rows& r, int64_t first, int64_t last, auto* s) {
+             softmax_rows(call, r, first, last, s);
+           });
 }
 
 const char* plan_softmax_grad(const Call& call, Work& work) {
-  if (call.n_tensors != 3 || !is_kind(call)) return "softmax_grad: expected dx, dy, y and [0 softmax or 1 log_softmax]";
+  if (call.n_tensors != 3 || !is_kind(call))
+    return "softmax_grad: expected dx, dy, y and [0 softmax or 1 log_softmax]";
   const Tensor& y = call.tensors[2];
-  if (y.rank < 1 || !is_float(y.dtype) || !is_same(call.tensors[0], y) || !is_same(call.tensors[1], y))
+  if (y.rank < 1 || !is_float(y.dtype) || !is_same(call.tensors[0], y) ||
+      !is_same(call.tensors[1], y))
     return "softmax_grad: expected dx, dy and y of one shape (..., C), all float32 or all float64";
   plan_rows(y, 2, call.ints[0] ? 1 : 0, 3, work);
   return nullptr;
 }
 
 void run_softmax_grad(const Call& call, int, int64_t begin, int64_t end, char* scratch) {
-  run_rows(call.tensors[2], begin, end, scratch, [&](const Rows& r, int64_t first, int64_t last, auto* s) {
-    softmax_grad_rows(call, r, first, last, s);
-  });
+  run_rows(call.tensors[2], begin, end, scratch,
+           [&](const Rows& r, int64_t first, int64_t last, auto* s) {
+             softmax_grad_rows(call, r, first, last, s);
+           });
 }
 
 const char* plan_softmax_cross_entropy(const Call& call, Work& work) {
   if (call.n_tensors != 4) return "softmax_cross_entropy: expected loss, delta, logits and labels";
   const Tensor &loss = call.tensors[0], &x = call.tensors[2], &labels = call.tensors[3];
   if (x.rank != 2 || !is_float(x.dtype) || !is_same(call.tensors[1], x))
-    return "softmax_cross_entropy: expected delta and logits of one shape (N, C), both float32 or both float64";
+    return "softmax_cross_entropy: expected delta and logits of one shape (N, C), both float32 or "
+           "both float64";
   if (loss.rank != 1 || loss.shape[0] != x.shape[0] || loss.dtype != x.dtype)
     return "softmax_cross_entropy: expected loss (N) of the dtype of logits";
   const bool sparse = labels.rank == 1 && labels.shape[0] == x.shape[0] && !is_float(labels.dtype);
   const bool dense = is_float(labels.dtype) && same_shape(labels, 0, x, 0);
-  if (!sparse && !dense) return "softmax_cross_entropy: expected labels (N) of integers or (N, C) of floats";
+  if (!sparse && !dense)
+    return "softmax_cross_entropy: expected labels (N) of integers or (N, C) of floats";
+  work.outputs = 2;
   plan_rows(x, 2, 1, dense ? 3 : 2, work);
   return nullptr;
 }
 
 void run_softmax_cross_entropy(const Call& call, int, int64_t begin, int64_t end, char* scratch) {
-  run_rows(call.tensors[2], begin, end, scratch, [&](const Rows& r, int64_t first, int64_t last, auto* s) {
-    cross_entropy_rows(call, r, first, last, s);
-  });
+  run_rows(call.tensors[2], begin, end, scratch,
+           [&](const Rows& r, int64_t first, int64_t last, auto* s) {
+             cross_entropy_rows(call, r, first, last, s);
+           });
 }
 
 }  // namespace dl::DL_LEVEL
