@@ -125,6 +125,7 @@ static void run(const Call& call, const Pointwise& p, int64_t begin, int64_t end
 const char* plan_pointwise(const Call& call, Work& work) {
   Pointwise p;
   if (const char* wrong = make(call, p)) return wrong;
+  work.outputs = p.e.n_out;
   work.parts[0] = p.parts;
   work.scratch_bytes = p.e.compute ? register_elements<double>(p.e, p.block_rows, p.block_cols) * 8
                                    : register_elements<float>(p.e, p.block_rows, p.block_cols) * 4;
