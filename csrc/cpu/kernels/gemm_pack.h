@@ -1,0 +1,117 @@
+// Moving pieces of matrices between their own layout and the layout a register tile reads or writes.
+#pragma once
+
+#include "cpu/simd.h"
+
+namespace dl::DL_LEVEL {
+
+// Transposes go through 4 x 4 (float) or 2 x 2 (double) blocks of 16-byte vectors: every instruction set has them and
+// their two shuffles a vector, and the cache, not the shuffles, is the limit.
+template <class T>
+struct Quad {
+  static constexpr int kSize = 16 / sizeof(T);
+  typedef T type __attribute__((vector_size(16)));
+};
+
+#if defined(__clang__) || __GNUC__ >= 12
+#define DL_SHUFFLE(type, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define DL_SHUFFLE(type, a, b, ...) __builtin_shuffle(a, b, type{__VA_ARGS__})
+#endif
+
+inline void transpose_block(const float* x, int64_t x_row, float* y, int64_t y_row) {
+  using V = Quad<float>::type;
+  [[maybe_unused]] typedef int32_t I __attribute__((vector_size(16)));
+  V a, b, c, d;
+  std::memcpy(&a, x, 16);
+  std::memcpy(&b, x + x_row, 16);
+  std::memcpy(&c, x + 2 * x_row, 16);
+  std::memcpy(&d, x + 3 * x_row, 16);
+  const V e = DL_SHUFFLE(I, a, b, 0, 4, 1, 5), f = DL_SHUFFLE(I, c, d, 0, 4, 1, 5);
+  const V g = DL_SHUFFLE(I, a, b, 2, 6, 3, 7), h = DL_SHUFFLE(I, c, d, 2, 6, 3, 7);
+  a = DL_SHUFFLE(I, e, f, 0, 1, 4, 5);
+  b = DL_SHUFFLE(I, e, f, 2, 3, 6, 7);
+  c = DL_SHUFFLE(I, g, h, 0, 1, 4, 5);
+  d = DL_SHUFFLE(I, g, h, 2, 3, 6, 7);
+  std::memcpy(y, &a, 16);
+  std::memcpy(y + y_row, &b, 16);
+  std::memcpy(y + 2 * y_row, &c, 16);
+  std::memcpy(y + 3 * y_row, &d, 16);
+}
+
+inline void transpose_block(const double* x, int64_t x_row, double* y, int64_t y_row) {
+  using V = Quad<double>::type;
+  [[maybe_unused]] typedef int64_t I __attribute__((vector_size(16)));
+  V a, b;
+  std::memcpy(&a, x, 16);
+  std::memcpy(&b, x + x_row, 16);
+  const V c = DL_SHUFFLE(I, a, b, 0, 2), d = DL_SHUFFLE(I, a, b, 1, 3);
+  std::memcpy(y, &c, 16);
+  std::memcpy(y + y_row, &d, 16);
+}
+#undef DL_SHUFFLE
+
+// y (cols x rows) = x (rows x cols) transposed; both have unit column stride.
+template <class T>
+void transpose(const T* x, int64_t x_row, int64_t rows, int64_t cols, T* y, int64_t y_row) {
+  constexpr int64_t Q = Quad<T>::kSize;
+  constexpr int64_t kRun = 64;  // columns of x at a time, so that the lines of y stay in L1 until they are full
+  const int64_t whole_rows = rows / Q * Q, whole_cols = cols / Q * Q;
+  for (int64_t j0 = 0; j0 < whole_cols; j0 += kRun) {
+    const int64_t j1 = j0 + kRun < whole_cols ? j0 + kRun : whole_cols;
+    for (int64_t i = 0; i < whole_rows; i += Q) {
+      for (int64_t j = j0; j < j1; j += Q) transpose_block(x + i * x_row + j, x_row, y + j * y_row + i, y_row);
+    }
+  }
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t j = i < whole_rows ? whole_cols : 0; j < cols; ++j) y[j * y_row + i] = x[i * x_row + j];
+  }
+}
+
+// The first n elements of a run; a call of memcpy would cost more than the copy.
+template <class T>
+inline void copy_run(T* y, const T* x, int64_t n) {
+  for (; n >= kLanes<T>; n -= kLanes<T>, x += kLanes<T>, y += kLanes<T>) store(y, load(x));
+  constexpr int64_t Q = Quad<T>::kSize;
+  for (; n >= Q; n -= Q, x += Q, y += Q) std::memcpy(y, x, 16);
+  for (int64_t i = 0; i < n; ++i) y[i] = x[i];
+}
+
+// y (rows x cols, unit column stride) = x of any strides.
+template <class T>
+void gather_block(const T* x, int64_t x_row, int64_t x_col, int64_t rows, int64_t cols, T* y, int64_t y_row) {
+  if (x_col == 1) {
+    for (int64_t i = 0; i < rows; ++i) copy_run(y + i * y_row, x + i * x_row, cols);
+  } else if (x_row == 1) {
+    transpose(x, x_col, cols, rows, y, y_row);
+  } else {
+    for (int64_t i = 0; i < rows; ++i) {
+      for (int64_t j = 0; j < cols; ++j) y[i * y_row + j] = x[i * x_row + j * x_col];
+    }
+  }
+}
+
+// y of any strides = x (rows x cols, unit column stride).
+template <class T>
+void scatter_block(const T* x, int64_t x_row, int64_t rows, int64_t cols, T* y, int64_t y_row, int64_t y_col) {
+  if (y_col == 1) {
+    for (int64_t i = 0; i < rows; ++i) copy_run(y + i * y_row, x + i * x_row, cols);
+  } else if (y_row == 1) {
+    transpose(x, x_row, rows, cols, y, y_col);
+  } else {
+    for (int64_t i = 0; i < rows; ++i) {
+      for (int64_t j = 0; j < cols; ++j) y[i * y_row + j * y_col] = x[i * x_row + j];
+    }
+  }
+}
+
+// A panel of B: rows x width, zero beyond its cols.
+template <class T>
+void pack_panel(const T* x, int64_t x_row, int64_t x_col, int64_t rows, int64_t cols, T* y, int64_t width) {
+  gather_block(x, x_row, x_col, rows, cols, y, width);
+  for (int64_t i = 0; cols < width && i < rows; ++i) {
+    for (int64_t j = cols; j < width; ++j) y[i * width + j] = 0;
+  }
+}
+
+}  // namespace dl::DL_LEVEL

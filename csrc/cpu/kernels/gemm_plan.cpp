@@ -1,0 +1,245 @@
+// Decisions of gemm: orientation, register tile, blocks, packing and the cut into parts. All follow from shapes,
+// strides and types; none changes a bit of the result, since every output is one chain over k.
+#include "cpu/kernels/gemm_plan.h"
+
+namespace dl::DL_LEVEL {
+
+namespace {
+
+enum : int64_t {
+#define DL_OP(name, inputs, outputs) kOp_##name,
+#include "opcodes.def"
+#undef DL_OP
+};
+
+constexpr int64_t kPageRow = 4096;       // bytes; rows of B this far apart share cache sets and cost a page each
+constexpr int64_t kGroupBytes = 512;     // a row of the column group: B's group of one k block stays in L2
+constexpr int64_t kHeldSums = 65536;     // sums that wait in scratch between blocks of k
+constexpr double kMinPartFlops = 0.25e6, kMaxPartFlops = 4e6;
+
+bool is_unit(int64_t stride, int64_t size) { return stride == 1 || size <= 1; }
+
+const char* check_shapes(const Call& call, int n_out) {
+  const Tensor &a = call.tensors[n_out], &b = call.tensors[n_out + 1], &out = call.tensors[0];
+  const int r = out.rank;
+  if (r < 2 || a.rank != r || b.rank != r) return "gemm: expected a, b and outputs of one rank of 2 or more";
+  if (a.dtype != b.dtype || (a.dtype != DType::f32 && a.dtype != DType::f64)) {
+    return "gemm: expected a and b both float32 or both float64";
+  }
+  for (int d = 0; d < r - 2; ++d) {
+    if (a.shape[d] != out.shape[d] || b.shape[d] != out.shape[d]) {
+      return "gemm: expected the leading shape of a, b and outputs to be equal";
+    }
+  }
+  if (a.shape[r - 2] != out.shape[r - 2] || b.shape[r - 1] != out.shape[r - 1] || a.shape[r - 1] != b.shape[r - 2]) {
+    return "gemm: expected a (.., M, K), b (.., K, N) and outputs (.., M, N)";
+  }
+  for (int t = 1; t < call.n_tensors; ++t) {
+    if (t == n_out || t == n_out + 1) continue;
+    const Tensor& x = call.tensors[t];
+    if (x.rank != r) return "gemm: expected outputs and extra inputs of one rank";
+    for (int d = 0; d < r; ++d) {
+      if (x.shape[d] != out.shape[d]) return "gemm: expected outputs and extra inputs of one shape";
+    }
+  }
+  return nullptr;
+}
+
+// Leading axes over which b is constant are more rows of a, wherever all strides continue.
+void read_axes(const Call& call, Product& p) {
+  const Tensor& out = call.tensors[0];
+  p.row_axis = out.rank - 2;
+  p.m = out.shape[out.rank - 2];
+  p.n = out.shape[out.rank - 1];
+  p.k = p.a->shape[out.rank - 1];
+  int d = p.row_axis - 1;
+  for (; d >= 0 && (p.b->stride[d] == 0 || out.shape[d] == 1); --d) {
+    bool continues = true;
+    for (int t = 0; t < call.n_tensors && continues && p.m != 1; ++t) {
+      const Tensor& x = call.tensors[t];
+      continues = &x == p.b || out.shape[d] == 1 || x.stride[d] == x.stride[p.row_axis] * p.m;
+    }
+    if (!continues) break;
+    if (p.m == 1) p.row_axis = d;
+    p.m *= out.shape[d];
+  }
+  p.batch_axes = d + 1;
+  p.batches = 1;
+  for (d = 0; d < p.batch_axes; ++d) p.batches *= out.shape[d];
+}
+
+// Cycles of moving what has to be transposed or gathered, and of the multiply-adds with n in the lanes.
+double orientation_cost(double m, double n, double k, bool b_unit, bool c_unit, int lanes) {
+  constexpr double kMove = 0.3;
+  const double vectors = static_cast<double>(ceil_div(static_cast<int64_t>(n), lanes));
+  return (b_unit ? 0 : kMove * k * n) + (c_unit ? 0 : kMove * m * n) + 0.5 * m * k * vectors;
+}
+
+void orient(const Call& call, Product& p, int lanes) {
+  const Tensor& out = call.tensors[0];
+  const int row = out.rank - 2, col = row + 1;
+  p.a_row = p.a->stride[p.row_axis], p.a_col = p.a->stride[col];
+  p.b_row = p.b->stride[row], p.b_col = p.b->stride[col];
+  p.c_row = out.stride[p.row_axis], p.c_col = out.stride[col];
+  const bool plain = is_unit(p.b_col, p.n) && is_unit(p.c_col, p.n);
+  p.swap = !(plain && p.n >= lanes / 2) &&
+           orientation_cost(p.n, p.m, p.k, is_unit(p.a_row, p.m), is_unit(p.c_row, p.m), lanes) <
+               orientation_cost(p.m, p.n, p.k, is_unit(p.b_col, p.n), is_unit(p.c_col, p.n), lanes);
+  if (p.swap) {
+    const Tensor* a = p.a;
+    p.a = p.b, p.b = a;
+    const Product q = p;
+    p.m = q.n, p.n = q.m;
+    p.a_row = q.b_col, p.a_col = q.b_row, p.b_row = q.a_col, p.b_col = q.a_row;
+    p.c_row = q.c_col, p.c_col = q.c_row;
+  }
+  if (p.n <= 1) p.b_col = p.c_col = 1;
+  if (p.m <= 1) p.a_row = p.c_row = 1;
+}
+
+// The tile with the least modelled cycles per k: multiply-adds at 2 a cycle, their latency, loads at 2 a cycle.
+void choose_tile(Product& p, int lanes, int64_t size) {
+  const int64_t vectors = ceil_div(p.n, lanes);
+  // Rows of A a multiple of a page apart meet in one set of L1, which has room for about 8 of them.
+  const int cap = p.a_row * size % kPageRow == 0 && !p.pack_a && p.m > 8 ? 8 : kTallest;
+  double best = 0;
+  p.width = 0;
+  constexpr int kWidths[] = {2, 3, 4, 8, 1};
+  for (const int w : kWidths) {
+    if (w > vectors || (w == 1 && p.width)) continue;
+    const int h = static_cast<int>(least(max_height(w), cap));
+    const double strips = static_cast<double>(ceil_div(p.m, h)), mean = static_cast<double>(p.m) / strips;
+    auto cycles = [&](double v) {
+      double c = mean * v * 0.5;
+      if (c < 4) c = 4;
+      return strips * (c < (mean + v) * 0.5 ? (mean + v) * 0.5 : c);
+    };
+    double cost = static_cast<double>(vectors / w) * cycles(w);
+    if (vectors % w) cost += cycles(static_cast<double>(vectors % w));
+    if (!p.width || cost < best * 0.999) best = cost, p.width = w, p.height = h;
+  }
+  if (!p.width) p.width = 1, p.height = 1;
+}
+
+void choose_blocks(Product& p, int lanes, int64_t size) {
+  const int64_t row_bytes = (p.b_row < 0 ? -p.b_row : p.b_row) * size;
+  const int64_t tile = p.width * lanes;
+  p.pack_b = p.b_col != 1 || (row_bytes >= kPageRow && p.m > 4 * p.height);
+  p.group = most(1, kGroupBytes / size / tile) * tile;
+  const int64_t k_max = 3072 / size;
+  p.k_step = p.k <= k_max ? p.k : ceil_div(p.k, ceil_div(p.k, k_max * 2 / 3));
+  if (p.width == 8 && p.b_col == 1 && p.n >= 2 * tile && p.n * p.k * size >= (int64_t{1} << 19)) {
+    // A few rows against a large B: memory is the limit, so B is read in long runs, a few rows at a time.
+    p.k_step = least(p.k, 8);
+    p.group = least(round_up(p.n, tile), 4096 / tile * tile);
+  }
+  if (p.k_step < 1) p.k_step = 1;
+}
+
+// An add of a row, with relu or not, and the mask of relu's gradient are applied in registers.
+void recognise(const Call& call, Product& p) {
+  const Expression& e = p.expression;
+  const int64_t* c = e.code;
+  const Tensor& out = call.tensors[0];
+  p.evaluates = true;
+  if (e.n_out != 1 || p.swap || !p.direct || e.n_ops < 1 || e.n_ops > 2) return;
+  if (c[0] != kOp_add && c[0] != kOp_relu_grad) return;
+  const bool add = c[0] == kOp_add;
+  const int64_t x = c[2] == 0 ? c[3] : add && c[3] == 0 ? c[2] : 0;
+  if (x < 1 || x >= e.n_in) return;
+  const int index = p.n_out + 1 + static_cast<int>(x);
+  const Tensor& t = call.tensors[index];
+  if (t.dtype != p.dtype || !is_unit(t.stride[t.rank - 1], p.n)) return;
+  if (add && p.m > 1 && t.stride[p.row_axis] != 0) return;
+  if (p.k > p.k_step && t.data == out.data) return;  // in place: y must outlive the sums
+  int64_t result = c[1];
+  if (e.n_ops == 2) {
+    if (!add || c[4] != kOp_relu || c[6] != result) return;
+    result = c[5];
+  }
+  if (e.results[0] != result) return;
+  p.store = !add ? Store::relu_grad : e.n_ops == 2 ? Store::bias_relu : Store::bias;
+  p.extra = index;
+  p.evaluates = false;
+}
+
+void choose_sums(const Call& call, Product& p) {
+  const Tensor& out = call.tensors[0];
+  p.direct = out.dtype == p.dtype && p.c_col == 1;
+  p.store = Store::plain;
+  p.extra = 0;
+  p.evaluates = false;
+  if (p.has_expression) recognise(call, p);
+  p.sums_in_c = p.direct;
+  for (int t = 1; t < call.n_tensors; ++t) {
+    if (p.evaluates && t != p.n_out && t != p.n_out + 1 && call.tensors[t].data == out.data) p.sums_in_c = false;
+  }
+  if (p.evaluates) p.direct = false;
+  p.row_limit = INT64_MAX;
+  if (p.k > p.k_step && !p.sums_in_c) p.row_limit = most(p.height, kHeldSums / p.group / p.height * p.height);
+}
+
+// Parts are many and small, and equal within a tile; a thread joins its neighbouring parts into one rectangle again.
+void cut(Product& p, int lanes) {
+  const double each = 2.0 * static_cast<double>(p.m) * static_cast<double>(p.n) * static_cast<double>(p.k);
+  const double total = each * static_cast<double>(p.batches);
+  double part = total / 64;
+  part = part < kMinPartFlops ? kMinPartFlops : part > kMaxPartFlops ? kMaxPartFlops : part;
+  if (part < total / 256) part = total / 256;
+  p.batch_step = p.batch_parts = p.col_parts = p.row_parts = 1;
+  if (p.m == 0 || p.n == 0 || p.batches == 0) {
+    p.batch_parts = 0;
+    return;
+  }
+  if (each < part) p.batch_step = least(p.batches, static_cast<int64_t>(part / (each + 1)) + 1);
+  p.batch_parts = ceil_div(p.batches, p.batch_step);
+  const int64_t wanted = static_cast<int64_t>(each / part);
+  if (wanted <= 1 || p.batch_step > 1) return;
+  const int64_t panels = ceil_div(p.n, p.width * lanes);
+  p.col_parts = least(ceil_div(p.n, p.group), wanted);
+  const int64_t tall = p.m / (4 * p.height);
+  while (p.row_parts * 2 <= tall && p.row_parts * p.col_parts < wanted) p.row_parts *= 2;
+  if (p.row_parts * p.col_parts < wanted) p.col_parts = least(panels, ceil_div(wanted, p.row_parts));
+  if (p.row_parts * p.col_parts % 2 && p.m >= 2 * p.height) p.row_parts *= 2;
+}
+
+}  // namespace
+
+const char* check_gemm(const Call& call) {
+  Expression e{};
+  int n_out = 1, n_extra = 0;
+  if (call.n_ints > 0) {
+    if (const char* wrong = decode(call.ints, call.n_ints, call.floats, call.n_floats, e)) return wrong;
+    if (e.n_in < 1) return "gemm: expected an expression whose input 0 is a @ b";
+    n_out = e.n_out, n_extra = e.n_in - 1;
+  }
+  if (call.n_tensors != n_out + 2 + n_extra) return "gemm: expected outputs, a, b and the extra inputs of its expression";
+  if (const char* wrong = check_shapes(call, n_out)) return wrong;
+  const DType dtype = call.tensors[n_out].dtype;
+  if (call.n_ints > 0 && e.compute != (dtype == DType::f64)) return "gemm: expected an expression of a's dtype";
+  if (call.n_ints == 0 && call.tensors[0].dtype != dtype) return "gemm: expected an output of a's dtype";
+  return nullptr;
+}
+
+void read_gemm(const Call& call, Product& p) {
+  p.has_expression = call.n_ints > 0;
+  p.n_out = 1;
+  if (p.has_expression) {
+    decode(call.ints, call.n_ints, call.floats, call.n_floats, p.expression);
+    p.n_out = p.expression.n_out;
+  }
+  p.a = &call.tensors[p.n_out];
+  p.b = p.a + 1;
+  p.dtype = p.a->dtype;
+  const int64_t size = size_of(p.dtype);
+  const int lanes = static_cast<int>(kVectorBytes / size);
+  read_axes(call, p);
+  orient(call, p, lanes);
+  p.pack_a = p.a_row != 1 && p.a_col != 1 && p.k > 1 && p.n > 2 * lanes;
+  choose_tile(p, lanes, size);
+  choose_blocks(p, lanes, size);
+  choose_sums(call, p);
+  cut(p, lanes);
+}
+
+}  // namespace dl::DL_LEVEL
