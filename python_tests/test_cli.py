@@ -28,7 +28,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_train_saves_model_and_curves(folder, capsys):
-    assert main(["train", "--epochs", "3", "--hidden", "32,16", "--quiet"]) == 0
+    assert main(["train", "--epochs", "8", "--hidden", "32,16", "--quiet"]) == 0
     out = capsys.readouterr().out
     assert float(re.search(r"test accuracy ([\d.]+) %", out).group(1)) > 70
     assert sorted(os.listdir(folder)) == ["digits.safetensors", "digits.svg"]
@@ -81,7 +81,7 @@ def test_train_zero_epochs(folder):
         (["train", "--hidden", "0"], "1 or more, got '0'"),
         (["train", "--optimizer", "adm"], "adam"),
         (["train", "--activation", "rleu"], "relu"),
-        (["train", "--learning-rate", "-1"], "learning_rate"),
+        (["train", "--learning-rate", "-1"], "learning rate"),
         (["train", "--dropout", "2"], "rate"),
         (["train", "--save", "no/such/folder/model"], "no/such/folder/model"),
         (["train", "--plot", "no/such/folder/a.svg"], "no/such/folder/a.svg"),
