@@ -158,9 +158,10 @@ def _restore_compile(model, tensors, document):
     values = [tensors.get(f"optimizer/{i}") for i in range(int(document["optimizer_variables"]))]
     if any(v is None for v in values):
         raise ValueError("a file with missing optimizer state")
-    if len(values) > 1 and model.trainable_variables:
-        model._pack_weights()
-        model._build_optimizer("load_model")
+    variables = model.trainable_variables
+    if len(values) > len(model.optimizer.variables) and variables:
+        model._pack_weights(variables)
+        model._build_optimizer("load_model", variables)
     for variable, value in zip(model.optimizer.variables, values, strict=True):
         if variable.shape != np.shape(value):
             raise ValueError(f"optimizer state of shape {np.shape(value)}, not {variable.shape}")

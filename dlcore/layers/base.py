@@ -280,12 +280,12 @@ class Layer:
         """(variables, layers) held by the attributes, each once, in the order in which they
         were made.
         """
-        variables, layers = list(self._weights), []
+        variables, layers = dict.fromkeys(self._weights), {}
         for key, value in self.__dict__.items():
             if key not in _NO_PARTS:
-                spec.collect(value, Variable, variables)
-                spec.collect(value, Layer, layers)
-        return list(dict.fromkeys(variables)), [x for x in dict.fromkeys(layers) if x is not self]
+                _collect(value, variables, layers)
+        layers.pop(self, None)
+        return list(variables), list(layers)
 
     def _layers_within(self, into=None):
         """The layer and all inner ones, outer before inner."""
@@ -412,7 +412,25 @@ def _restore(cls, config, build_specs, weights):
     return layer
 
 
-# Attributes in which weights and layers are not looked for.
+# Attributes of the class itself and of models, in which weights and layers are not looked for.
 _NO_PARTS = frozenset(
-    ("_given", "_weights", "_call_losses", "_eager", "_name", "_trainable", "built", "dtype")
-)
+    (
+        "_given", "_weights", "_call_losses", "_eager", "_name", "_trainable", "built", "dtype",
+        "autocast", "_build_specs", "_specs", "_programs", "_functions", "_fast_predict",
+        "_fast_on_batch", "_compile_config", "_packed", "_optimized",
+    )
+)  # fmt: skip
+
+
+def _collect(value, variables, layers):
+    """Add the weights and layers in `value` and in the containers in it."""
+    if isinstance(value, Variable):
+        variables[value] = None
+    elif isinstance(value, Layer):
+        layers[value] = None
+    elif isinstance(value, (list, tuple)):
+        for x in value:
+            _collect(x, variables, layers)
+    elif isinstance(value, dict):
+        for x in value.values():
+            _collect(x, variables, layers)

@@ -191,18 +191,6 @@ def check_positive_int(name, what, value):
     return int(value)
 
 
-def collect(value, kind, into):
-    """Append the objects of class `kind` in `value` and the containers in it."""
-    if isinstance(value, kind):
-        into.append(value)
-    elif isinstance(value, (list, tuple)):
-        for x in value:
-            collect(x, kind, into)
-    elif isinstance(value, dict):
-        for x in value.values():
-            collect(x, kind, into)
-
-
 def assign_all(name, variables, values):
     """Set `variables` to `values`; nothing is changed when a shape is wrong."""
     values = [np.asarray(v) for v in values]

@@ -53,6 +53,10 @@ def _is_batch(x):
     return (hasattr(x, "shape") and len(x.shape) > 0) or isinstance(x, (dict, tuple))
 
 
+# NumPy computes dtype.name anew each time, in microseconds.
+_NAMES = {np.dtype(name).num: name for name in dtypes.NAMES}
+
+
 class Data:
     """Arrays with one row per sample: the inputs, then the targets and the weights where they are
     given.
@@ -137,7 +141,7 @@ class Data:
 
     def specs(self):
         """[(row shape, dtype)] of the arrays."""
-        return [(a.shape[1:], a.dtype.name) for a in self.arrays]
+        return [(a.shape[1:], _NAMES[a.dtype.num]) for a in self.arrays]
 
     def key(self):
         """What programs over such data depend on."""

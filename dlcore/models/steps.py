@@ -170,33 +170,30 @@ class Steps(Layer):
         """
         self._check_rows(data)
         outputs = self._output_specs(data)
-        self._pack_weights()
+        variables = self.trainable_variables
+        self._pack_weights(variables)
         if data.targets is not None and self.compiled:
             self._compiled.resolve((None, *data.targets.shape[1:]), _single(outputs).shape)
         if train:
-            self._build_optimizer(data.who)
+            self._build_optimizer(data.who, variables)
         return outputs
 
-    def _pack_weights(self):
+    def _pack_weights(self, variables):
         """Put the trainable weights into one buffer, unless they lie there."""
-        variables = self.trainable_variables
-        identity = tuple(map(id, variables))
-        if self._packed != identity:
+        if not _same(self._packed, variables):
             pack(variables)
-            self._packed = identity
+            self._packed = variables
 
-    def _build_optimizer(self, who):
+    def _build_optimizer(self, who, variables):
         """Make the optimizer's state for the trainable weights, unless it is there."""
-        variables = self.trainable_variables
-        identity = tuple(map(id, variables))
-        if self._optimized == identity:
+        if _same(self._optimized, variables):
             return
         if not variables:
             raise ValueError(f"{who}: expected trainable weights, got a model with none")
         self._forget_programs()
         self.optimizer.build(variables)
         pack([v for v in self.optimizer.variables if v.ndim > 0])
-        self._optimized = identity
+        self._optimized = variables
 
     def _prepare_targets(self, data, class_weight=None):
         """Check and convert labels, once for the whole call; needs the resolved loss."""
@@ -246,3 +243,8 @@ class Steps(Layer):
 def _single(outputs):
     """The spec of the output that the loss is for."""
     return spec.leaves(outputs)[0]
+
+
+def _same(known, variables):
+    """Whether these are the very variables (`==` would compare their values)."""
+    return known is not None and list(map(id, known)) == list(map(id, variables))
