@@ -7,7 +7,7 @@ import numpy as np
 
 from dlcore.program import dtypes
 from dlcore.program.function import run_eagerly
-from dlcore.program.graph import Tensor, current_trace
+from dlcore.program.graph import Tensor, current_trace, scalar_value
 from dlcore.program.variable import Variable
 
 
@@ -31,18 +31,39 @@ class Op:
         How the native backends treat it; see dlcore/program/emit.py.
     kernel : callable, optional
         For kind "kernel": ``kernel(node)`` returns ``(kernel name, ints, floats)``.
+    fold : callable, optional
+        ``fold(inputs, numbers, attrs)``: the one number of the result where every input holds one
+        number everywhere. Pointwise ops have it by themselves.
     """
 
-    def __init__(self, name, shape, formula, gradient=None, kind="kernel", kernel=None):
+    def __init__(self, name, shape, formula, gradient=None, kind="kernel", kernel=None, fold=None):
         self.name, self.shape, self.formula, self.gradient = name, shape, formula, gradient
         self.kind, self.kernel = kind, kernel
+        self.fold = fold
+        if kind == "pointwise":
+            self.fold = lambda inputs, arrays, attrs: formula(np, *arrays, **attrs)
         OPS[name] = self
 
     def __call__(self, *inputs, **attrs):
         specs = self.shape(*inputs, **attrs)
         single = not isinstance(specs, list)
+        if single and self.fold is not None:
+            folded = self._fold_constants(inputs, attrs, *specs)
+            if folded is not None:
+                return folded
         node = current_trace().add(self, inputs, attrs, [specs] if single else specs)
         return node.outputs[0] if single else node.outputs
+
+    def _fold_constants(self, inputs, attrs, shape, dtype):
+        """The result where every input holds one known number: a constant, or None."""
+        numbers = [scalar_value(x) for x in inputs]
+        if any(n is None for n in numbers):
+            return None
+        arrays = [np.asarray(n, x.dtype) for n, x in zip(numbers, inputs, strict=True)]
+        with np.errstate(all="ignore"):
+            value = np.asarray(self.fold(inputs, arrays, attrs), dtype)
+        constant = current_trace().constant(value)
+        return constant if shape == () else OPS["broadcast_to"](constant, shape=shape)
 
     def __repr__(self):
         return f"<op {self.name}>"

@@ -36,6 +36,12 @@ def _reduce_shape(x, kind, axes):
     return _reduced(x.shape, axes), x.dtype
 
 
+def _fold(inputs, numbers, attrs):
+    n = math.prod(inputs[0].shape[a] for a in attrs["axes"])
+    kind, x = attrs["kind"], numbers[0]
+    return x * n if kind == "sum" else x**n if kind == "prod" else x
+
+
 # Keeps reduced axes with size 1; the public functions reshape.
 Op(
     "reduce",
@@ -43,6 +49,7 @@ Op(
     _reduce,
     _reduce_gradient,
     kernel=lambda node: ("reduce", [_KINDS[node.attrs["kind"]]], []),
+    fold=_fold,
 )
 
 
