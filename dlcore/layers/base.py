@@ -40,7 +40,7 @@ def reset_names():
 def _takes_training(cls):
     """Whether `call` of the class has a parameter `training`."""
     if "_training_argument" not in cls.__dict__:
-        code = getattr(cls.call, "__code__", None)
+        code = getattr(getattr(cls.call, "__wrapped__", cls.call), "__code__", None)
         names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] if code else ()
         cls._training_argument = "training" in names
     return cls._training_argument

@@ -183,11 +183,11 @@ def check_weight_shape(name, shape):
     return tuple(int(n) for n in sizes)
 
 
-def check_positive_int(name, what, value):
-    """`value` as an int above 0."""
-    ok = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value > 0
-    if not ok:
-        raise ValueError(f"{name}: expected {what} as an int above 0, got {value!r}")
+def check_positive_int(name, what, value, least=1):
+    """`value` as an int of at least `least`."""
+    integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not integer or value < least:
+        raise ValueError(f"{name}: expected {what} as an int above {least - 1}, got {value!r}")
     return int(value)
 
 

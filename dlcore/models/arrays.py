@@ -178,13 +178,18 @@ class Data:
 
 
 def check_labels(name, labels, classes, ignored=None):
-    """Refuse class labels outside 0..classes - 1.
+    """Refuse class labels outside 0..classes - 1, and fractions.
 
     Raises
     ------
     ValueError
         Naming the first one and its row.
     """
+    if labels.dtype.kind == "f" and (labels != np.floor(labels)).any():
+        row = np.argwhere(labels != np.floor(labels))[0][0]
+        raise ValueError(
+            f"{name}: expected integer labels, got {labels[row].ravel()[0]} at row {row}"
+        )
     if labels.size == 0 or (labels.min() >= 0 and labels.max() < classes):
         return
     bad = ~((labels >= 0) & (labels < classes))

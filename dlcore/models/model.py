@@ -28,6 +28,14 @@ class Model(Trainer):
     >>> history = net.fit(np.ones((4, 3)), np.ones((4, 1)), verbose=0)
     """
 
+    def __init__(self, *graph, **kwargs):
+        if graph or "inputs" in kwargs or "outputs" in kwargs:
+            raise TypeError(
+                "Model: expected a subclass that defines call, got inputs and outputs;"
+                " stack layers with Sequential or subclass Model"
+            )
+        super().__init__(**kwargs)
+
     @property
     def layers(self):
         """The layers of the model (not those inside them)."""

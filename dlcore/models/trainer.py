@@ -91,13 +91,18 @@ class Trainer(Steps):
         elif validation_split:
             data, validation = arrays.split_off(data, validation_split)
         steps = -(-data.rows // batch)
-        limit = steps if steps_per_epoch is None else min(int(steps_per_epoch), steps)
+        limit = _at_most("fit", "steps_per_epoch", steps_per_epoch, steps)
+        epochs = spec.check_positive_int("fit", "epochs", epochs, least=0)
         callback_list = CallbackList(
             callbacks, add_history=True, model=self, verbose=verbose, epochs=epochs, steps=limit
         )
         loop = Fitting(self, data, batch, shuffle, limit, callback_list)
         if validation is not None:
-            size = batch if validation_batch_size is None else int(validation_batch_size)
+            size = batch
+            if validation_batch_size is not None:
+                size = spec.check_positive_int(
+                    "fit", "validation_batch_size", validation_batch_size
+                )
             loop.validate(validation, size, validation_steps, validation_freq)
         return loop.run(initial_epoch, epochs)
 
@@ -222,7 +227,7 @@ class Trainer(Steps):
         if callbacks is None and data.rows <= batch:
             return self._predict_small(x, data, self._fast_predict if batch <= _BATCH else {})
         if steps is not None:
-            data = data.part(0, min(data.rows, batch * int(steps)))
+            data = data.part(0, _at_most("predict", "steps", steps, data.rows, batch))
         specs, structure = flatten(self._prepare(data))
         outputs = [np.empty((data.rows, *s.shape[1:]), s.dtype) for s in specs]
         runner = self._runner("predict", data, batch)
@@ -282,6 +287,13 @@ class Trainer(Steps):
         run(*data.arrays)
         logs = self._compiled.results()
         return logs if return_dict else self._in_order(logs)
+
+
+def _at_most(who, what, count, limit, unit=1):
+    """`limit`, or count * unit where a smaller `count` is given."""
+    if count is None:
+        return limit
+    return min(limit, unit * spec.check_positive_int(who, what, count))
 
 
 def _one_result(program):
