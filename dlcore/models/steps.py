@@ -14,6 +14,8 @@ from dlcore.models.compiled import Compiled
 from dlcore.models.runner import Runner
 from dlcore.program import BatchProgram, function, gradients, layout, pack
 
+_MOST_PROGRAMS = 30  # of other batch sizes and data, per model
+
 
 class Steps(Layer):
     """A layer with a loss, an optimizer and metrics, and the programs made of them."""
@@ -213,10 +215,12 @@ class Steps(Layer):
             data.replace_targets(labels.astype(config.floatx()))
 
     def _program(self, kind, data, batch, indexed):
-        key = (kind, data.key(), batch, indexed, layout())
+        rows = data.rows if indexed else None
+        key = (kind, data.key(), batch, rows, layout())
         program = self._programs.get(key)
         if program is None:
-            self._programs = {k: p for k, p in self._programs.items() if k[-1] == layout()}
+            kept = [(k, p) for k, p in self._programs.items() if k[-1] == layout()]
+            self._programs = dict(kept[-_MOST_PROGRAMS:])
             split = data.unpack()
             step = {"train": self.train_step, "test": self.test_step}.get(kind)
 

@@ -64,7 +64,9 @@ def _totals(model, batch):
     frozen = sum(v.size for v in model.non_trainable_weights)
     total = trainable + frozen
     size = sum(v.size * v.value.itemsize for v in model.weights)
-    lines = [f"Parameters: {total:,} ({_bytes(size)}); trainable {trainable:,}, not {frozen:,}"]
+    lines = [
+        f"Parameters: {total:,} ({_bytes(size)}); trainable {trainable:,}, frozen {frozen:,}",
+    ]
     if model.built:
         lines += _costs(model, batch, size)
     return lines
@@ -81,7 +83,9 @@ def _costs(model, batch, weight_bytes):
         program = model._program(kind, data, batch, kind == "train").compile(batch)
         slots = sum(v.value.nbytes for v in model.optimizer.variables) if kind == "train" else 0
         peak = _bytes(weight_bytes + slots + program.arena_bytes)
-        lines.append(f"{words}, batch {batch}: {program.flops:,} FLOPs, planned peak memory {peak}")
+        lines.append(
+            f"{words}, batch {batch}: {int(program.flops):,} FLOPs, planned peak memory {peak}"
+        )
     return lines
 
 

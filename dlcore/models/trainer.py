@@ -12,6 +12,7 @@ from dlcore.program import dtypes, layout
 from dlcore.program.function import flatten, unflatten
 
 _BATCH = 32  # Keras' default
+_MOST_SHAPES = 100  # that the short cuts of predict know
 
 
 class Trainer(Steps):
@@ -254,6 +255,8 @@ class Trainer(Steps):
         result = run(data.unpack()(data.arrays)[0])
         plain = isinstance(x, np.ndarray) and isinstance(result, np.ndarray)
         if plain and x.dtype.isnative and x.dtype.name in dtypes.CODES:
+            if len(cache) >= _MOST_SHAPES:
+                cache.clear()
             cache[x.shape, x.dtype] = _one_result(run.compiled(x)), layout()
         return result
 
