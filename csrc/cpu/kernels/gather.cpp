@@ -13,8 +13,7 @@ namespace dl::DL_LEVEL {
 namespace {
 
 constexpr int64_t kAhead = 3;
-constexpr int64_t kBlockBytes =
-    1024;  // prefetched and copied in turn: more prefetches at once would stall
+constexpr int64_t kLineBytes = 64;
 constexpr int64_t kPartBytes = 32 * 1024;  // about 2 to 10 us of work
 constexpr int kDTypes = 6;
 
@@ -67,12 +66,6 @@ inline bool in_range(int64_t i, int64_t n) {
   return static_cast<uint64_t>(i) < static_cast<uint64_t>(n);
 }
 
-// level 3: into L1; 2: into L2 only, for a row that is copied later and once.
-template <int level>
-inline void prefetch(const char* p, int64_t bytes) {
-  for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(p + b, 0, level);
-}
-
 template <DType t>
 struct Stored {
   using type = uint8_t;  // u8 and b8
@@ -103,19 +96,35 @@ inline typename Stored<to>::type convert(typename Stored<from>::type x) {
   return static_cast<typename Stored<to>::type>(x);
 }
 
+// A run of n elements. One cache line of `ahead`, the run to be copied kAhead rows later, is
+// prefetched into L2 with each line copied: all of them at once would wait for free line buffers.
 template <DType to_type, DType from_type>
 void convert_run(char* to_bytes, int64_t to_stride, const char* from_bytes, int64_t from_stride,
-                 int64_t n) {
+                 int64_t n, const char* ahead) {
+  using From = typename Stored<from_type>::type;
   auto* __restrict to = reinterpret_cast<typename Stored<to_type>::type*>(to_bytes);
-  const auto* __restrict from =
-      reinterpret_cast<const typename Stored<from_type>::type*>(from_bytes);
+  const auto* __restrict from = reinterpret_cast<const From*>(from_bytes);
   if (to_stride != 1 || from_stride != 1) {
     for (int64_t i = 0; i < n; ++i)
       to[i * to_stride] = convert<to_type, from_type>(from[i * from_stride]);
-  } else if constexpr (to_type == from_type) {
-    std::memcpy(to, from, n * sizeof *to);
+    return;
+  }
+  constexpr int64_t line = kLineBytes / sizeof(From);
+  int64_t i = 0;
+  for (; i + line <= n; i += line) {
+    __builtin_prefetch(ahead + i * sizeof(From), 0, 2);
+    if constexpr (to_type == from_type) {
+      std::memcpy(to + i, from + i, kLineBytes);
+    } else {
+      for (int64_t k = i; k < i + line; ++k) to[k] = convert<to_type, from_type>(from[k]);
+    }
+  }
+  if (i == n) return;
+  __builtin_prefetch(ahead + i * sizeof(From), 0, 2);
+  if constexpr (to_type == from_type) {
+    std::memcpy(to + i, from + i, (n - i) * sizeof *to);
   } else {
-    for (int64_t i = 0; i < n; ++i) to[i] = convert<to_type, from_type>(from[i]);
+    for (; i < n; ++i) to[i] = convert<to_type, from_type>(from[i]);
   }
 }
 
@@ -134,7 +143,8 @@ void gather_elements(const Call& call, int64_t begin, int64_t end) {
 }
 
 struct Conversion {
-  void (*run)(char* to, int64_t to_stride, const char* from, int64_t from_stride, int64_t n);
+  void (*run)(char* to, int64_t to_stride, const char* from, int64_t from_stride, int64_t n,
+              const char* ahead);
   void (*elements)(const Call&, int64_t begin, int64_t end);
 };
 
@@ -150,17 +160,6 @@ constexpr Conversion kConversions[kDTypes][kDTypes] = {DL_CONVERSIONS(f32), DL_C
                                                        DL_CONVERSIONS(u8),  DL_CONVERSIONS(b8)};
 #undef DL_CONVERSIONS
 #undef DL_CONVERSION
-
-// Adjacent runs: the row at `ahead` (or none) is prefetched block by block.
-void copy_dense(const Conversion& c, char* to, int64_t to_size, const char* from, int64_t from_size,
-                int64_t n, const char* ahead) {
-  const int64_t block = kBlockBytes / from_size;
-  for (int64_t i = 0; i < n; i += block) {
-    const int64_t m = n - i < block ? n - i : block;
-    if (ahead) prefetch<2>(ahead + i * from_size, m * from_size);
-    c.run(to + i * to_size, 1, from + i * from_size, 1, m);
-  }
-}
 
 template <class T>
 void clear_rows(const Tensor& out, const RowAxes& m, int64_t begin, int64_t end) {
@@ -179,13 +178,21 @@ void clear_rows(const Tensor& out, const RowAxes& m, int64_t begin, int64_t end)
 }
 
 template <class T>
-inline void add_run(T* __restrict to, int64_t to_stride, const T* __restrict from,
-                    int64_t from_stride, int64_t n) {
-  if (to_stride == 1 && from_stride == 1) {
-    for (int64_t i = 0; i < n; ++i) to[i] += from[i];
-  } else {
+inline void add_run(T* to, int64_t to_stride, const T* from, int64_t from_stride, int64_t n,
+                    const T* ahead) {
+  if (to_stride != 1 || from_stride != 1) {
     for (int64_t i = 0; i < n; ++i) to[i * to_stride] += from[i * from_stride];
+    return;
   }
+  constexpr int64_t line = kLineBytes / sizeof(T);
+  int64_t i = 0;
+  for (; i + line <= n; i += line) {
+    __builtin_prefetch(ahead + i, 1, 3);
+    for (int64_t k = i; k < i + line; k += kLanes<T>)
+      store<T>(to + k, load(to + k) + load(from + k));
+  }
+  if (i < n) __builtin_prefetch(ahead + i, 1, 3);
+  for (; i < n; ++i) to[i] += from[i];
 }
 
 // Rows [begin, end) of out. The l that fall into them are listed first, a block at a time and
@@ -195,11 +202,10 @@ void scatter_rows(const Call& call, int64_t begin, int64_t end) {
   const Tensor &out = call.tensors[0], &rows = call.tensors[1], &index = call.tensors[2];
   const RowAxes m = merge_axes(out, rows);
   const int run = m.rank - 1;
+  const bool elements = m.rank == 1 && m.shape[0] == 1;
   constexpr int64_t kBlock = 512;
   int64_t hit[kBlock], target[kBlock];
   clear_rows<T>(out, m, begin, end);
-  const int64_t ahead_bytes =
-      (m.shape[run] < 128 ? m.shape[run] : 128) * static_cast<int64_t>(sizeof(T));
   for (int64_t first = 0; first < index.shape[0]; first += kBlock) {
     const int64_t n = index.shape[0] - first < kBlock ? index.shape[0] - first : kBlock;
     int64_t hits = 0;
@@ -209,13 +215,16 @@ void scatter_rows(const Call& call, int64_t begin, int64_t end) {
       hits += static_cast<uint64_t>(target[hits]) - begin < static_cast<uint64_t>(end - begin);
     }
     for (int64_t h = 0; h < hits; ++h) {
-      if (h + kAhead < hits && m.to_stride[run] == 1)
-        prefetch<3>(reinterpret_cast<const char*>(out.as<T>() + target[h + kAhead] * out.stride[0]),
-                    ahead_bytes);
       T* to = out.as<T>() + target[h] * out.stride[0];
+      const T* ahead = h + kAhead < hits ? out.as<T>() + target[h + kAhead] * out.stride[0] : to;
       const T* from = rows.as<T>() + hit[h] * rows.stride[0];
+      if (elements) {
+        *to += *from;
+        continue;
+      }
       each_run(m, [&](int64_t to_at, int64_t from_at) {
-        add_run(to + to_at, m.to_stride[run], from + from_at, m.from_stride[run], m.shape[run]);
+        add_run(to + to_at, m.to_stride[run], from + from_at, m.from_stride[run], m.shape[run],
+                ahead + to_at);
       });
     }
   }
@@ -263,30 +272,22 @@ void run_gather(const Call& call, int, int64_t begin, int64_t end, char*) {
   if (row == 1) return c.elements(call, first, last);
   const RowAxes m = merge_axes(out, table);
   const int run = m.rank - 1;
-  const bool dense = m.rank == 1 && m.to_stride[0] == 1 && m.from_stride[0] == 1;
-  for (int64_t l = first; l < last; ++l) {
+  const auto source = [&](int64_t l) -> const char* {
     const int64_t v = index_at(index, l);
+    if (!in_range(v, table.shape[0])) return nullptr;
+    return table.data + v * table.stride[0] * from_size;
+  };
+  for (int64_t l = first; l < last; ++l) {
     char* to = out.data + l * out.stride[0] * to_size;
-    if (!in_range(v, table.shape[0])) {  // a source of stride 0
-      const int64_t zero = 0;
-      each_run(m, [&](int64_t at, int64_t) {
-        c.run(to + at * to_size, m.to_stride[run], reinterpret_cast<const char*>(&zero), 0,
-              m.shape[run]);
-      });
-      continue;
-    }
-    const char* from = table.data + v * table.stride[0] * from_size;
-    if (dense) {
-      const int64_t next = l + kAhead < last ? index_at(index, l + kAhead) : -1;
-      const char* ahead = in_range(next, table.shape[0])
-                              ? table.data + next * table.stride[0] * from_size
-                              : nullptr;
-      copy_dense(c, to, to_size, from, from_size, row, ahead);
-      continue;
-    }
-    each_run(m, [&](int64_t at, int64_t source) {
-      c.run(to + at * to_size, m.to_stride[run], from + source * from_size, m.from_stride[run],
-            m.shape[run]);
+    const char *from = source(l), *next = l + kAhead < last ? source(l + kAhead) : nullptr;
+    const char* ahead = next ? next : from;
+    each_run(m, [&](int64_t to_at, int64_t from_at) {
+      char* p = to + to_at * to_size;
+      const int64_t at = from_at * from_size, zero = 0;
+      if (from)
+        c.run(p, m.to_stride[run], from + at, m.from_stride[run], m.shape[run], ahead + at);
+      else  // one zero, again and again
+        c.run(p, m.to_stride[run], reinterpret_cast<const char*>(&zero), 0, m.shape[run], nullptr);
     });
   }
 }
