@@ -100,7 +100,7 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("vector_bytes", [] { return level().table().vector_bytes; });
   m.def("opcodes", &opcodes, "{name: (code, inputs, outputs)} of pointwise operations.");
   m.def("kernels", &kernel_names);
-  const py::call_guard<py::gil_scoped_release> without_gil;
+  const py::call_guard<WithoutGil> without_gil;
   m.def("latency_ns", &latency_ns, without_gil, "Nanoseconds for a cache line to go from one team thread to another.");
   m.def("fma_peak", &fma_peak, py::arg("threads"), without_gil, "float32 flop/s of multiply-adds.");
   m.def("read_bandwidth", &read_bandwidth, py::arg("bytes"), py::arg("threads"), without_gil, "bytes/s of reading.");

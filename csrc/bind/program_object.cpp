@@ -164,7 +164,7 @@ std::unique_lock<std::mutex> ProgramObject::lock() {
   }
   std::unique_lock<std::mutex> held(*mutex_, std::try_to_lock);
   if (!held) {
-    const py::gil_scoped_release release;
+    const WithoutGil release;
     held.lock();
   }
   return held;
@@ -205,7 +205,7 @@ py::object ProgramObject::read(int slot, int64_t offset, int64_t code, const std
 
 int64_t ProgramObject::run(int64_t first, int64_t steps, double deadline_ms) {
   auto held = lock();
-  const py::gil_scoped_release release;
+  const WithoutGil release;
   const auto unlocking = std::move(held);  // unlocks before the GIL is wanted again
   return program_.run(first, steps, deadline_ms);
 }
@@ -261,7 +261,7 @@ PyObject* ProgramObject::call(PyObject* const* arguments) {
   if (program_.cost() < kReleaseCost) {
     program_.run(0, 1);
   } else {
-    const py::gil_scoped_release release;
+    const WithoutGil release;
     program_.run(0, 1);
   }
   return results.release().ptr();

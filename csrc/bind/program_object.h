@@ -1,6 +1,9 @@
 // What Python calls a Program: dl::Program, a lock, the arrays bound to it, and the signature for eager calls.
 #pragma once
 
+#include <cxxabi.h>
+#include <unistd.h>
+
 #include <memory>
 #include <mutex>
 #include <new>
@@ -62,6 +65,28 @@ class Items {
 };
 int64_t to_int(py::handle number, const char* what);
 Signature to_signature(int slot, py::handle dtype, py::handle shape);
+
+// Lets other Python threads run while it lives. Before Python 3.14 a daemon thread that asks for the GIL when the
+// interpreter is ending is unwound from within, which pybind11's own guard turns into a call of std::terminate.
+// As Python 3.14 does, such a thread stops here for ever.
+class WithoutGil {
+ public:
+  WithoutGil() : state_(PyEval_SaveThread()) {}
+  ~WithoutGil() {
+    try {
+      PyEval_RestoreThread(state_);
+#if defined(__GLIBCXX__)
+    } catch (abi::__forced_unwind&) {
+#else
+    } catch (...) {
+#endif
+      for (;;) pause();
+    }
+  }
+
+ private:
+  PyThreadState* state_;
+};
 
 // Runs f and turns what it throws into a Python error.
 template <class F>
