@@ -339,6 +339,8 @@ def built():
         (ValueError, "increasing", lambda: schedules.PiecewiseConstantDecay([3, 1], [1, 1, 1])),
         (TypeError, "schedule sets",
          lambda: setattr(optimizers.SGD(schedules.WarmUp(0.1, 2)), "learning_rate", 0.1)),
+        (TypeError, "once training has begun",
+         lambda: setattr(built(), "learning_rate", schedules.WarmUp(0.1, 2))),
         (ValueError, "one kind of clipping", lambda: optimizers.SGD(clipnorm=1.0, clipvalue=1.0)),
         (ValueError, "clipnorm > 0", lambda: optimizers.SGD(clipnorm=0.0)),
         (ValueError, "weight_decay", lambda: optimizers.SGD(weight_decay=-1.0)),

@@ -75,9 +75,9 @@ class Optimizer(lookup.Configurable):
             weight_decay = check_rate(self.name, weight_decay, "a weight_decay")
         self.weight_decay = weight_decay
         self.iterations = Variable(np.int64(0), trainable=False, name="iteration")
+        self.built = False
         self._learning_rate = None
         self.learning_rate = learning_rate
-        self.built = False
         self._trainable = []
         self._slots = {}  # slot name -> {variable: slot}
         self._others = []
@@ -121,6 +121,11 @@ class Optimizer(lookup.Configurable):
         if isinstance(value, dict):
             value = deserialize(value)
         if callable(value) and not isinstance(value, Variable):
+            if self.built:  # programs that have been traced would keep the old rate
+                raise TypeError(
+                    f"{self.name}: expected a number once training has begun, got {value!r}; "
+                    "compile again with an optimizer that has this schedule"
+                )
             self._learning_rate = value
             return
         if self._learning_rate is not None and not isinstance(self._learning_rate, Variable):
