@@ -11,7 +11,7 @@ import pytest
 
 import dlcore
 from dlcore import layers, ops
-from dlcore.layers.base import automatic_name, reset_names
+from dlcore.layers.names import automatic_name, reset_names
 
 RNG = np.random.default_rng(5)
 

@@ -441,7 +441,8 @@ def test_sequential_grows_and_shrinks():
     assert model.output_shape == (None, 4) and len(model.weights) == 2
     model.add(layers.Dense(2))
     assert model.output_shape == (None, 2) and model.input_shape == (None, 6)
-    assert model.pop().units == 2 and model.predict(X).shape == (90, 4)
+    assert model(X).shape == (90, 2)
+    assert model.pop().units == 2 and model.predict(X).shape == model(X).shape == (90, 4)
     assert [x.units for x in model.layers] == [4] and model.get_layer(index=0).units == 4
     unbuilt = models.Sequential([layers.Dense(3)])
     assert unbuilt.weights == []

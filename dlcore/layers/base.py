@@ -8,12 +8,13 @@ attributes of the object, so there is nothing to register.
 
 import threading
 
+import numpy as np
+
 from dlcore import lookup, ops
 from dlcore.layers import spec
+from dlcore.layers.names import automatic_name
 from dlcore.program import Variable, function, tracing
 from dlcore.program.dtypes import is_float, standardize
-
-_counts = {}  # snake-case class name -> how many layers took a name from it
 
 
 class _Call(threading.local):
@@ -24,17 +25,6 @@ class _Call(threading.local):
 
 
 _call = _Call()
-
-
-def automatic_name(prefix):
-    """dense, dense_1, dense_2, ..."""
-    n = _counts[prefix] = _counts.get(prefix, -1) + 1
-    return f"{prefix}_{n}" if n else prefix
-
-
-def reset_names():
-    """Start automatic names anew (`utils.clear_session`)."""
-    _counts.clear()
 
 
 def _takes_training(cls):
@@ -100,7 +90,8 @@ class Layer:
         self._given = (args, kwargs)  # for get_config
         self._weights = []
         self._call_losses = []
-        self._eager = None
+        self._eager = {}
+        self._adds_losses = False
         self._name = None
         self._trainable = True
         self.built = False
@@ -210,18 +201,31 @@ class Layer:
         return x if x.dtype == self.dtype else ops.cast(x, self.dtype)
 
     def _on_arrays(self, inputs, args, training, kwargs):
-        inputs = spec.as_arrays(self.name, inputs)
-        if self._eager is None:
-            self._eager = function(self._traced)
-        outputs, losses = self._eager(inputs, args, training, kwargs)
-        self._clear_losses()
-        self._call_losses = losses
+        if type(inputs) is not np.ndarray or inputs.dtype == object:
+            inputs = spec.as_arrays(self.name, inputs)
+        simple = not args and not kwargs
+        run = self._eager.get(training if simple else "general")
+        if run is None:
+            run = self._eager_function(training, simple)
+        outputs = run(inputs) if simple else run(inputs, args, training, kwargs)
+        if self._adds_losses:
+            outputs, losses = outputs
+            self._clear_losses()
+            self._call_losses = list(losses)
         return outputs
 
-    def _traced(self, inputs, args, training, kwargs):
-        outputs = self(inputs, *args, training=training, **kwargs)
-        losses = [x for layer in self._layers_within() for x in layer._call_losses]
-        return outputs, losses
+    def _eager_function(self, training, simple):
+        """`call` compiled; with one argument where that is all, which is the quickest to call."""
+
+        def general(inputs, args=(), training=training, kwargs=None):
+            outputs = self(inputs, *args, training=training, **(kwargs or {}))
+            losses = [x for layer in self._layers_within() for x in layer._call_losses]
+            self._clear_losses()
+            self._adds_losses = bool(losses)
+            return (outputs, losses) if losses else outputs
+
+        run = self._eager[training if simple else "general"] = function(general)
+        return run
 
     def compute_output_shape(self, input_shape):
         """Shape of the output for an input shape (or nested shapes) whose batch may be None."""
@@ -415,9 +419,9 @@ def _restore(cls, config, build_specs, weights):
 # Attributes of the class itself and of models, in which weights and layers are not looked for.
 _NO_PARTS = frozenset(
     (
-        "_given", "_weights", "_call_losses", "_eager", "_name", "_trainable", "built", "dtype",
-        "autocast", "_build_specs", "_specs", "_programs", "_functions", "_fast_predict",
-        "_fast_on_batch", "_compile_config", "_packed", "_optimized",
+        "_given", "_weights", "_call_losses", "_eager", "_adds_losses", "_name", "_trainable",
+        "built", "dtype", "autocast", "_build_specs", "_specs", "_programs", "_functions",
+        "_fast_predict", "_fast_on_batch", "_compile_config", "_packed", "_optimized",
     )
 )  # fmt: skip
 

@@ -143,6 +143,7 @@ class Steps(Layer):
     # -- programs
 
     def _forget_programs(self):
+        self._eager = {}
         self._programs = {}
         self._functions = {}
         self._fast_predict = {}

@@ -1,0 +1,14 @@
+"""Automatic names of layers: dense, dense_1, dense_2, ..."""
+
+_counts = {}  # snake-case class name -> how many layers took a name from it
+
+
+def automatic_name(prefix):
+    """dense, dense_1, dense_2, ..."""
+    n = _counts[prefix] = _counts.get(prefix, -1) + 1
+    return f"{prefix}_{n}" if n else prefix
+
+
+def reset_names():
+    """Start automatic names anew (`utils.clear_session`)."""
+    _counts.clear()
