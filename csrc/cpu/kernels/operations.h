@@ -161,10 +161,12 @@ struct Place {
 template <class T>
 using Run = void (*)(int64_t rows, int64_t cols, const Place<T>* dst, const Place<T>* src);
 
-// Bit i of Scalars: source i is one element a row.
+// Bit i of Scalars: source i is one element a row. The tail goes through buffers and the same loop: compilers may
+// contract a second copy of the operation differently, and a tail must have the bits of a full vector.
 template <class T, class Op, unsigned Scalars>
 void run_operation(int64_t rows, int64_t cols, const Place<T>* dst, const Place<T>* src) {
   constexpr int L = kLanes<T>, kIn = Op::kIn, kOut = Op::kOut;
+  const int64_t tail = cols % L;
   for (int64_t r = 0; r < rows; ++r) {
     const T* p[kIn];
     T* q[kOut];
@@ -174,17 +176,26 @@ void run_operation(int64_t rows, int64_t cols, const Place<T>* dst, const Place<
       if (Scalars >> i & 1) splat[i] = broadcast<T>(*p[i]);
     }
     for (int i = 0; i < kOut; ++i) q[i] = dst[i].data + r * dst[i].row_stride;
-    int64_t c = 0;
-    auto step = [&](int64_t n) __attribute__((always_inline)) {
-      Vec<T> s[kIn < 3 ? 3 : kIn], d[kOut];
-      for (int i = 0; i < kIn; ++i)
-        s[i] = Scalars >> i & 1 ? splat[i] : n == L ? load<T>(p[i] + c) : load_part<T>(p[i] + c, n);
-      Op::template apply<T>(s, d);
-      for (int i = 0; i < kOut; ++i) n == L ? store<T>(q[i] + c, d[i]) : store_part<T>(q[i] + c, d[i], n);
-    };
+    T in[kIn][L], out[kOut][L];
+    for (int64_t n = cols - tail;;) {
 #pragma GCC unroll 2
-    for (; c + L <= cols; c += L) step(L);
-    if (c < cols) step(cols - c);
+      for (int64_t c = 0; c < n; c += L) {
+        Vec<T> s[kIn < 3 ? 3 : kIn], d[kOut];
+        for (int i = 0; i < kIn; ++i) s[i] = Scalars >> i & 1 ? splat[i] : load<T>(p[i] + c);
+        Op::template apply<T>(s, d);
+        for (int i = 0; i < kOut; ++i) store<T>(q[i] + c, d[i]);
+      }
+      if (tail == 0 || q[0] == out[0]) break;
+      for (int i = 0; i < kIn; ++i) {
+        if (!(Scalars >> i & 1)) store<T>(in[i], load_part<T>(p[i] + n, tail));
+        p[i] = in[i];
+      }
+      for (int i = 0; i < kOut; ++i) q[i] = out[i];
+      n = L;
+    }
+    if (tail)
+      for (int i = 0; i < kOut; ++i)
+        store_part<T>(dst[i].data + r * dst[i].row_stride + (cols - tail), load<T>(out[i]), tail);
   }
 }
 
