@@ -265,7 +265,7 @@ def test_history():
     m = model()
     own = callbacks.History()
     assert m.fit(X, Y, epochs=3, verbose=0, callbacks=[own]) is own
-    assert len(own.history["loss"]) == 3
+    assert len(own.history["loss"]) == 3 and m.history is own
     assert m.fit(X, Y, verbose=0).history.keys() == {"loss", "mae"}
 
 

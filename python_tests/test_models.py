@@ -287,6 +287,28 @@ def test_shuffling_visits_every_row_once():
     np.testing.assert_allclose(history.history["accuracy"], [expected[1]] * 2)
 
 
+def test_dropout_is_reproducible_and_new_at_every_step():
+    def train(seed, steps):
+        random.set_random_seed(seed)
+        model = models.Sequential(
+            [layers.Input((6,)), layers.Dropout(0.5), layers.Dense(1, kernel_initializer="zeros")]
+        )
+        model.compile(optimizers.SGD(1.0), lambda y, p: ops.sum(p, axis=-1))
+        weights = []
+        watch = callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: weights.append(model.get_weights()[0][:, 0])
+        )
+        x = np.ones((1, 6))
+        model.fit(x, x[:, :1], epochs=steps, verbose=0, callbacks=[watch])
+        return np.diff([np.zeros(6), *weights], axis=0)  # minus the masked inputs of every step
+
+    masks = train(4, 20)
+    assert set(np.unique(masks)) == {-2.0, 0.0}
+    assert len(np.unique(masks, axis=0)) > 10
+    np.testing.assert_array_equal(masks, train(4, 20))
+    assert not np.array_equal(masks, train(5, 20))
+
+
 def test_validation():
     model = classifier()
     history = model.fit(X, LABELS, epochs=2, validation_split=0.2, verbose=0)

@@ -6,7 +6,7 @@ from dlcore.callbacks.base import Callback
 
 
 class History(Callback):
-    """What `fit` returns.
+    """What `fit` returns, also as `model.history`, where it is found after Ctrl-C.
 
     Attributes
     ----------
@@ -19,6 +19,10 @@ class History(Callback):
         super().__init__()
         self.history = {}
         self.epoch = []
+
+    def set_model(self, model):
+        super().set_model(model)
+        model.history = self
 
     def on_train_begin(self, logs=None):
         self.history, self.epoch = {}, []
