@@ -11,7 +11,7 @@ import numpy as np
 from dlcore import lookup, ops
 
 
-def check_rate(name, value, what="a learning_rate"):
+def check_rate(name, value, what="a learning rate"):
     """`value` as a float, if it is finite and not negative."""
     number = isinstance(value, (int, float, np.number)) or np.ndim(value) == 0
     try:
