@@ -301,7 +301,9 @@ struct Program {
 
 static void random_shape(int& rank, int64_t* shape) {
   rank = int(pick(0, 4));
-  for (int d = 0; d < rank; ++d) shape[d] = pick(0, 3) ? pick(1, 7) : pick(0, 90);
+  int64_t size = 1;
+  for (int d = 0; d < rank; size *= std::max<int64_t>(shape[d++], 1))
+    shape[d] = pick(0, 3) || size > 100 ? pick(1, 7) : pick(0, 90);
   if (pick(0, 39) == 0) rank = 2, shape[0] = pick(1, 400), shape[1] = pick(1, 200);
   if (pick(0, 39) == 0) rank = 1, shape[0] = pick(1, 40000);
 }

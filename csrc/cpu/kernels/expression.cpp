@@ -101,7 +101,7 @@ double cost(const Expression& e) {
   return sum;
 }
 
-// ---- registers: constants, then one scalar a row of each value, then one block of each value and spare ones ----
+// ---- registers: constants, then one scalar a row and one for all rows of each value, then one block of each value and spare ones ----
 
 template <class T>
 static int64_t whole_vectors(int64_t n) {
@@ -115,7 +115,7 @@ static int64_t block_size(int64_t rows, int64_t cols) {
 
 template <class T>
 int64_t register_elements(const Expression& e, int64_t rows, int64_t cols) {
-  return whole_vectors<T>(e.n_const) + e.values() * whole_vectors<T>(rows) +
+  return whole_vectors<T>(e.n_const) + e.values() * whole_vectors<T>(rows + 1) +
          (e.values() + e.n_spare) * block_size<T>(rows, cols);
 }
 
@@ -137,7 +137,7 @@ struct Evaluator {
   uint64_t in_place;           // outputs that operations may write directly
   Place<T> values[kMaxValues];
 
-  T* scalars(int id) const { return registers + whole_vectors<T>(e.n_const) + id * whole_vectors<T>(rows); }
+  T* scalars(int id) const { return registers + whole_vectors<T>(e.n_const) + id * whole_vectors<T>(rows + 1); }
   T* block(int id) const { return scalars(e.values()) + id * block_size<T>(rows, cols); }
 
   static Operand dense(T* data, int64_t row_stride) {
@@ -215,7 +215,7 @@ struct Evaluator {
       by_row |= src[i].scalar && src[i].row_stride != 0;
     }
     if (scalar + 1 == 1u << n_in) {
-      for (int i = 0; i < n_out; ++i) dst[i] = {scalars(int(dst_id[i])), by_row, true};
+      for (int i = 0; i < n_out; ++i) dst[i] = {scalars(int(dst_id[i])) + (by_row ? 0 : rows), by_row, true};
       form[0](by_row ? rows : 1, 1, dst, src);
     } else {
       int index = n_in <= 3 ? int(scalar) : scalar == kUpdateScalars[n_in > 5];
