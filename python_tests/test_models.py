@@ -89,7 +89,10 @@ def test_train_on_batch_is_a_step_of_fit():
     a, b = regressor(), regressor()
     a.fit(X, TARGETS, batch_size=32, shuffle=False, verbose=0)
     for start in range(0, 90, 32):
-        b.train_on_batch(X[start : start + 32], TARGETS[start : start + 32])
+        x, y = X[start : start + 32], TARGETS[start : start + 32]
+        before = b.evaluate(x, y, verbose=0)
+        np.testing.assert_allclose(b.test_on_batch(x, y), before, rtol=1e-6)
+        np.testing.assert_allclose(b.train_on_batch(x, y), before, rtol=1e-6)
     for v, w in zip(a.get_weights(), b.get_weights(), strict=True):
         np.testing.assert_allclose(v, w, rtol=1e-6, atol=1e-7)
 

@@ -268,7 +268,7 @@ class Trainer(Steps):
         Returns
         -------
         float, list of float or dict
-            Loss and metrics since the last `reset_metrics`, as in Keras.
+            Loss and metrics of this batch.
         """
         self._check_compiled("train_on_batch")
         data = Data("train_on_batch", x, y, sample_weight, self._single_input())
@@ -277,7 +277,7 @@ class Trainer(Steps):
         return self._one_step("train", self.train_step, data, return_dict)
 
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
-        """Loss and metrics of one batch, and of those before it since the last `reset_metrics`."""
+        """Loss and metrics of one batch."""
         self._check_compiled("test_on_batch")
         data = Data("test_on_batch", x, y, sample_weight, self._single_input())
         self._prepare(data)
@@ -287,6 +287,7 @@ class Trainer(Steps):
     def _one_step(self, kind, step, data, return_dict):
         split = data.unpack()
         run = self._function((kind, data.key()), lambda *tensors: step(split(tensors)))
+        self._compiled.reset()
         run(*data.arrays)
         logs = self._compiled.results()
         return logs if return_dict else self._in_order(logs)
