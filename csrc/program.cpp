@@ -336,16 +336,20 @@ int64_t Program::run(int64_t first, int64_t steps, double deadline_ms) {
   if (width_ == 1) return run_alone();
   Lease lease(Team::current(), width_);
   if (lease.size <= 1) return run_alone();  // another thread has the team, or there are no more threads to get
-  if (cost_ * static_cast<double>(steps) < kWakeCost && !lease.team.awake(lease.size)) {
+  const bool one_stage = steps == 1 && stages_.size() == 1;
+  if (!one_stage && cost_ * static_cast<double>(steps) < kWakeCost && !lease.team.awake(lease.size)) {
     lease.team.wake(lease.size);
     return run_alone();
   }
   if (lease.size < width_) schedule(lease.size);
   walker(lease.size - 1);
   last_step_.store(first + steps - 1, std::memory_order_relaxed);
-  lease.team.run(
-      lease.size,
-      [](void* program, Team& team, int rank, int) { static_cast<Program*>(program)->walk(team, rank); }, this);
+  const Team::Job job = [](void* program, Team& team, int rank, int) { static_cast<Program*>(program)->walk(team, rank); };
+  if (one_stage) {
+    lease.team.run_shares(lease.size, job, this);
+  } else {
+    lease.team.run(lease.size, job, this);
+  }
   return last_step_.load(std::memory_order_relaxed) - first + 1;
 }
 

@@ -30,7 +30,7 @@ def mat(slot, offset=0, step=0, shape=(N, N)):
 
 
 def chain_program():
-    """w <- tanh(w @ w + x_step) / 16, several times, with a sum over the columns: phases of every size."""
+    """w <- tanh(w @ w + x_step) / 8 and so on: phases of every size."""
     scale = 0.125
     squash = [0, 1, 2, 1, 1, 3, ADD, 3, 0, 1, TANH, 3, 3, MULTIPLY, 3, 3, 2, 3]
     tiny = (0, 3 * N * N * 4, 0, F32, (1, 8), (8, 1))
@@ -179,7 +179,8 @@ def test_workers_stay_on_the_callers_cpus():
         _cpu.set_num_threads(3)
         m = (1 << 18,)
         ints = [0, 1, 1, 0, 1, 1, _cpu.opcodes()["tanh"][0], 1, 0, 1]
-        p = _cpu.Program(2, [("pointwise", [(1, 0, 0, 0, m, (1,)), (0, 0, 0, 0, m, (1,))], ints, [])])
+        operands = [(slot, 0, 0, 0, m, (1,)) for slot in (1, 0)]
+        p = _cpu.Program(2, [("pointwise", operands, ints, [])])
         x, y = np.ones(m, np.float32), np.zeros(m, np.float32)
         p.bind(0, x)
         p.bind(1, y)
@@ -237,7 +238,8 @@ BUSY = """
     [
         "",  # workers still spin
         "time.sleep(0.1)",  # workers sleep
-        "threading.Thread(target=lambda: [program.run(0, 8) for _ in range(10**6)], daemon=True).start()",
+        "f = lambda: [program.run(0, 8) for _ in range(10**6)]\n"
+        "threading.Thread(target=f, daemon=True).start()",
         "import os; os._exit(0)",
     ],
 )

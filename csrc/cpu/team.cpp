@@ -75,6 +75,9 @@ std::atomic<int> thread_limit{0};  // 0: not known yet
 
 std::atomic<Team*> current_team{nullptr};
 
+constexpr bool is_share(uint64_t ticket) { return ticket % 2; }
+constexpr uint64_t next_ticket(uint64_t last, bool share) { return (last | 1) + 1 + share; }
+
 int process_cpus = 1;  // written once, before the first team exists
 
 }  // namespace
@@ -190,7 +193,7 @@ void Team::wait_for(Done done) const {
   while (!done()) sched_yield();
 }
 
-void Team::run(int size, Job job, void* context) {
+void Team::start(int size, Job job, void* context, bool shares) {
   job_ = job;
   context_ = context;
   size_ = size;
@@ -198,24 +201,52 @@ void Team::run(int size, Job job, void* context) {
   crowded_ = size > process_cpus;
   working_.store(size - 1, std::memory_order_relaxed);
   // Sequentially consistent, as the worker's two accesses: either it sees the ticket or wake() sees it asleep.
-  for (int rank = 1; rank < size; ++rank) mailboxes_[rank].ticket.fetch_add(1);
+  for (int rank = 1; rank < size; ++rank) {
+    std::atomic<uint64_t>& ticket = mailboxes_[rank].ticket;
+    ticket.store(next_ticket(ticket.load(std::memory_order_relaxed), shares));
+  }
   wake(size);
-  job(context, *this, 0, size);
+}
+
+void Team::finish() {
   wait_for([this] { return working_.load(std::memory_order_acquire) == 0; });
+}
+
+void Team::run(int size, Job job, void* context) {
+  start(size, job, context, false);
+  job(context, *this, 0, size);
+  finish();
+}
+
+void Team::run_shares(int size, Job job, void* context) {
+  start(size, job, context, true);
+  job(context, *this, 0, size);
+  for (int rank = 1; rank < size; ++rank) {
+    if (!mailboxes_[rank].take(mailboxes_[rank].ticket.load(std::memory_order_relaxed))) continue;
+    job(context, *this, rank, size);
+    working_.fetch_sub(1, std::memory_order_relaxed);
+  }
+  finish();
+}
+
+bool Team::Mailbox::take(uint64_t number) {
+  uint64_t last = taken.load(std::memory_order_relaxed);
+  return last < number && taken.compare_exchange_strong(last, number, std::memory_order_acq_rel);
 }
 
 void Team::worker(int rank) {
   Mailbox& box = mailboxes_[rank];
-  for (uint64_t done = 0;;) {
-    while (!spin([&] { return box.ticket.load(std::memory_order_acquire) != done; }, kSpin)) {
+  for (uint64_t seen = 0;;) {
+    while (!spin([&] { return box.ticket.load(std::memory_order_acquire) != seen; }, kSpin)) {
       box.asleep.store(1);
-      if (box.ticket.load() != done) {
+      if (box.ticket.load() != seen) {
         box.asleep.store(0);
       } else {
         box.asleep.wait(1);
       }
     }
-    ++done;
+    seen = box.ticket.load(std::memory_order_acquire);
+    if (is_share(seen) && !box.take(seen)) continue;  // the caller was quicker
     box.barriers = first_barrier_;
     job_(context_, *this, rank, size_);
     working_.fetch_sub(1, std::memory_order_release);

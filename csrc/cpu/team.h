@@ -41,9 +41,13 @@ class Team {
   bool awake(int threads) const;
   void wake(int threads);
 
-  // Calls job(context, *this, rank, size) on `size` threads, the caller being rank 0, and waits for all of them.
+  // Calls job(context, *this, rank, size) for each rank below `size`, the caller being rank 0, and waits for all.
   // Only between acquire and release; `size` at most what acquire returned.
   void run(int size, Job job, void* context);
+
+  // The same for jobs without barriers: the caller itself does the share of a worker that has not come by the time
+  // the caller is done, as happens when the worker sleeps or other processes have its CPU.
+  void run_shares(int size, Job job, void* context);
 
   // All threads of the running job meet. A dissemination barrier (Hensgen, Finkel, Manber 1988).
   void barrier(int rank);
@@ -53,12 +57,17 @@ class Team {
 
   struct alignas(kLine) Mailbox {
     std::atomic<uint64_t> meeting[kRounds] = {};  // number of the last barrier in which the partner has arrived
-    std::atomic<uint64_t> ticket{0};              // number of the last job given to this thread
+    // Each job given to this thread adds 2; odd while the job is a share that worker and caller compete for.
+    std::atomic<uint64_t> ticket{0};
+    std::atomic<uint64_t> taken{0};  // the ticket of the last share that was taken
     std::atomic<int> asleep{0};
+    bool take(uint64_t number);
     alignas(kLine) uint64_t barriers = 0;  // this thread's own count
   };
 
   void worker(int rank);
+  void start(int size, Job job, void* context, bool shares);
+  void finish();
   bool create_worker(int rank);
   template <class Done>
   void wait_for(Done done) const;

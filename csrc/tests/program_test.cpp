@@ -116,6 +116,24 @@ static void test_same_bits() {
   CHECK(totals(small, kSteps).size() == kSteps);
 }
 
+static void test_one_stage() {
+  std::vector<int32_t> x(kN), y(kN);
+  for (const int threads : {1, 2, 7}) {
+    set_num_threads(threads);
+    Program program(2, {{&kShift, {{1, 0, 0, vector(kN)}, {0, 0, 0, vector(kN)}}, {3, 32, 4}, {}}}, {});
+    for (int round = 0; round < 200; ++round) {
+      for (int64_t i = 0; i < kN; ++i) x[i] = static_cast<int32_t>(i * 7 + round);
+      program.bind(0, reinterpret_cast<char*>(x.data()), {0, kN * 4}, false);
+      program.bind(1, reinterpret_cast<char*>(y.data()), {0, kN * 4}, true);
+      CHECK(program.run(0, 1) == 1);
+      for (int64_t i = 0; i < kN; ++i) {
+        const uint32_t source = static_cast<uint32_t>(x[(i + 3) % kN]);
+        CHECK(static_cast<uint32_t>(y[i]) == source * 1664525 + static_cast<uint32_t>(i));
+      }
+    }
+  }
+}
+
 static void test_programs_on_many_threads() {
   set_num_threads(2);
   Program reference = make_program(4);
@@ -249,6 +267,7 @@ static void test_threads_from_cost() {
 
 int main() {
   test_same_bits();
+  test_one_stage();
   test_programs_on_many_threads();
   test_deadline();
   test_bad_programs();

@@ -64,6 +64,22 @@ static void test_more_threads_than_cpus() {
   CHECK(seconds.count() < 30);  // spinning until each time slice ends would take minutes
 }
 
+// Each share is done exactly once, by its worker or by the caller.
+static void test_shares() {
+  Team& team = Team::current();
+  std::vector<int64_t> done(16);
+  for (int round = 0; round < 2000; ++round) {
+    const int threads = 2 + round % 15;
+    CHECK(team.acquire(threads) == threads);
+    if (round % 100 == 0) std::this_thread::sleep_for(std::chrono::microseconds(60));
+    team.run_shares(threads, [](void* cells, Team&, int rank, int) { ++(*static_cast<std::vector<int64_t>*>(cells))[rank]; }, &done);
+    for (int rank = 0; rank < 16; ++rank) CHECK(done[rank] == (rank < threads));
+    done.assign(16, 0);
+    team.release();
+    if (round % 10 == 0) run_ring(1 + round % 7, 3);
+  }
+}
+
 static void test_sleep_and_wake() {
   Team& team = Team::current();
   run_ring(3, 1);
@@ -151,6 +167,7 @@ int main() {
   test_quotas();
   test_barriers();
   test_more_threads_than_cpus();
+  test_shares();
   test_sleep_and_wake();
   test_one_caller_at_a_time();
   test_fork();
