@@ -106,7 +106,7 @@ def _needs_shapes(identifier):
 
 def _plain(value):
     value = np.asarray(value)
-    return float(value) if value.size == 1 else value
+    return value.item() if value.size == 1 else value
 
 
 def _as_list(name, given):

@@ -70,6 +70,7 @@ class Op:
 
 
 OPS = {}
+_SUPPORTED = frozenset(map(np.dtype, dtypes.NAMES))  # in native byte order
 
 
 def to_tensor(x, dtype=None):
@@ -87,8 +88,7 @@ def to_array(x, dtype=None):
     if isinstance(x, Variable):
         return x.value
     if isinstance(x, np.ndarray) and dtype is None:
-        name = x.dtype.name
-        if name not in dtypes.CODES or not x.dtype.isnative:
+        if x.dtype not in _SUPPORTED:
             return np.asarray(x, dtypes.standardize(x.dtype.newbyteorder("="), "array"))
         return x
     array = np.asarray(x)

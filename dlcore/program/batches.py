@@ -38,6 +38,7 @@ class BatchProgram:
     def __init__(self, f, inputs, batch, indexed=False, cast=None, output_rows=False):
         self._f = f
         self._inputs = [(tuple(shape), dtypes.standardize(dtype)) for shape, dtype in inputs]
+        self._expected = [(shape, np.dtype(dtype)) for shape, dtype in self._inputs]
         self._batch, self._indexed, self._output_rows = int(batch), bool(indexed), output_rows
         cast = cast or [None] * len(self._inputs)
         self._dtypes = [c or d for c, (_, d) in zip(cast, self._inputs, strict=True)]
@@ -98,8 +99,8 @@ class BatchProgram:
                 f"BatchProgram: expected {steps} steps of {self._batch} rows from row {start}, "
                 f"got {limit} rows"
             )
-        for x, (shape, dtype) in zip(arrays, self._inputs, strict=True):
-            if x.shape != (n_rows, *shape) or x.dtype.name != dtype or not x.flags.c_contiguous:
+        for x, (shape, dtype) in zip(arrays, self._expected, strict=True):
+            if x.shape != (n_rows, *shape) or x.dtype != dtype or not x.flags.c_contiguous:
                 raise ValueError(
                     f"BatchProgram: expected contiguous {dtype} rows of shape {shape}, "
                     f"got {x.dtype} {x.shape}"
