@@ -4,6 +4,10 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__AVX2__)
+#include <immintrin.h>  // masked loads and stores alone
+#endif
+
 namespace dl::DL_LEVEL {
 
 // A build may force a width (the 16-lane code is tested on machines without AVX-512 that way).
@@ -44,17 +48,55 @@ inline Vec<T> broadcast(T x) {
   return x - Vec<T>{};
 }
 
+// A tail moves as the machine's masked access, else in pieces of halving size: a call of memcpy would cost as much as
+// the work and clobber every vector register around it.
+template <int N, class To, class From>
+inline void copy_pieces(To* to, const From* from, int64_t n) {
+  if constexpr (N > 0) {
+    if (n & N) {
+      std::memcpy(to, from, N * sizeof(To));
+      to += N, from += N;
+    }
+    copy_pieces<N / 2>(to, from, n);
+  }
+}
+
+#if defined(__AVX2__)
+template <class T>
+inline Vec<int32_t> part_mask(int64_t n) {  // all ones in the first n * sizeof(T) bytes
+  Vec<int32_t> lane;
+  for (int i = 0; i < kLanes<int32_t>; ++i) lane[i] = i;
+  return lane < int32_t(n * sizeof(T) / 4);
+}
+#endif
+
 // The first n < kLanes elements; the rest reads as 0.
 template <class T>
 inline Vec<T> load_part(const T* p, int64_t n) {
-  Vec<T> v{};
-  std::memcpy(&v, p, n * sizeof(T));
-  return v;
+#if defined(__AVX512F__)
+  if constexpr (kVectorBytes == 64 && sizeof(T) == 4) return (Vec<T>)_mm512_maskz_loadu_ps((1u << n) - 1, p);
+  if constexpr (kVectorBytes == 64 && sizeof(T) == 8) return (Vec<T>)_mm512_maskz_loadu_pd((1u << n) - 1, p);
+#elif defined(__AVX2__)
+  if constexpr (kVectorBytes == 32 && sizeof(T) >= 4)
+    return (Vec<T>)_mm256_maskload_epi32((const int*)p, (__m256i)part_mask<T>(n));
+#endif
+  T buffer[kLanes<T>] = {};
+  copy_pieces<kLanes<T> / 2>(buffer, p, n);
+  return load<T>(buffer);
 }
 
 template <class T>
 inline void store_part(T* p, Vec<T> v, int64_t n) {
-  std::memcpy(p, &v, n * sizeof(T));
+#if defined(__AVX512F__)
+  if constexpr (kVectorBytes == 64 && sizeof(T) == 4) return _mm512_mask_storeu_ps(p, (1u << n) - 1, (__m512)v);
+  if constexpr (kVectorBytes == 64 && sizeof(T) == 8) return _mm512_mask_storeu_pd(p, (1u << n) - 1, (__m512d)v);
+#elif defined(__AVX2__)
+  if constexpr (kVectorBytes == 32 && sizeof(T) >= 4)
+    return _mm256_maskstore_epi32((int*)p, (__m256i)part_mask<T>(n), (__m256i)v);
+#endif
+  T buffer[kLanes<T>];
+  store<T>(buffer, v);
+  copy_pieces<kLanes<T> / 2>(p, buffer, n);
 }
 
 }  // namespace dl::DL_LEVEL

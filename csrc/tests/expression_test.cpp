@@ -408,10 +408,10 @@ static void test_reduce() {
         for (int i = 0; i < p.n_in; ++i) values.push_back(arrays[1 + i].get(index));
         const double x = p.results(values)[0];
         sum = kind == 0 ? sum + x : kind == 1 ? std::max(sum, x) : kind == 2 ? std::min(sum, x) : sum * x;
-        size += std::abs(x);
+        size += kind == 3 ? std::abs(std::log2(std::abs(x))) : std::abs(x);
       });
       const double got = arrays[0].get(at), limit = wide ? 1e-11 : kind == 3 ? 1e-3 : 1e-5;
-      if (kind == 3 && !wide && !(std::abs(sum) < 1e30 && std::abs(sum) > 1e-30)) return;
+      if (kind == 3 && !wide && !(size < 100)) return;  // lanes may overflow
       expect(close(got, sum, kind == 3 ? 1e-30 : size + 10, limit),
              "reduce round " + std::to_string(round) + " kind " + std::to_string(kind) + ": expected " +
                  std::to_string(sum) + ", got " + std::to_string(got));
