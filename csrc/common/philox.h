@@ -4,9 +4,10 @@
 //   stream, step) with the key (seed lo, seed hi)
 //
 // There is no state: element i of a tensor takes its words from block i / 4 (i / 2 where an element
-// needs two), so any thread can make any element and every backend makes the same ones. Source:
-// Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3 (SC 2011), section 3.3
-// and table 2.
+// needs two), so any thread can make any element and every backend makes the same ones.
+//
+// Source: Salmon, Moraes, Dror, Shaw, Parallel random numbers: as easy as 1, 2, 3 (SC 2011),
+// section 3.3 and table 2.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +23,10 @@ namespace dl {
 // The ten rounds on kChains independent sets of counters (a round waits for its product; a second
 // chain fills the gap). Lanes are 64 bits wide and their low 32 bits count: products then need no
 // shuffles in vector code. Lanes supplies the type and multiply(a, m) = (low 32 bits of a) * m in
-// 64 bits; see PhiloxScalar. Static: this is compiled for several instruction sets, and a shared
-// weak symbol would pick one of them for all.
+// 64 bits; see PhiloxScalar.
+//
+// Static: this is compiled for several instruction sets, and a shared weak symbol would pick one of
+// them for all.
 template <class Lanes, int kChains>
 DL_HOST_DEVICE static inline void philox_rounds(typename Lanes::type (&counter)[kChains][4],
                                                 uint64_t seed) {

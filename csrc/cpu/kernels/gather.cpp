@@ -1,6 +1,7 @@
-// gather:       out[l] = table[index[l]], converted to out's dtype as NumPy's astype does; 0 where
-// index[l] is out of range scatter_add:  out[v] = sum of rows[l] over the l with index[l] = v,
-// added in order of l; out of range adds nothing
+// gather       out[l] = table[index[l]], converted to out's dtype as NumPy's astype does;
+//              0 where index[l] is out of range
+// scatter_add  out[v] = sum of rows[l] over the l with index[l] = v, added in order of l;
+//              out of range adds nothing
 //
 // Gathering random rows waits for memory, so the row kAhead places on is prefetched while one is
 // copied. scatter_add is cut by rows of out: each thread reads the whole index and adds what falls

@@ -1,21 +1,18 @@
-// random: out = uniform in [low, high), normal(mean, stddev) or bernoulli(p), from Philox words
-// (common/philox.h).
+// random: out = uniform in [low, high), normal(mean, stddev) or bernoulli(p), from Philox words.
 //
-//   block b = philox(b, stream, step, seed), step = counter[0] modulo 2^32
-//   uniform f32    element i: word i % 4 of block i / 4; t = (word >> 8) 2^-24
-//   uniform f64    element i: words u, v = 2 (i % 2), 2 (i % 2) + 1 of block i / 2; t = ((u >> 5)
-//   2^26 + (v >> 6)) 2^-53
-//                  low + t (high - low), kept below high where the sum rounds up
-//   normal         elements 2 j and 2 j + 1 (Box and Muller 1958): sqrt(-2 log u) times cos(2 pi v)
-//   and sin(2 pi v),
-//                  f32: u = (word + 1/2) 2^-32 of word 2 (j % 2), v = t of word 2 (j % 2) + 1, of
-//                  block j / 2 f64: u = (53 bits + 1/2) 2^-53 of words 0 and 1, v = t of words 2
-//                  and 3, of block j
-//   bernoulli      element i: word i % 4 of block i / 4 < p 2^32, for every dtype
+//   block b     philox(b, stream, step, seed) of common/philox.h, step = counter[0] modulo 2^32
+//   uniform     low + t (high - low), kept below high where the sum rounds up
+//       f32     t = (w >> 8) 2^-24 of word i % 4 of block i / 4
+//       f64     t = ((w >> 5) 2^26 + (w' >> 6)) 2^-53 of words 2 (i % 2) and on of block i / 2
+//   normal      mean + stddev sqrt(-2 log u) (cos, sin)(2 pi v) for the elements 2 j and 2 j + 1
+//               (Box and Muller 1958)
+//       f32     u = (w + 1/2) 2^-32 of word 2 (j % 2), v = t of the next word, of block j / 2
+//       f64     u = (53 bits + 1/2) 2^-53 of words 0 and 1, v = t of words 2 and 3, of block j
+//   bernoulli   w < p 2^32 for word i % 4 of block i / 4, for every dtype
 //
-// Uniform and bernoulli have the same bits at every level and in array language: their products are
-// exact or are rounded before the sum. A chunk of blocks is made at a time, in vectors over blocks,
-// and cut by element.
+// Uniform and bernoulli have the same bits at every level and in dlcore/ops/philox.py: products are
+// exact, or are rounded before the sum. A chunk of blocks is made at a time, in vectors over
+// blocks.
 #include <type_traits>
 
 #include "common/philox.h"
@@ -62,8 +59,7 @@ struct PhiloxLanes {
   }
 };
 
-// `first` is a multiple of kChunkBlocks, so the high half of the block index is one for the whole
-// chunk.
+// `first` is a multiple of kChunkBlocks: the high half of its index is that of the whole chunk.
 void make_words(const Stream& s, uint64_t first, Words& out) {
   typedef uint32_t Half __attribute__((vector_size(kVectorBytes / 2)));
   constexpr int n = kLanes<uint64_t>, kChains = 2;
@@ -97,8 +93,7 @@ struct Range {
   double low, scale, below_high;
 };
 
-// scale, the width of the range, has no more bits than T, so that f32's products are exact in
-// double.
+// scale, the width of the range, has the bits of T: f32's products are then exact in double.
 template <class T>
 Range make_range(const double* floats) {
   const T low = static_cast<T>(floats[0]), high = static_cast<T>(floats[1]);
@@ -184,10 +179,10 @@ void bernoulli(const Words& w, double p, T* out) {
 }
 
 template <class T>
-void fill_chunk(const Call& call, const Words& w, T* out) {
+void fill_chunk(const Call& call, const Range& range, const Words& w, T* out) {
   const double* f = call.floats;
   if constexpr (std::is_floating_point_v<T>) {
-    if (call.ints[0] == kUniform) return uniform(w, make_range<T>(f), out);
+    if (call.ints[0] == kUniform) return uniform(w, range, out);
     if (call.ints[0] == kNormal) return normal(w, static_cast<T>(f[0]), static_cast<T>(f[1]), out);
   }
   bernoulli(w, f[0], out);
@@ -202,16 +197,20 @@ void fill(const Call& call, int64_t begin, int64_t end) {
   const int per_block = sizeof(T) == 8 && call.ints[0] != kBernoulli ? 2 : 4;
   const int64_t chunk = kChunkBlocks * per_block;
   const bool dense = is_dense(out, 0, out.rank);
+  Range range{};
+  if constexpr (std::is_floating_point_v<T>) {
+    if (call.ints[0] == kUniform) range = make_range<T>(call.floats);
+  }
   Words words;
   T buffer[4 * kChunkBlocks];
   for (int64_t i = begin; i < end; i += chunk) {
     const int64_t n = end - i < chunk ? end - i : chunk;
     make_words(s, i / per_block, words);
     if (dense && n == chunk) {
-      fill_chunk(call, words, out.as<T>() + i);
+      fill_chunk(call, range, words, out.as<T>() + i);
       continue;
     }
-    fill_chunk(call, words, buffer);
+    fill_chunk(call, range, words, buffer);
     if (dense) {
       std::memcpy(out.as<T>() + i, buffer, n * sizeof(T));
       continue;

@@ -1,17 +1,19 @@
 // Rows over the last axis, C classes, m = max(x), s = sum(exp(x - m)):
 //
-//   softmax                y = exp(x - m) / s                     dx = y (dy - sum(dy y))
-//   log_softmax            y = x - m - log(s)                     dx = dy - exp(y) sum(dy)
-//   softmax_cross_entropy  loss = sum(t) log(s) - sum(t (x - m))  delta = dloss/dx = sum(t) exp(x -
-//   m) / s - t
-//                          t: labels (N, C), or one-hot of integer labels (N); a label out of range
-//                          gives a row of NaN
+//   softmax                y = exp(x - m) / s       dx = y (dy - sum(dy y))
+//   log_softmax            y = x - m - log(s)       dx = dy - exp(y) sum(dy)
+//   softmax_cross_entropy  loss = sum(t) log(s) - sum(t (x - m))
+//                          delta = dloss/dx = sum(t) exp(x - m) / s - t
+//
+// where t is labels (N, C), or one-hot of integer labels (N); a label out of range gives NaN.
 //
 // A few rows at a time are packed into the thread's scratch, padded to whole vectors with what does
 // not count (-inf where exp is taken, 0 else): any strides, odd C and C below the lane count are
 // then one text without masks, everything between reading x and writing y happens in L1, and the
-// logarithms of a group share a vector. -inf logits get probability 0; a row with NaN, inf or
-// nothing but -inf is NaN, as the formula is.
+// logarithms of a group share a vector. The steps of a group are loops over its rows of their own:
+// the maximum, the exponentials and the sum of one row wait for each other, those of eight do not.
+//
+// -inf logits get probability 0; a row with NaN, inf or nothing but -inf is NaN, as the formula is.
 #include <utility>
 
 #include "cpu/kernels/level.h"
@@ -29,8 +31,8 @@ constexpr T kInf = static_cast<T>(__builtin_inf());
 template <class T>
 constexpr T kNaN = static_cast<T>(__builtin_nan(""));
 
-// The rows of a call: C classes, padded to whole vectors and at least one; `group` rows are packed at
-// a time.
+// The rows of a call: C classes, padded to whole vectors and at least one; `group` rows are packed
+// at a time.
 struct Rows {
   int64_t count, classes, padded, group, per_part;
 };
@@ -48,7 +50,7 @@ Rows make_rows(const Tensor& t) {
   return r;
 }
 
-// A tensor's rows: of T, or of S where they are converted on the way.
+// A tensor's rows, over any leading axes.
 template <class T>
 struct RowsOf {
   explicit RowsOf(const Tensor& tensor) : t(tensor), stride(tensor.stride[tensor.rank - 1]) {}
@@ -143,8 +145,6 @@ inline void unpack(T* to, int64_t stride, const Rows& r, F&& f) {
   }
 }
 
-// The steps of a group are loops over its rows of their own: one row after the other would wait for itself, in its
-// maximum, its exponentials and its sum.
 template <class T>
 void softmax_rows(const Call& call, const Rows& r, int64_t begin, int64_t end, T* scratch) {
   constexpr int n = kLanes<T>;
@@ -212,7 +212,6 @@ void softmax_grad_rows(const Call& call, const Rows& r, int64_t begin, int64_t e
   }
 }
 
-// Targets of a row: a label, or the labels t, which are packed behind the row itself.
 int64_t label_at(const Tensor& labels, int64_t i) {
   const int64_t at = i * labels.stride[0];
   if (labels.dtype == DType::i32) return labels.as<int32_t>()[at];
@@ -225,8 +224,7 @@ struct Sums {
   T exp, target, product;  // sum(exp(z)), sum(t), sum(t z), z = x - m
 };
 
-// exp(z) replaces z in e; the label's gets its - s here, so that delta is one product: (exp(z) - s)
-// / s.
+// exp(z) replaces z in e; the label's gets its - s here, so that delta is one product.
 template <class T>
 inline Sums<T> sum_sparse(T* e, T m, const Rows& r, int64_t label) {
   Vec<T> s{};
@@ -295,8 +293,8 @@ void cross_entropy_rows(const Call& call, const Rows& r, int64_t begin, int64_t 
   }
 }
 
-// Work of calls whose rows are those of `t`; `packed` tensors have scratch; `exps` exponentials an
-// element.
+// Work of a call on the rows of `t`: `packed` of its tensors have scratch, an element costs `exps`
+// exponentials, memory is passed over `passes` times.
 void plan_rows(const Tensor& t, int packed, double exps, int passes, Work& work) {
   const Rows r = make_rows(t);
   const double elements = static_cast<double>(r.count) * r.classes;
