@@ -1,11 +1,16 @@
-"""The README's examples run, and its two commands are the only ones."""
+"""What the documents say holds: examples and commands of the README, examples of docstrings."""
 
+import doctest
+import importlib
 import os
+import pkgutil
 import re
 import subprocess
 import sys
 
 import pytest
+
+import dlcore
 
 README = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "README.md")
 
@@ -36,3 +41,19 @@ def test_folders_exist():
         for name in re.findall(r"`([\w/]+)`", cell):
             places = [os.path.join(root, name), os.path.join(root, "dlcore", name)]
             assert any(os.path.exists(p) or os.path.exists(p + ".py") for p in places), name
+
+
+def modules():
+    return sorted(
+        m.name
+        for m in pkgutil.walk_packages(dlcore.__path__, "dlcore.")
+        if m.name.split(".")[-1] not in ("_cpu", "_cuda", "worker")
+    )
+
+
+@pytest.mark.parametrize("name", modules())
+def test_docstring_examples(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    module = importlib.import_module(name)
+    failed, _ = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert not failed

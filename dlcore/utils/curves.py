@@ -42,10 +42,12 @@ def save_curves(history, path):
 
 
 def _panels(history):
-    """[(name, {"training": [...], "validation": [...]}), ...]"""
+    """[(name, {"training": [...], "validation": [...]}), ...] of the metrics that are numbers."""
+    import numpy as np
+
     panels = []
     for name, values in history.items():
-        if name.startswith("val_") and name[4:] in history:
+        if np.ndim(values) != 1 or (name.startswith("val_") and name[4:] in history):
             continue
         curves = {"training": values, "validation": history.get("val_" + name, [])}
         curves = {kind: [float(v) for v in c] for kind, c in curves.items() if len(c)}
