@@ -100,7 +100,7 @@ def open_libraries(names, pythons, threads, sample_seconds):
     return libraries, absent
 
 
-def run(cases, names, pythons, threads_list, rounds, sample_seconds, tell):
+def run(cases, names, pythons, threads_list, rounds, sample_seconds, tell, save):
     """Measure `cases`.
 
     Parameters
@@ -117,6 +117,8 @@ def run(cases, names, pythons, threads_list, rounds, sample_seconds, tell):
         Length of a sample.
     tell : callable
         Takes a line of text about the progress.
+    save : callable
+        Takes the results so far, after each case: an interrupted run leaves what it measured.
 
     Returns
     -------
@@ -137,6 +139,7 @@ def run(cases, names, pythons, threads_list, rounds, sample_seconds, tell):
                 results["rows"] += rows
                 for row in rows:
                     tell(progress_line(row))
+                save(results)
         finally:
             for library in libraries:
                 library.close()

@@ -33,6 +33,16 @@ def run(options):
         print("\n".join(case.name for case in cases))
         return
     cores = len(os.sched_getaffinity(0))
+
+    def save(results):
+        if options.json:
+            report.save_json(results, options.json)
+        if options.plot:
+            report.save_picture(results, options.plot)
+        if options.table:
+            with open(options.table, "w", encoding="utf-8") as file:
+                file.write(report.markdown(results))
+
     results = runner.run(
         cases,
         _names(options.peers),
@@ -41,15 +51,9 @@ def run(options):
         options.rounds,
         options.sample_ms / 1000,
         lambda line: print(line, file=sys.stderr, flush=True),
+        save,
     )
-    if options.json:
-        report.save_json(results, options.json)
-    if options.plot:
-        report.save_picture(results, options.plot)
-    if options.table:
-        with open(options.table, "w", encoding="utf-8") as file:
-            file.write(report.markdown(results))
-    else:
+    if not options.table:
         print(report.markdown(results), end="")
 
 

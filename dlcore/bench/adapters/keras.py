@@ -48,9 +48,13 @@ class Dlcore(KerasLike):
         return machine.limit(name, self._threads)
 
     def gemm(self, m, n, k, transposed):
-        a, b = operands(m, n, k, transposed)
-        matmul = self.ops.matmul
-        return lambda: matmul(a, b), 1
+        a, b = (x if x.flags.c_contiguous else x.T for x in operands(m, n, k, transposed))
+        call, ops = self.ops.matmul, self.ops
+        if transposed == "A":
+            call = self.keras.function(lambda a, b: ops.matmul(ops.transpose(a), b))
+        elif transposed == "B":
+            call = self.keras.function(lambda a, b: ops.matmul(a, ops.transpose(b)))
+        return lambda: call(a, b), 1
 
     def pointwise(self, name, n):
         x, f = normal(n), self._function(name)
