@@ -27,7 +27,7 @@ int64_t strides_offset(const Product& p, const Call& call, const Tensor& t, int6
 
 // How scratch is laid out, in elements.
 struct Layout {
-  int64_t panel, tail, strip, sums, turned, bias, registers, total;
+  int64_t panel, tail, rows, sums, turned, bias, registers, total;
 };
 
 template <class T>
@@ -49,7 +49,7 @@ Layout lay_out(const Product& p) {
   };
   at.panel = take(p.pack_b ? p.k_step * group : 0);
   at.tail = take(p.pack_b || p.n % L == 0 ? 0 : p.k_step * p.width * L);
-  at.strip = take(p.pack_a ? p.k_step * p.height : 0);
+  at.rows = take(p.pack_a ? p.k_step * least(p.packed_rows, round_up(p.m, p.height)) : 0);
   at.sums = take(p.direct && p.n % L == 0 ? 0 : waits ? most(block, least(p.row_limit, p.m) * group) : block);
   at.turned = take(p.evaluates && p.swap ? block : 0);
   at.bias = take(p.n % L ? group : 0);
@@ -121,7 +121,8 @@ class Multiplier {
     } else if (padded_ != cols_) {
       copy_tail();
     }
-    const int64_t step = direct_ ? i_end_ - i_begin_ : block_rows(p_, padded_);
+    int64_t step = direct_ ? i_end_ - i_begin_ : block_rows(p_, padded_);
+    if (p_.pack_a) step = least(step, p_.packed_rows);
     for (int64_t i = i_begin_; i < i_end_; i += step) block(i, least(step, i_end_ - i));
   }
 
@@ -171,38 +172,59 @@ class Multiplier {
     }
   }
 
+  // Strips of nearly equal heights. A strip of A in place stays in L1 while the panels of B pass by; of a packed A,
+  // the whole block stays in L2 and passes by a panel of B in L1.
   void tiles(int64_t i, int64_t rows, T* c, int64_t c_row) {
-    const int64_t strips = ceil_div(rows, p_.height), depth = k1_ - k0_;
-    const bool last = k1_ == p_.k;
     Tile<T> t;
     t.c_row = c_row;
     t.accumulate = k0_ > 0;
-    t.store = last ? store_ : Store::plain;
-    t.extra_row = 0;
-    for (int64_t s = 0; s < strips; ++s) {
-      const int64_t r = rows * s / strips;
-      const int h = static_cast<int>(rows * (s + 1) / strips - r);
-      t.a = a_ + (i + r) * p_.a_row + k0_ * p_.a_col;
-      t.a_row = p_.a_row, t.a_col = p_.a_col;
-      if (p_.pack_a) {
-        gather_block(t.a, p_.a_col, p_.a_row, depth, h, base_ + at_.strip, h);
-        t.a = base_ + at_.strip, t.a_row = 1, t.a_col = h;
-      }
-      if (last && evaluates_) prefetch_extras(i + r, h);
-      const T* extra = bias_ ? bias_ : c;
-      if (store_ == Store::relu_grad) {
-        t.extra_row = call_.tensors[p_.extra].stride[p_.row_axis];
-        extra += (i + r) * t.extra_row;
-      }
+    t.store = k1_ == p_.k ? store_ : Store::plain;
+    t.extra_row = store_ == Store::relu_grad ? call_.tensors[p_.extra].stride[p_.row_axis] : 0;
+    const int64_t strips = ceil_div(rows, p_.height);
+    if (p_.pack_a) {
+      for (int64_t s = 0; s < strips; ++s) pack_strip(i, rows * s / strips, rows * (s + 1) / strips);
       for (int64_t j = 0; j < cols_;) {
-        const int w = tile_width(p_, ceil_div(cols_ - j, L));
-        set_b(t, j, w);
-        t.c = c + r * c_row + j;
-        t.extra = extra + j;
-        find_tile<T>(w, h)(t);
+        const int w = set_panel(t, j);
+        for (int64_t s = 0; s < strips; ++s) strip_tile(t, i, rows * s / strips, rows * (s + 1) / strips, j, w, c);
+        j += w * L;
+      }
+      return;
+    }
+    for (int64_t s = 0; s < strips; ++s) {
+      const int64_t r0 = rows * s / strips, r1 = rows * (s + 1) / strips;
+      if (evaluates_ && k1_ == p_.k) prefetch_extras(i + r0, r1 - r0);
+      for (int64_t j = 0; j < cols_;) {
+        const int w = set_panel(t, j);
+        strip_tile(t, i, r0, r1, j, w, c);
         j += w * L;
       }
     }
+  }
+
+  void pack_strip(int64_t i, int64_t r0, int64_t r1) {
+    const int64_t depth = k1_ - k0_;
+    gather_block(a_ + (i + r0) * p_.a_row + k0_ * p_.a_col, p_.a_col, p_.a_row, depth, r1 - r0,
+                 base_ + at_.rows + r0 * depth, r1 - r0);
+  }
+
+  // Rows [r0, r1) of the block that starts at row i, and the panel of w vectors at column j of the group.
+  void strip_tile(Tile<T>& t, int64_t i, int64_t r0, int64_t r1, int64_t j, int w, T* c) {
+    const int h = static_cast<int>(r1 - r0);
+    if (p_.pack_a) {
+      t.a = base_ + at_.rows + r0 * (k1_ - k0_), t.a_row = 1, t.a_col = h;
+    } else {
+      t.a = a_ + (i + r0) * p_.a_row + k0_ * p_.a_col, t.a_row = p_.a_row, t.a_col = p_.a_col;
+    }
+    t.c = c + r0 * t.c_row + j;
+    t.extra = bias_ ? bias_ + (i + r0) * t.extra_row + j : t.c;
+    find_tile<T>(w, h)(t);
+  }
+
+  // B's panel at column j of the group; returns its vectors.
+  int set_panel(Tile<T>& t, int64_t j) const {
+    const int w = tile_width(p_, ceil_div(cols_ - j, L));
+    set_b(t, j, w);
+    return w;
   }
 
   void set_b(Tile<T>& t, int64_t j, int w) const {
@@ -227,12 +249,12 @@ class Multiplier {
   }
 
   // What the epilogue reads arrives while the tiles of the strip are computed.
-  void prefetch_extras(int64_t i, int h) const {
+  void prefetch_extras(int64_t i, int64_t h) const {
     for (int x = p_.n_out + 2; x < call_.n_tensors; ++x) {
       const Operand o = view(call_.tensors[x], i);
       if (p_.swap || o.row_stride == 0 || o.col_stride != 1) continue;
       const int64_t size = size_of(o.dtype);
-      for (int r = 0; r < h; ++r) {
+      for (int64_t r = 0; r < h; ++r) {
         const char* line = o.data + r * o.row_stride * size;
         for (const char* end = line + cols_ * size; line < end; line += 64) __builtin_prefetch(line, 1);
       }

@@ -51,30 +51,40 @@ inline void transpose_block(const double* x, int64_t x_row, double* y, int64_t y
 }
 #undef DL_SHUFFLE
 
-// y (cols x rows) = x (rows x cols) transposed; both have unit column stride.
+// y (cols x rows) = x (rows x cols) transposed; both have unit column stride. The last blocks overlap the ones before.
 template <class T>
 void transpose(const T* x, int64_t x_row, int64_t rows, int64_t cols, T* y, int64_t y_row) {
   constexpr int64_t Q = Quad<T>::kSize;
   constexpr int64_t kRun = 64;  // columns of x at a time, so that the lines of y stay in L1 until they are full
-  const int64_t whole_rows = rows / Q * Q, whole_cols = cols / Q * Q;
-  for (int64_t j0 = 0; j0 < whole_cols; j0 += kRun) {
-    const int64_t j1 = j0 + kRun < whole_cols ? j0 + kRun : whole_cols;
-    for (int64_t i = 0; i < whole_rows; i += Q) {
-      for (int64_t j = j0; j < j1; j += Q) transpose_block(x + i * x_row + j, x_row, y + j * y_row + i, y_row);
+  if (rows < Q || cols < Q) {
+    for (int64_t i = 0; i < rows; ++i) {
+      for (int64_t j = 0; j < cols; ++j) y[j * y_row + i] = x[i * x_row + j];
     }
+    return;
   }
-  for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t j = i < whole_rows ? whole_cols : 0; j < cols; ++j) y[j * y_row + i] = x[i * x_row + j];
+  for (int64_t j0 = 0; j0 < cols; j0 += kRun) {
+    const int64_t j1 = j0 + kRun < cols ? j0 + kRun : cols;
+    for (int64_t r = 0; r < rows; r += Q) {
+      const int64_t i = r + Q <= rows ? r : rows - Q;
+      int64_t j = j0;
+      for (; j + Q <= j1; j += Q) transpose_block(x + i * x_row + j, x_row, y + j * y_row + i, y_row);
+      if (j < j1) transpose_block(x + i * x_row + cols - Q, x_row, y + (cols - Q) * y_row + i, y_row);
+    }
   }
 }
 
 // The first n elements of a run; a call of memcpy would cost more than the copy.
 template <class T>
 inline void copy_run(T* y, const T* x, int64_t n) {
-  for (; n >= kLanes<T>; n -= kLanes<T>, x += kLanes<T>, y += kLanes<T>) store(y, load(x));
-  constexpr int64_t Q = Quad<T>::kSize;
-  for (; n >= Q; n -= Q, x += Q, y += Q) std::memcpy(y, x, 16);
-  for (int64_t i = 0; i < n; ++i) y[i] = x[i];
+  constexpr int64_t L = kLanes<T>, Q = Quad<T>::kSize;
+  int64_t i = 0;
+  for (; i + L <= n; i += L) store(y + i, load(x + i));
+  for (; i + Q <= n; i += Q) std::memcpy(y + i, x + i, 16);
+  if (i < n && n >= Q) {
+    std::memcpy(y + n - Q, x + n - Q, 16);
+  } else {
+    for (; i < n; ++i) y[i] = x[i];
+  }
 }
 
 // y (rows x cols, unit column stride) = x of any strides.

@@ -12,10 +12,24 @@ enum : int64_t {
 #undef DL_OP
 };
 
-constexpr int64_t kPageRow = 4096;       // bytes; rows of B this far apart share cache sets and cost a page each
-constexpr int64_t kGroupBytes = 512;     // a row of the column group: B's group of one k block stays in L2
-constexpr int64_t kHeldSums = 65536;     // sums that wait in scratch between blocks of k
+// Rows this many bytes apart, or a multiple of it, meet in few sets of the caches.
+constexpr int64_t kPage = 4096;
+constexpr int64_t kFarRow = kVectorRegisters == 32 ? kPage : 2048;  // for B; low tiles read it more often
+constexpr int64_t kGroupBytes = 512;      // a row of the column group: one k block of B's group stays in L2
+constexpr int64_t kWideGroupBytes = 4096;  // when A is packed too: B's group in L3, a panel of it in L1
+constexpr int64_t kPackedRows = 32768;    // elements of packed A: a block of its rows stays in L2
+constexpr int64_t kHeldSums = 262144;     // sums that wait in scratch between blocks of k
 constexpr double kMinPartFlops = 0.25e6, kMaxPartFlops = 4e6;
+
+// Large enough to copy both operands: each element then serves many tiles.
+bool is_large(const Product& p, int lanes) { return p.n >= 48 * lanes && p.k >= 256 && p.m >= 128; }
+
+// Copying takes about a third of a cycle an element, which then serves n / lanes multiply-adds.
+bool pays_to_pack_a(const Product& p, int lanes, int64_t size) {
+  if (p.k < 16 || p.m < 4) return false;
+  if (p.a_row != 1 && p.a_col != 1) return p.n > 2 * lanes;
+  return is_large(p, lanes) || (p.a_col == 1 && p.a_row * size % kPage == 0 && p.n >= 8 * lanes);
+}
 
 bool is_unit(int64_t stride, int64_t size) { return stride == 1 || size <= 1; }
 
@@ -101,7 +115,7 @@ void orient(const Call& call, Product& p, int lanes) {
 void choose_tile(Product& p, int lanes, int64_t size) {
   const int64_t vectors = ceil_div(p.n, lanes);
   // Rows of A a multiple of a page apart meet in one set of L1, which has room for about 8 of them.
-  const int cap = p.a_row * size % kPageRow == 0 && !p.pack_a && p.m > 8 ? 8 : kTallest;
+  const int cap = p.a_row * size % kPage == 0 && !p.pack_a && p.m > 8 ? 8 : kTallest;
   double best = 0;
   p.width = 0;
   constexpr int kWidths[] = {2, 3, 4, 8, 1};
@@ -124,16 +138,18 @@ void choose_tile(Product& p, int lanes, int64_t size) {
 void choose_blocks(Product& p, int lanes, int64_t size) {
   const int64_t row_bytes = (p.b_row < 0 ? -p.b_row : p.b_row) * size;
   const int64_t tile = p.width * lanes;
-  p.pack_b = p.b_col != 1 || (row_bytes >= kPageRow && p.m > 4 * p.height);
-  p.group = most(1, kGroupBytes / size / tile) * tile;
-  const int64_t k_max = 3072 / size;
-  p.k_step = p.k <= k_max ? p.k : ceil_div(p.k, ceil_div(p.k, k_max * 2 / 3));
+  p.pack_b = p.b_col != 1 || is_large(p, lanes) ||
+             ((row_bytes >= kPage || row_bytes % kFarRow == 0) && p.m > 4 * p.height);
+  const bool both = p.pack_a && p.pack_b;
+  const int64_t k_most = (both ? 1536 : 3072) / size, row = both ? kWideGroupBytes : kGroupBytes;
+  p.k_step = p.k <= k_most ? most(p.k, 1) : ceil_div(p.k, ceil_div(p.k, k_most * 2 / 3));
+  p.group = most(1, row / size / tile) * tile;
+  p.packed_rows = most(1, kPackedRows / p.k_step / p.height) * p.height;
   if (p.width == 8 && p.b_col == 1 && p.n >= 2 * tile && p.n * p.k * size >= (int64_t{1} << 19)) {
     // A few rows against a large B: memory is the limit, so B is read in long runs, a few rows at a time.
     p.k_step = least(p.k, 8);
     p.group = least(round_up(p.n, tile), 4096 / tile * tile);
   }
-  if (p.k_step < 1) p.k_step = 1;
 }
 
 // An add of a row, with relu or not, and the mask of relu's gradient are applied in registers.
@@ -235,7 +251,7 @@ void read_gemm(const Call& call, Product& p) {
   const int lanes = static_cast<int>(kVectorBytes / size);
   read_axes(call, p);
   orient(call, p, lanes);
-  p.pack_a = p.a_row != 1 && p.a_col != 1 && p.k > 1 && p.n > 2 * lanes;
+  p.pack_a = pays_to_pack_a(p, lanes, size);
   choose_tile(p, lanes, size);
   choose_blocks(p, lanes, size);
   choose_sums(call, p);

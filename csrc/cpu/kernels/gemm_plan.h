@@ -35,6 +35,7 @@ struct Product {
   int64_t k_step;       // rows of B at a time
   int64_t group;        // columns of C at a time
   int64_t row_limit;    // rows of C at a time
+  int64_t packed_rows;  // rows of A packed at a time
 
   int64_t batch_step, batch_parts, col_parts, row_parts;
 };
