@@ -15,6 +15,7 @@ constexpr int64_t kPartElements = 16 << 10;
 struct ArgReduce {
   Loops kept, reduced;
   int64_t outputs, size, block, blocks, parts, blocks_per_part;
+  bool along;
 };
 
 static const char* make(const Call& call, ArgReduce& p) {
@@ -35,11 +36,11 @@ static const char* make(const Call& call, ArgReduce& p) {
   add_loops(p.kept, both, 2, 0, [&](int d) { return d != axis; });
   add_loops(p.reduced, both, 1, 0, [&](int d) { return d == axis; });
   p.outputs = p.kept.size(0, p.kept.rank), p.size = p.reduced.size(0, p.reduced.rank);
-  // Outputs of one innermost kept loop are found together, if those are nearer in memory than the reduced elements.
+  // A block: outputs of one innermost kept loop.
   const int64_t run = p.kept.rank ? p.kept.shape[p.kept.rank - 1] : 1;
-  const bool along = p.kept.rank == 0 || p.reduced.rank == 0 || p.reduced.stride[0][0] == 1;
-  p.block = along ? 1 : run < kColumns ? run : kColumns;
-  if (p.block < 1) p.block = 1;
+  p.along = in.dtype <= DType::f64 && (p.reduced.rank == 0 || p.reduced.stride[0][0] == 1);
+  const int64_t most = p.along && p.size > 64 ? 1 : p.kept.rank ? kColumns : 1;
+  p.block = run < 1 ? 1 : run < most ? run : most;
   p.blocks = p.outputs == 0 ? 0 : p.outputs / run * ((run + p.block - 1) / p.block);
   const int64_t each = kPartElements / (p.block * p.size);
   p.blocks_per_part = each < 1 ? 1 : each;
@@ -58,6 +59,12 @@ static void store_index(const Tensor& out, int64_t offset, int64_t index) {
 template <class T, class Kind>
 static int64_t find(const T* x, int64_t n) {
   constexpr int L = kLanes<T>;
+  if (n < 4 * L) {
+    int64_t best = 0;
+    for (int64_t i = 1; i < n && x[best] == x[best]; ++i)
+      best = x[i] != x[i] || (Kind::identity < 0 ? x[i] > x[best] : x[i] < x[best]) ? i : best;
+    return best;
+  }
   const T extreme = reduce_run<T, Kind>(x, n, 1);
   const bool nan = extreme != extreme;
   int64_t i = 0;
@@ -84,8 +91,9 @@ static void run(const Call& call, const ArgReduce& p, int64_t begin, int64_t end
     const int64_t n = run - c < p.block ? run - c : p.block;
     const char* data = in.data + p.kept.offset(0, p.kept.rank, first) * bytes;
     const int64_t at = p.kept.offset(1, p.kept.rank, first), out_step = p.kept.rank ? p.kept.stride[p.kept.rank - 1][1] : 0;
-    if (p.block == 1 && in.dtype == type && (step == 1 || p.size == 1)) {
-      store_index(out, at, find<T, Kind>(reinterpret_cast<const T*>(data), p.size));
+    if (p.along) {
+      for (int64_t j = 0; j < n; ++j)
+        store_index(out, at + j * out_step, find<T, Kind>(reinterpret_cast<const T*>(data) + j * across, p.size));
       continue;
     }
     for (int64_t i = 0; i < p.size; ++i) {

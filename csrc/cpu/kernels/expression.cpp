@@ -135,7 +135,10 @@ struct Evaluator {
   T* registers;
   int64_t run_rows, run_cols;  // the block as operations see it: one run where all operands are dense
   uint64_t in_place;           // outputs that operations may write directly
-  Place<T> values[kMaxValues];
+  Place<T> values[kMaxValues];  // set as they come to be known
+
+  Evaluator(const Expression& e, int64_t rows, int64_t cols, const Operand* out, const Operand* in, T* registers)
+      : e(e), rows(rows), cols(cols), out(out), in(in), registers(registers) {}
 
   T* scalars(int id) const { return registers + whole_vectors<T>(e.n_const) + id * whole_vectors<T>(rows + 1); }
   T* block(int id) const { return scalars(e.values()) + id * block_size<T>(rows, cols); }
@@ -253,7 +256,7 @@ struct Evaluator {
 template <class T>
 void evaluate(const Expression& e, int64_t rows, int64_t cols, const Operand* out, const Operand* in, T* registers) {
   if (rows <= 0 || cols <= 0) return;
-  Evaluator<T> block{e, rows, cols, out, in, registers, 1, 1, 0, {}};
+  Evaluator<T> block(e, rows, cols, out, in, registers);
   block.place();
   block.operations();
   block.store_results();
@@ -261,7 +264,7 @@ void evaluate(const Expression& e, int64_t rows, int64_t cols, const Operand* ou
 
 template <class T>
 View<T> evaluate_view(const Expression& e, int64_t rows, int64_t cols, const Operand* in, T* registers) {
-  Evaluator<T> block{e, rows, cols, nullptr, in, registers, 1, 1, 0, {}};
+  Evaluator<T> block(e, rows, cols, nullptr, in, registers);
   block.place();
   if (e.results[0] < e.n_in && !(e.read >> e.results[0] & 1)) block.place_input(int(e.results[0]));
   block.operations();

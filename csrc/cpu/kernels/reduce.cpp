@@ -13,6 +13,7 @@ namespace dl::DL_LEVEL {
 constexpr int64_t kChunk = 32 << 10;       // elements of a chunk, and about of a part
 constexpr int64_t kInPlaceBlock = 8192;    // elements of a block that needs no registers
 constexpr int64_t kRegisterBlock = 2048;
+constexpr int64_t kRun = 256;              // outputs of a part of the second phase
 constexpr int64_t kAcross = 1024;          // columns accumulated at a time; narrow rows are taken several at once
 
 struct Reduce {
@@ -25,8 +26,6 @@ struct Reduce {
   int64_t chunk, chunks;   // along: columns, or whole runs, of a chunk; across: rows
   int64_t block_rows, block_cols, fold;
   int64_t parts, part;     // along: `part` row blocks a part
-
-  int64_t width() const { return across ? cols : 1; }  // outputs that share a partial row
 };
 
 static int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -87,7 +86,7 @@ static void make_loops(const Call& call, Reduce& p) {
 static void cut(Reduce& p, bool in_place) {
   const int64_t block = in_place ? kInPlaceBlock : kRegisterBlock;
   if (p.across) {
-    p.fold = larger(kAcross / p.cols, 1);
+    p.fold = larger(smaller(kAcross / p.cols, p.size / 4), 1);
     p.block_cols = smaller(p.cols, kAcross);
     p.chunk = larger(kChunk / (p.block_cols * p.fold), 1) * p.fold;
     p.chunks = ceil_divide(p.size, p.chunk);
@@ -124,14 +123,14 @@ static const char* make(const Call& call, Reduce& p) {
   return nullptr;
 }
 
-static void store(const Call& call, const Reduce& p, int64_t output, int64_t n, int64_t stride, const double* x) {
+// n outputs of the innermost kept loop; a float32 result is rounded as such before it is converted.
+static void store(const Call& call, const Reduce& p, int64_t output, int64_t n, double* x) {
   const Tensor& out = call.tensors[0];
+  const int64_t stride = p.kept ? p.loops.stride[p.kept - 1][0] : 1;
   char* data = out.data + p.loops.offset(0, p.kept, output) * size_of(out.dtype);
-  if (p.e.compute) return copy_block(n, 1, {data, out.dtype, stride, 1}, {(char*)x, DType::f64, 1, 1});
-  for (int64_t i = 0; i < n; ++i) {  // a float32 result is rounded as such, then converted
-    float y = float(x[i]);
-    copy_block(1, 1, {data + i * stride * size_of(out.dtype), out.dtype, 1, 1}, {(char*)&y, DType::f32, 1, 1});
-  }
+  if (!p.e.compute)
+    for (int64_t i = 0; i < n; ++i) x[i] = float(x[i]);
+  copy_block(1, n, {data, out.dtype, 0, n == 1 ? 1 : stride}, {reinterpret_cast<char*>(x), DType::f64, 0, 1});
 }
 
 template <class T, class Kind>
@@ -181,7 +180,7 @@ struct Runner {
     if (p.chunks > 1)
       reinterpret_cast<double*>(call.shared)[first * p.chunks + chunk] = results[0];
     else
-      store(call, p, first, rows, p.kept ? p.loops.stride[p.kept - 1][0] : 0, results);
+      store(call, p, first, rows, results);
   }
 
   void across(int64_t unit) const {
@@ -197,8 +196,9 @@ struct Runner {
     }
     double* y = p.chunks > 1 ? reinterpret_cast<double*>(call.shared) + (outer * p.chunks + chunk) * p.cols + col : results;
     for (int64_t c = 0; c < cols; ++c) y[c] = accumulators[c];
-    for (int64_t c = cols; c < wide; ++c) y[c % cols] = Kind::template combine<double>(y[c % cols], accumulators[c]);
-    if (p.chunks == 1) store(call, p, outer * p.cols + col, cols, p.loops.stride[p.kept - 1][0], results);
+    for (int64_t group = cols; group < wide; group += cols)
+      for (int64_t c = 0; c < cols; ++c) y[c] = Kind::template combine<double>(y[c], accumulators[group + c]);
+    if (p.chunks == 1) store(call, p, outer * p.cols + col, cols, results);
   }
 
   void first_phase(int64_t begin, int64_t end) const {
@@ -212,18 +212,30 @@ struct Runner {
   }
 
   void second_phase(int64_t begin, int64_t end) const {
-    const double* partial = reinterpret_cast<const double*>(call.shared);
-    for (int64_t o = begin * kAcross; o < smaller(end * kAcross, p.outputs); ++o) {
-      const double* x = partial + o / p.width() * p.chunks * p.width() + o % p.width();
-      double y = x[0];
-      for (int64_t i = 1; i < p.chunks; ++i) y = Kind::template combine<double>(y, x[i * p.width()]);
-      store(call, p, o, 1, 0, &y);
+    const int64_t width = p.across ? p.cols : 1, inner = p.across ? p.cols : p.rows, last = smaller(end * kRun, p.outputs);
+    for (int64_t o = begin * kRun; o < last;) {
+      const int64_t n = smaller(smaller(kRun, inner - o % inner), last - o);
+      const double* x = reinterpret_cast<const double*>(call.shared) + o / width * p.chunks * width + o % width;
+      if (p.across) {
+        for (int64_t i = 0; i < n; ++i) results[i] = x[i];
+        for (int64_t chunk = 1; chunk < p.chunks; ++chunk)
+          for (int64_t i = 0; i < n; ++i) results[i] = Kind::template combine<double>(results[i], x[chunk * width + i]);
+      } else {
+        for (int64_t i = 0; i < n; ++i) {
+          results[i] = x[i * p.chunks];
+          for (int64_t k = 1; k < p.chunks; ++k) results[i] = Kind::template combine<double>(results[i], x[i * p.chunks + k]);
+        }
+      }
+      store(call, p, o, n, results);
+      o += n;
     }
   }
 
   void empty() const {
-    const double y = Kind::identity;
-    for (int64_t o = 0; o < p.outputs; ++o) store(call, p, o, 1, 0, &y);
+    for (int64_t o = 0; o < p.outputs; ++o) {
+      double y = Kind::identity;
+      store(call, p, o, 1, &y);
+    }
   }
 };
 
@@ -240,10 +252,10 @@ const char* plan_reduce(const Call& call, Work& work) {
   if (const char* wrong = make(call, p)) return wrong;
   work.parts[0] = p.parts;
   work.scratch_bytes = (p.e.compute ? register_bytes<double>(p) : register_bytes<float>(p)) + accumulator_bytes(p) +
-                       larger(p.block_rows, p.block_cols) * 8;
+                       larger(larger(p.block_rows, p.block_cols), kRun) * 8;
   if (p.chunks > 1) {
     work.phases = 2;
-    work.parts[1] = ceil_divide(p.outputs, kAcross);
+    work.parts[1] = ceil_divide(p.outputs, kRun);
     work.shared_bytes = p.outputs * p.chunks * 8;
   }
   work.flops = double(p.outputs) * double(p.size) * (cost(p.e) + 1);
