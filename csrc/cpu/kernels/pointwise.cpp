@@ -8,6 +8,7 @@ namespace dl::DL_LEVEL {
 
 constexpr int64_t kPartElements = 16 << 10;
 constexpr int64_t kRegisterBytes = 24 << 10;  // all registers of a block together, of an L1 cache of 32 or 48 KiB
+constexpr int64_t kOneBlock = 256;            // elements that are one block in any case
 constexpr int64_t kTransposeCols = 64;        // columns of a block where an input lies the other way round
 
 struct Pointwise {
@@ -54,6 +55,11 @@ static bool find_transposed(const Expression& e, Loops& loops) {
 static int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 static void choose_blocks(Pointwise& p, bool transposed, int element_bytes, int n_registers) {
+  if (p.rows * p.outer == 1 && p.cols <= kOneBlock) {  // no divisions: they would be most of a small call
+    p.block_rows = p.row_blocks = p.col_blocks = p.blocks_per_part = p.parts = 1;
+    p.block_cols = p.cols;
+    return;
+  }
   int64_t most = kPartElements;  // nothing but operands: as long as it gets
   if (n_registers > 0) {
     most = kRegisterBytes / (n_registers * element_bytes) / 64 * 64;
