@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import xml.etree.ElementTree
 
 import pytest
@@ -117,11 +116,12 @@ def test_a_damaged_data_set_is_one_sentence(folder, capsys, monkeypatch):
 def test_interrupt(folder):
     process = subprocess.Popen(
         [*COMMAND, "train", "--epochs", "100000"],
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    time.sleep(2)  # importing, then training
+    next(line for line in process.stdout if line.startswith("Epoch 2"))
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130

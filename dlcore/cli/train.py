@@ -48,6 +48,9 @@ def run(options):
     dlcore.utils.set_random_seed(options.seed)
 
     (x_train, y_train), (x_test, y_test) = _load(options.data, options.seed)
+    x_train, x_held, y_train, y_held = dlcore.data.train_test_split(
+        x_train, y_train, test_size=0.1, stratify=y_train, seed=options.seed
+    )
     model = _build(x_train, y_train, options.hidden or hidden, options)
     if not options.quiet:
         model.summary()
@@ -57,7 +60,7 @@ def run(options):
         y_train,
         batch_size=options.batch_size or batch_size,
         epochs=epochs if options.epochs is None else options.epochs,
-        validation_split=0.1,
+        validation_data=(x_held, y_held),
         verbose=0 if options.quiet else "auto",
     )
     seconds = time.perf_counter() - start
