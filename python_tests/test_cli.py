@@ -161,11 +161,12 @@ def test_bench_lists_cases(capsys):
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_bench_case_runs(case):
+def test_bench_case_runs(case, monkeypatch):
     """dlcore and NumPy can do every case; the large ones are left to the benchmark itself."""
-    from dlcore.bench.adapters import keras
+    from dlcore.bench.adapters import common, keras
     from dlcore.bench.adapters.formulas import NumPy
 
+    monkeypatch.setattr(common, "ROWS", 512)
     if case.method == "import_time" or case.bytes > 1e8 or case.flops > 5e8:
         pytest.skip("large, or of the runner")
     for adapter in (keras.Dlcore(1), NumPy(1)):

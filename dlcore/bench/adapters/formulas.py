@@ -1,6 +1,6 @@
 import numpy as np
 
-from .common import ROWS, normal, operands, training_data, weights
+from .common import normal, operands, training_data, weights
 
 
 class NumPy:
@@ -98,7 +98,7 @@ class NumPy:
         x, y = training_data(sizes, loss)
         layers, last = weights(sizes), self._mse if loss == "mse" else self._classes
         slots = [[(np.zeros_like(p), np.zeros_like(p)) for p in layer] for layer in layers]
-        rng, steps = np.random.default_rng(0), ROWS // batch
+        rng, steps = np.random.default_rng(0), len(x) // batch
 
         def step(rows):
             values = [x[rows]]
@@ -113,7 +113,7 @@ class NumPy:
                     self._adam(w, g, m, v, np.float32(0.001))
 
         def epoch():
-            order = rng.permutation(ROWS)
+            order = rng.permutation(len(x))
             for i in range(steps):
                 step(order[i * batch : (i + 1) * batch])
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from .common import ROWS, normal, training_data, weights
+from .common import normal, training_data, weights
 
 
 class Jax:
@@ -95,11 +95,11 @@ class Jax:
         step, rng = self.jax.jit(step, donate_argnums=(0, 1, 2)), np.random.default_rng(0)
 
         def epoch():
-            for rows in rng.permutation(ROWS).astype(np.int32).reshape(-1, batch):
+            for rows in rng.permutation(len(x)).astype(np.int32).reshape(-1, batch):
                 state[:] = step(*state, rows)
             self.jax.block_until_ready(state)
 
-        return epoch, ROWS // batch
+        return epoch, len(x) // batch
 
     def predict(self, sizes, how):
         layers, x = self.jax.device_put(weights(sizes)), normal(1, sizes[0])

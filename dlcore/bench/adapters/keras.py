@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from .common import ROWS, normal, operands, training_data
+from .common import normal, operands, training_data
 
 
 class KerasLike:
@@ -23,7 +23,7 @@ class KerasLike:
         x, y = training_data(sizes, loss)
         model = self._model(sizes, loss)
         fit = {"batch_size": batch, "epochs": 1, "verbose": 0, "shuffle": True}
-        return lambda: model.fit(x, y, **fit), ROWS // batch
+        return lambda: model.fit(x, y, **fit), len(x) // batch
 
     def predict(self, sizes, how):
         model, x = self._model(sizes, "classes"), normal(1, sizes[0])

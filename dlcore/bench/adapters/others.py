@@ -1,6 +1,6 @@
 import numpy as np
 
-from .common import ROWS, normal, training_data, weights
+from .common import normal, training_data, weights
 
 
 def limit_tensorflow(threads):
@@ -135,7 +135,7 @@ class ScikitLearn:
         options = {"batch_size": batch, "alpha": 0, "max_iter": 1, "warm_start": True}
         model = kind(hidden_layer_sizes=sizes[1:-1], **options)
         y = y.ravel()
-        return lambda: model.fit(x, y), ROWS // batch
+        return lambda: model.fit(x, y), len(x) // batch
 
     def predict(self, sizes, how):
         from sklearn.neural_network import MLPClassifier

@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 
-from .common import ROWS, normal, operands, training_data
+from .common import normal, operands, training_data
 
 
 class Torch:
@@ -82,12 +82,12 @@ class Torch:
         optimizer = torch.optim.Adam(model.parameters(), fused=True)
 
         def epoch():
-            for rows in torch.randperm(ROWS).split(batch):
+            for rows in torch.randperm(len(x)).split(batch):
                 optimizer.zero_grad()
                 criterion(compiled(x[rows]), y[rows]).backward()
                 optimizer.step()
 
-        return epoch, ROWS // batch
+        return epoch, len(x) // batch
 
     def predict(self, sizes, how):
         model, x = self._model(sizes), normal(1, sizes[0])
