@@ -1,17 +1,19 @@
-// Vector mathematics: one text for float and double and every lane count, free of branches but for huge sin and cos.
-// Right for NaN, +-Inf, +-0, subnormal inputs and results, overflow and underflow. Worst errors measured (math_test.cpp
-// holds the bounds; float over the range of bit patterns, double at random points; with and without FMA alike):
+// Vector mathematics: one text for float and double and every lane count, free of branches but for
+// huge sin and cos. Right for NaN, +-Inf, +-0, subnormal inputs and results, overflow and
+// underflow. Worst errors measured (math_test.cpp holds the bounds; float over the range of bit
+// patterns, double at random points; with and without FMA alike):
 //
 //                    float ulp  double ulp
 //   exp                1.0        1.0     x = n ln 2 + r, polynomial in r, scaled in two steps
 //   expm1              1.7        2.0     the same, with 2^n - 1 added apart
-//   log, log1p         0.8        0.8     x = 2^k (1 + f), series of atanh(f / (2 + f)) as in fdlibm
-//   tanh               2.5        2.5     m / (m + 2), m = expm1(2 |x|)
+//   log, log1p         0.8        0.8     x = 2^k (1 + f), series of atanh(f / (2 + f)) as in
+//   fdlibm tanh               2.5        2.5     m / (m + 2), m = expm1(2 |x|)
 //   sigmoid            2.3        2.2     1 / (1 + exp(-x)), arranged for small results
 //   erf                1.3        1.4     odd polynomial to 1, then 1 - 2 exp(-x^2) * scaled tail
 //   sin, cos           1.5        1.5     three-step reduction to 6000 (1e6 in double), libm beyond
 //   pow                0.51       1.3     float through double; double with log to 2^-62
-//   normal             5.9        7.0     cumulative normal probability, relative error kept in both tails (for gelu)
+//   normal             5.9        7.0     cumulative normal probability, relative error kept in
+//   both tails (for gelu)
 #pragma once
 
 #include "cpu/simd.h"
@@ -27,28 +29,33 @@ struct Format<float> {
   using Int = int32_t;
   using UInt = uint32_t;
   static constexpr int kMantissaBits = 23, kBias = 127;
-  static constexpr float kMinNormal = 0x1p-126f, kRound = 0x1.8p23f;  // x + kRound - kRound rounds to an integer
+  static constexpr float kMinNormal = 0x1p-126f,
+                         kRound = 0x1.8p23f;  // x + kRound - kRound rounds to an integer
   static constexpr float kLn2High = 0x1.62ep-1f, kLn2Low = 0x1.0bfbe8p-15f;
   // exp underflows to 0 below, overflows above; expm1 is -1 below; tanh is 1 above
-  static constexpr float kExpLow = -104, kExpHigh = 89, kExpm1Low = -18, kTanhHigh = 9.1f, kTiny = 0x1p-26f;
+  static constexpr float kExpLow = -104, kExpHigh = 89, kExpm1Low = -18, kTanhHigh = 9.1f,
+                         kTiny = 0x1p-26f;
   // sin and cos: pi / 2 in parts of few bits; beyond the bound libm takes over
   static constexpr float kHalfPi[] = {1.5703125f, 0.00048375129699707031f, 7.5495336204767227e-08f,
                                       2.5633440682570896e-12f};
   static constexpr float kTrigBound = 6000;
   // (exp(r) - 1 - r) / r^2, |r| <= ln 2 / 2
-  static constexpr float kExp[] = {0.49999997f, 0.16666539f, 0.0416677445f, 0.00836706255f, 0.00138392416f};
+  static constexpr float kExp[] = {0.49999997f, 0.16666539f, 0.0416677445f, 0.00836706255f,
+                                   0.00138392416f};
   // (2 atanh(s) / s - 2) / s^2, s <= 3 - 2 sqrt 2, in s^2
   static constexpr float kLog[] = {0.666666627f, 0.400009722f, 0.284988075f, 0.242781788f};
   // (sin(r) / r - 1) / r^2 and (cos(r) - 1 + r^2 / 2) / r^4, |r| <= pi / 4, in r^2
   static constexpr float kSin[] = {-0.166666552f, 0.0083321901f, -0.000195184053f};
-  static constexpr float kCos[] = {0.0416666679f, -0.00138889824f, 2.48229699e-05f, -2.89744861e-07f};
+  static constexpr float kCos[] = {0.0416666679f, -0.00138889824f, 2.48229699e-05f,
+                                   -2.89744861e-07f};
   // erf(x) / x - 1, |x| <= 1, in x^2
-  static constexpr float kErf[] = {0.128379166f, -0.376126289f, 0.112836182f,    -0.0268551223f,
+  static constexpr float kErf[] = {0.128379166f,   -0.376126289f,    0.112836182f,   -0.0268551223f,
                                    0.00519071659f, -0.000803050934f, 7.91918792e-05f};
   // Normal tail: (t + c) exp(t^2 / 2) P(N > t), t >= 0, in v = (t - c) / (t + c)
   static constexpr float kTailCentre = 2.5f;
-  static constexpr float kTail[] = {0.706656635f,   -0.433692008f,  0.131986976f,   0.00923587568f,  -0.0163861848f,
-                                    -0.00160083f, 0.00252393261f, 0.000684412662f, -0.000311622774f, -0.000157702292f};
+  static constexpr float kTail[] = {
+      0.706656635f, -0.433692008f,  0.131986976f,    0.00923587568f,   -0.0163861848f,
+      -0.00160083f, 0.00252393261f, 0.000684412662f, -0.000311622774f, -0.000157702292f};
   static constexpr float kTailEnd = 15, kErfEnd = 4;  // the tail is 0 there, erf 1
 };
 
@@ -59,9 +66,10 @@ struct Format<double> {
   static constexpr int kMantissaBits = 52, kBias = 1023;
   static constexpr double kMinNormal = 0x1p-1022, kRound = 0x1.8p52;
   static constexpr double kLn2High = 0x1.62e42feep-1, kLn2Low = 0x1.a39ef35793c76p-33;
-  static constexpr double kExpLow = -746, kExpHigh = 710, kExpm1Low = -38, kTanhHigh = 19.1, kTiny = 0x1p-55;
-  static constexpr double kHalfPi[] = {1.5707963267341256, 6.077100506303966e-11, 2.0222662487111665e-21,
-                                       8.4784276603688996e-32};
+  static constexpr double kExpLow = -746, kExpHigh = 710, kExpm1Low = -38, kTanhHigh = 19.1,
+                          kTiny = 0x1p-55;
+  static constexpr double kHalfPi[] = {1.5707963267341256, 6.077100506303966e-11,
+                                       2.0222662487111665e-21, 8.4784276603688996e-32};
   static constexpr double kTrigBound = 1e6;
   static constexpr double kExp[] = {0.5,
                                     0.16666666666666677,
@@ -74,25 +82,31 @@ struct Format<double> {
                                     2.7557392646387291e-07,
                                     2.5109141831293634e-08,
                                     2.0811402526783986e-09};
-  static constexpr double kLog[] = {0.6666666666666734,  0.39999999999415614, 0.28571428742420624, 0.22222198551490943,
-                                    0.18183566218043581, 0.15313985595150409, 0.14796744757266778};
-  static constexpr double kSin[] = {-0.16666666666666632,    0.0083333333333224548,   -0.00019841269829813394,
-                                    2.7557313687565919e-06, -2.5050756713364037e-08, 1.589668178927936e-10};
-  static constexpr double kCos[] = {0.041666666666666588,    -0.0013888888888874444, 2.4801587289642392e-05,
-                                    -2.7557314389474075e-07, 2.0875727348544807e-09, -1.135981787742374e-11};
+  static constexpr double kLog[] = {0.6666666666666734,  0.39999999999415614, 0.28571428742420624,
+                                    0.22222198551490943, 0.18183566218043581, 0.15313985595150409,
+                                    0.14796744757266778};
+  static constexpr double kSin[] = {-0.16666666666666632,    0.0083333333333224548,
+                                    -0.00019841269829813394, 2.7557313687565919e-06,
+                                    -2.5050756713364037e-08, 1.589668178927936e-10};
+  static constexpr double kCos[] = {0.041666666666666588,   -0.0013888888888874444,
+                                    2.4801587289642392e-05, -2.7557314389474075e-07,
+                                    2.0875727348544807e-09, -1.135981787742374e-11};
   static constexpr double kErf[] = {
-      0.12837916709551259, -0.37612638903183748, 0.11283791670954882, -0.026866170645077358,
-      0.0052239776248231163, -0.0008548326981104537, 0.00012055331120705613, -1.4925595465380529e-05,
-      1.6461003366214708e-06, -1.6350340111855394e-07, 1.4659938996918844e-08, -1.1373403931361755e-09,
+      0.12837916709551259,     -0.37612638903183748,    0.11283791670954882,
+      -0.026866170645077358,   0.0052239776248231163,   -0.0008548326981104537,
+      0.00012055331120705613,  -1.4925595465380529e-05, 1.6461003366214708e-06,
+      -1.6350340111855394e-07, 1.4659938996918844e-08,  -1.1373403931361755e-09,
       5.9579871104082921e-11};
   static constexpr double kTailCentre = 4;
   static constexpr double kTail[] = {
-      0.7552851304157515, -0.60789664197189208, 0.38713740074221947, -0.18652185795966542,
-      0.060396574890666264, -0.0075401889664351591, -0.0034796923616067562, 0.0016308184532797584,
-      0.00013334424852304039, -0.00023109490371533929, -1.9078439694127841e-06, 3.5144569668266268e-05,
-      7.1497550849062395e-07, -5.9200112610976241e-06, -6.2522840268490901e-07, 1.0218572065627699e-06,
-      2.6415450594872643e-07, -1.5659211495370718e-07, -7.7210375049362114e-08, 1.60692628175183e-08,
-      1.4618999773366621e-08, -3.3904824202059343e-10, -1.1965354628025561e-09};
+      0.7552851304157515,      -0.60789664197189208,    0.38713740074221947,
+      -0.18652185795966542,    0.060396574890666264,    -0.0075401889664351591,
+      -0.0034796923616067562,  0.0016308184532797584,   0.00013334424852304039,
+      -0.00023109490371533929, -1.9078439694127841e-06, 3.5144569668266268e-05,
+      7.1497550849062395e-07,  -5.9200112610976241e-06, -6.2522840268490901e-07,
+      1.0218572065627699e-06,  2.6415450594872643e-07,  -1.5659211495370718e-07,
+      -7.7210375049362114e-08, 1.60692628175183e-08,    1.4618999773366621e-08,
+      -3.3904824202059343e-10, -1.1965354628025561e-09};
   static constexpr double kTailEnd = 39, kErfEnd = 6;
 };
 
@@ -131,14 +145,15 @@ inline bool any(M mask) {
   return (all[0] | all[1]) != 0;
 }
 
-// Loops over lanes that compilers turn into one instruction; the vector extension has no operator for them.
-#define DL_LANEWISE(name, function)                                      \
-  template <class T>                                                     \
-  inline Vec<T> name(Vec<T> x) {                                         \
-    Vec<T> y;                                                            \
-    for (int i = 0; i < kLanes<T>; ++i)                                  \
-      y[i] = sizeof(T) == 4 ? function##f(x[i]) : (T)function(x[i]);     \
-    return y;                                                            \
+// Loops over lanes that compilers turn into one instruction; the vector extension has no operator
+// for them.
+#define DL_LANEWISE(name, function)                                  \
+  template <class T>                                                 \
+  inline Vec<T> name(Vec<T> x) {                                     \
+    Vec<T> y;                                                        \
+    for (int i = 0; i < kLanes<T>; ++i)                              \
+      y[i] = sizeof(T) == 4 ? function##f(x[i]) : (T)function(x[i]); \
+    return y;                                                        \
   }
 DL_LANEWISE(square_root, __builtin_sqrt)
 DL_LANEWISE(floor, __builtin_floor)
@@ -253,8 +268,9 @@ template <class T>
 inline Split<T> split_exponent(Vec<T> x) {
   using F = Format<T>;
   using U = typename F::UInt;
-  constexpr U root = (U(F::kBias - 1) << F::kMantissaBits) +
-                     U(T(0.41421356237309504880) * (U(1) << F::kMantissaBits));  // bits of sqrt(1/2)
+  constexpr U root =
+      (U(F::kBias - 1) << F::kMantissaBits) +
+      U(T(0.41421356237309504880) * (U(1) << F::kMantissaBits));  // bits of sqrt(1/2)
   constexpr U one = U(1) << F::kMantissaBits;
   auto i = (Vec<U>)x - root + (U(F::kBias) << F::kMantissaBits);
   auto e = i >> F::kMantissaBits;  // k + kBias, as the low bits of a number with unit 1
@@ -262,7 +278,8 @@ inline Split<T> split_exponent(Vec<T> x) {
   return {big - T(one + U(F::kBias)), (Vec<T>)((i & (one - 1)) + root) - T(1)};
 }
 
-// k ln 2 + log(1 + f + correction), with s = f / (2 + f): log(1 + f) = f - f^2 / 2 + s (f^2 / 2 + z R(z)), z = s^2
+// k ln 2 + log(1 + f + correction), with s = f / (2 + f): log(1 + f) = f - f^2 / 2 + s (f^2 / 2 + z
+// R(z)), z = s^2
 template <class T>
 inline Vec<T> log_of_split(Split<T> x, Vec<T> correction) {
   using F = Format<T>;
@@ -301,7 +318,8 @@ inline Vec<T> log1p(Vec<T> x) {
   return absolute<T>(x) < Format<T>::kTiny ? x : y;
 }
 
-// exp(t^2 / 2) P(N > t) for t >= 0, N standard normal: a smooth function without cancellation anywhere
+// exp(t^2 / 2) P(N > t) for t >= 0, N standard normal: a smooth function without cancellation
+// anywhere
 template <class T>
 inline Vec<T> scaled_tail(Vec<T> t) {
   constexpr T c = Format<T>::kTailCentre;
@@ -344,7 +362,8 @@ inline Normal<T> normal(Vec<T> x) {
   return {e, x < T(0) ? q : T(1) - q};
 }
 
-// x = n pi / 2 + r; libm does what lies beyond kTrigBound, where n times the parts of pi / 2 is no longer exact
+// x = n pi / 2 + r; libm does what lies beyond kTrigBound, where n times the parts of pi / 2 is no
+// longer exact
 template <class T>
 inline Vec<T> sine(Vec<T> x, int quarters) {
   using F = Format<T>;
@@ -384,12 +403,14 @@ inline Vec<T> cos(Vec<T> x) {
 }
 
 // exp(y log x) for x >= 0. log x is needed to 2^-62, so as an unevaluated sum of two doubles:
-// log x = k ln 2 + 2 s + 2/3 s^3 + s^5 (2/5 + 2/7 s^2 + ...), the first three terms in twice the precision
+// log x = k ln 2 + 2 s + 2/3 s^3 + s^5 (2/5 + 2/7 s^2 + ...), the first three terms in twice the
+// precision
 inline Vec<double> pow_positive(Vec<double> x, Vec<double> y) {
   using F = Format<double>;
   using V = Vec<double>;
   constexpr double third = 0x1.5555555555555p-1, third_low = 0x1.5555555555555p-55;  // 2/3
-  constexpr double series[] = {2. / 5, 2. / 7, 2. / 9, 2. / 11, 2. / 13, 2. / 15, 2. / 17, 2. / 19, 2. / 21, 2. / 23};
+  constexpr double series[] = {2. / 5,  2. / 7,  2. / 9,  2. / 11, 2. / 13,
+                               2. / 15, 2. / 17, 2. / 19, 2. / 21, 2. / 23};
   auto small = x < F::kMinNormal;
   auto [k, f] = split_exponent<double>(small ? x * 0x1p52 : x);
   k = small ? k - 52. : k;
@@ -397,10 +418,12 @@ inline Vec<double> pow_positive(Vec<double> x, Vec<double> y) {
   V s_low = (f - p - product_error<double>(s, d, p) - s * d_low) / d;
   V z = s * s, z_low = product_error<double>(s, s, z) + 2. * s * s_low;
   V c = s * z, c_low = product_error<double>(s, z, c) + s * z_low + s_low * z;
-  V t = c * third, t_low = product_error<double>(c, broadcast<double>(third), t) + c * third_low + c_low * third;
+  V t = c * third,
+    t_low = product_error<double>(c, broadcast<double>(third), t) + c * third_low + c_low * third;
   V a = k * F::kLn2High, b = 2. * s, u = a + b, u_low = b - (u - a);  // |a| > |b| or a = 0
   V v = u + t, v_low = t - (v - u);
-  V low = u_low + v_low + (t_low + 2. * s_low + k * F::kLn2Low + c * z * polynomial<double>(z, series));
+  V low =
+      u_low + v_low + (t_low + 2. * s_low + k * F::kLn2Low + c * z * polynomial<double>(z, series));
   V log = v + low;
   low = low - (log - v);
   log = x > 0. ? (x < __builtin_huge_val() ? log : x) : broadcast<double>(-__builtin_huge_val());
@@ -419,8 +442,10 @@ inline Vec<float> pow_positive(Vec<float> x, Vec<float> y) {
   std::memcpy(a, &x, sizeof x);
   std::memcpy(b, &y, sizeof y);
   for (int i = 0; i < 2; ++i) {
-    Vec<double> e = __builtin_convertvector(b[i], Vec<double>) * log<double>(__builtin_convertvector(a[i], Vec<double>));
-    e = e < -200. ? broadcast<double>(-200.) : e;  // 0 and infinity as floats, without subnormal doubles
+    Vec<double> e = __builtin_convertvector(b[i], Vec<double>) *
+                    log<double>(__builtin_convertvector(a[i], Vec<double>));
+    e = e < -200. ? broadcast<double>(-200.)
+                  : e;  // 0 and infinity as floats, without subnormal doubles
     e = e > 200. ? broadcast<double>(200.) : e;
     a[i] = __builtin_convertvector(exp<double>(e), Half);
   }
@@ -428,7 +453,8 @@ inline Vec<float> pow_positive(Vec<float> x, Vec<float> y) {
   return x;
 }
 
-// As C's pow: pow(x, 0) = pow(1, y) = 1; a negative x needs an integer y, whose parity decides the sign.
+// As C's pow: pow(x, 0) = pow(1, y) = 1; a negative x needs an integer y, whose parity decides the
+// sign.
 template <class T>
 inline Vec<T> pow(Vec<T> x, Vec<T> y) {
   Vec<T> t = absolute<T>(x);

@@ -1,11 +1,12 @@
-// The only file that knows lane counts: vectors of the widest register of DL_LEVEL, on GCC/Clang vector types.
+// The only file that knows lane counts: vectors of the widest register of DL_LEVEL, on GCC/Clang
+// vector types.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
 #if defined(__AVX2__)
-#include <immintrin.h>  // masked loads and stores alone
+#include <immintrin.h>  // masked and non-temporal access alone
 #endif
 
 namespace dl::DL_LEVEL {
@@ -48,8 +49,30 @@ inline Vec<T> broadcast(T x) {
   return x - Vec<T>{};
 }
 
-// A tail moves as the machine's masked access, else in pieces of halving size: a call of memcpy would cost as much as
-// the work and clobber every vector register around it.
+// Past the caches, where p lies on a vector's boundary: large results then cost no read of the old
+// lines. fence() orders such stores before what follows.
+template <class T>
+inline void store_past_caches(T* p, Vec<T> v) {
+#if defined(__AVX512F__)
+  if constexpr (kVectorBytes == 64) return _mm512_stream_si512((__m512i*)p, (__m512i)v);
+#endif
+#if defined(__AVX2__)
+  __m256i pieces[kVectorBytes / 32];
+  std::memcpy(pieces, &v, sizeof v);
+  for (int i = 0; i < kVectorBytes / 32; ++i) _mm256_stream_si256((__m256i*)p + i, pieces[i]);
+#else
+  store<T>(p, v);
+#endif
+}
+
+inline void fence() {
+#if defined(__AVX2__)
+  _mm_sfence();
+#endif
+}
+
+// A tail moves as the machine's masked access, else in pieces of halving size: a call of memcpy
+// would cost as much as the work and clobber every vector register around it.
 template <int N, class To, class From>
 inline void copy_pieces(To* to, const From* from, int64_t n) {
   if constexpr (N > 0) {
@@ -74,8 +97,10 @@ inline Vec<int32_t> part_mask(int64_t n) {  // all ones in the first n * sizeof(
 template <class T>
 inline Vec<T> load_part(const T* p, int64_t n) {
 #if defined(__AVX512F__)
-  if constexpr (kVectorBytes == 64 && sizeof(T) == 4) return (Vec<T>)_mm512_maskz_loadu_ps((1u << n) - 1, p);
-  if constexpr (kVectorBytes == 64 && sizeof(T) == 8) return (Vec<T>)_mm512_maskz_loadu_pd((1u << n) - 1, p);
+  if constexpr (kVectorBytes == 64 && sizeof(T) == 4)
+    return (Vec<T>)_mm512_maskz_loadu_ps((1u << n) - 1, p);
+  if constexpr (kVectorBytes == 64 && sizeof(T) == 8)
+    return (Vec<T>)_mm512_maskz_loadu_pd((1u << n) - 1, p);
 #elif defined(__AVX2__)
   if constexpr (kVectorBytes == 32 && sizeof(T) >= 4)
     return (Vec<T>)_mm256_maskload_epi32((const int*)p, (__m256i)part_mask<T>(n));
@@ -88,8 +113,10 @@ inline Vec<T> load_part(const T* p, int64_t n) {
 template <class T>
 inline void store_part(T* p, Vec<T> v, int64_t n) {
 #if defined(__AVX512F__)
-  if constexpr (kVectorBytes == 64 && sizeof(T) == 4) return _mm512_mask_storeu_ps(p, (1u << n) - 1, (__m512)v);
-  if constexpr (kVectorBytes == 64 && sizeof(T) == 8) return _mm512_mask_storeu_pd(p, (1u << n) - 1, (__m512d)v);
+  if constexpr (kVectorBytes == 64 && sizeof(T) == 4)
+    return _mm512_mask_storeu_ps(p, (1u << n) - 1, (__m512)v);
+  if constexpr (kVectorBytes == 64 && sizeof(T) == 8)
+    return _mm512_mask_storeu_pd(p, (1u << n) - 1, (__m512d)v);
 #elif defined(__AVX2__)
   if constexpr (kVectorBytes == 32 && sizeof(T) >= 4)
     return _mm256_maskstore_epi32((int*)p, (__m256i)part_mask<T>(n), (__m256i)v);

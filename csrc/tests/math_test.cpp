@@ -1,7 +1,10 @@
-// Error of every function of math.h against libm in higher precision, in ulp: float over every STEP-th bit pattern
-// (against double), double at random bit patterns and ranges (against long double); and IEEE special values.
-//   g++ -std=c++20 -O3 -march=x86-64-v3 -fno-math-errno -fno-trapping-math -ffp-contract=fast -Wno-psabi -DDL_LEVEL=avx2 -Icsrc csrc/tests/math_test.cpp -o math_test && ./math_test [STEP]
-// Other levels: -march=x86-64-v2 -DDL_LEVEL=baseline, -march=x86-64-v4 -DDL_LEVEL=avx512; -DDL_VECTOR_BYTES=64 as well.
+// Error of every function of math.h against libm in higher precision, in ulp: float over every
+// STEP-th bit pattern (against double), double at random bit patterns and ranges (against long
+// double); and IEEE special values.
+//   g++ -std=c++20 -O3 -march=x86-64-v3 -fno-math-errno -fno-trapping-math -ffp-contract=fast
+//   -Wno-psabi -DDL_LEVEL=avx2 -Icsrc csrc/tests/math_test.cpp -o math_test && ./math_test [STEP]
+// Other levels: -march=x86-64-v2 -DDL_LEVEL=baseline, -march=x86-64-v4 -DDL_LEVEL=avx512;
+// -DDL_VECTOR_BYTES=64 as well.
 #include "cpu/math.h"
 
 #include <cmath>
@@ -76,8 +79,9 @@ void check(const char* name, double bound, int64_t n, F vector_function, G exact
     }
   }
   bool bad = !(worst.error <= bound);
-  std::printf("%-8s %-6s %6.3f ulp (bound %.1f) at %.9g, %.9g: %.17Lg%s\n", name, sizeof(T) == 4 ? "float" : "double",
-              worst.error, bound, double(worst.x), double(worst.x2), (long double)worst.y, bad ? "  FAILED" : "");
+  std::printf("%-8s %-6s %6.3f ulp (bound %.1f) at %.9g, %.9g: %.17Lg%s\n", name,
+              sizeof(T) == 4 ? "float" : "double", worst.error, bound, double(worst.x),
+              double(worst.x2), (long double)worst.y, bad ? "  FAILED" : "");
   failures += bad;
 }
 
@@ -88,7 +92,8 @@ void special(const char* name, F f, T x, T x2, T y) {
   if (x == 0 && std::signbit(x)) r = f(Vec<T>(-broadcast<T>(0)), broadcast<T>(0) + x2)[0];
   bool same = std::isnan(y) ? std::isnan(r) : r == y && std::signbit(r) == std::signbit(y);
   if (same) return;
-  std::printf("%s(%g, %g): expected %g, got %g  FAILED\n", name, double(x), double(x2), double(y), double(r));
+  std::printf("%s(%g, %g): expected %g, got %g  FAILED\n", name, double(x), double(x2), double(y),
+              double(r));
   ++failures;
 }
 
@@ -97,7 +102,8 @@ void check_all(int64_t n, const double (&bound)[11]) {
   using V = Vec<T>;
   using W = Wide<T>;
 #define DL_CHECK(i, name, exact) \
-  check<T>(#name, bound[i], n, [](V x, V) { return name<T>(x); }, [](W x, W) -> W { return exact; })
+  check<T>(                      \
+      #name, bound[i], n, [](V x, V) { return name<T>(x); }, [](W x, W) -> W { return exact; })
   DL_CHECK(0, exp, std::exp(x));
   DL_CHECK(1, expm1, std::expm1(x));
   DL_CHECK(2, log, std::log(x));
@@ -108,11 +114,15 @@ void check_all(int64_t n, const double (&bound)[11]) {
   DL_CHECK(7, sin, std::sin(x));
   DL_CHECK(8, cos, std::cos(x));
 #undef DL_CHECK
-  check<T>("pow", bound[9], n, [](V x, V y) { return pow<T>(x, y); }, [](W x, W y) { return std::pow(x, y); });
-  check<T>("pow |x|", bound[9], n, [](V x, V y) { return pow<T>(absolute<T>(x), y); },
-           [](W x, W y) { return std::pow(std::abs(x), y); });
-  check<T>("normal", bound[10], n, [](V x, V) { return normal<T>(x).cumulative; },
-           [](W x, W) { return std::erfc(-x / std::sqrt(W(2))) / 2; });
+  check<T>(
+      "pow", bound[9], n, [](V x, V y) { return pow<T>(x, y); },
+      [](W x, W y) { return std::pow(x, y); });
+  check<T>(
+      "pow |x|", bound[9], n, [](V x, V y) { return pow<T>(absolute<T>(x), y); },
+      [](W x, W y) { return std::pow(std::abs(x), y); });
+  check<T>(
+      "normal", bound[10], n, [](V x, V) { return normal<T>(x).cumulative; },
+      [](W x, W) { return std::erfc(-x / std::sqrt(W(2))) / 2; });
 }
 
 template <class T>
@@ -120,27 +130,59 @@ void check_special() {
   using V = Vec<T>;
   const T inf = std::numeric_limits<T>::infinity(), nan = std::numeric_limits<T>::quiet_NaN();
   const T tiny = std::numeric_limits<T>::denorm_min(), big = std::numeric_limits<T>::max();
-#define DL_SPECIAL(name, x, y) special<T>(#name, [](V a, V) { return name<T>(a); }, x, T(0), y)
-  DL_SPECIAL(exp, inf, inf); DL_SPECIAL(exp, -inf, T(0)); DL_SPECIAL(exp, nan, nan); DL_SPECIAL(exp, T(-0.0), T(1));
-  DL_SPECIAL(expm1, inf, inf); DL_SPECIAL(expm1, -inf, T(-1)); DL_SPECIAL(expm1, T(-0.0), T(-0.0));
-  DL_SPECIAL(expm1, tiny, tiny); DL_SPECIAL(log, T(0), -inf); DL_SPECIAL(log, T(-0.0), -inf);
-  DL_SPECIAL(log, inf, inf); DL_SPECIAL(log, T(-1), nan); DL_SPECIAL(log, nan, nan); DL_SPECIAL(log, T(1), T(0));
-  DL_SPECIAL(log1p, T(-1), -inf); DL_SPECIAL(log1p, inf, inf); DL_SPECIAL(log1p, T(-2), nan);
-  DL_SPECIAL(log1p, T(-0.0), T(-0.0)); DL_SPECIAL(log1p, tiny, tiny); DL_SPECIAL(log1p, nan, nan);
-  DL_SPECIAL(tanh, inf, T(1)); DL_SPECIAL(tanh, -inf, T(-1)); DL_SPECIAL(tanh, nan, nan);
-  DL_SPECIAL(tanh, tiny, tiny); DL_SPECIAL(tanh, T(-0.0), T(-0.0)); DL_SPECIAL(sigmoid, inf, T(1));
-  DL_SPECIAL(sigmoid, -inf, T(0)); DL_SPECIAL(sigmoid, nan, nan); DL_SPECIAL(sigmoid, T(0), T(0.5));
-  DL_SPECIAL(erf, inf, T(1)); DL_SPECIAL(erf, -inf, T(-1)); DL_SPECIAL(erf, nan, nan);
-  DL_SPECIAL(erf, T(-0.0), T(-0.0)); DL_SPECIAL(sin, inf, nan); DL_SPECIAL(sin, nan, nan);
-  DL_SPECIAL(sin, T(-0.0), T(-0.0)); DL_SPECIAL(sin, tiny, tiny); DL_SPECIAL(sin, big, T(std::sin(Wide<T>(big))));
-  DL_SPECIAL(cos, -inf, nan); DL_SPECIAL(cos, nan, nan); DL_SPECIAL(cos, T(0), T(1));
+#define DL_SPECIAL(name, x, y) \
+  special<T>(                  \
+      #name, [](V a, V) { return name<T>(a); }, x, T(0), y)
+  DL_SPECIAL(exp, inf, inf);
+  DL_SPECIAL(exp, -inf, T(0));
+  DL_SPECIAL(exp, nan, nan);
+  DL_SPECIAL(exp, T(-0.0), T(1));
+  DL_SPECIAL(expm1, inf, inf);
+  DL_SPECIAL(expm1, -inf, T(-1));
+  DL_SPECIAL(expm1, T(-0.0), T(-0.0));
+  DL_SPECIAL(expm1, tiny, tiny);
+  DL_SPECIAL(log, T(0), -inf);
+  DL_SPECIAL(log, T(-0.0), -inf);
+  DL_SPECIAL(log, inf, inf);
+  DL_SPECIAL(log, T(-1), nan);
+  DL_SPECIAL(log, nan, nan);
+  DL_SPECIAL(log, T(1), T(0));
+  DL_SPECIAL(log1p, T(-1), -inf);
+  DL_SPECIAL(log1p, inf, inf);
+  DL_SPECIAL(log1p, T(-2), nan);
+  DL_SPECIAL(log1p, T(-0.0), T(-0.0));
+  DL_SPECIAL(log1p, tiny, tiny);
+  DL_SPECIAL(log1p, nan, nan);
+  DL_SPECIAL(tanh, inf, T(1));
+  DL_SPECIAL(tanh, -inf, T(-1));
+  DL_SPECIAL(tanh, nan, nan);
+  DL_SPECIAL(tanh, tiny, tiny);
+  DL_SPECIAL(tanh, T(-0.0), T(-0.0));
+  DL_SPECIAL(sigmoid, inf, T(1));
+  DL_SPECIAL(sigmoid, -inf, T(0));
+  DL_SPECIAL(sigmoid, nan, nan);
+  DL_SPECIAL(sigmoid, T(0), T(0.5));
+  DL_SPECIAL(erf, inf, T(1));
+  DL_SPECIAL(erf, -inf, T(-1));
+  DL_SPECIAL(erf, nan, nan);
+  DL_SPECIAL(erf, T(-0.0), T(-0.0));
+  DL_SPECIAL(sin, inf, nan);
+  DL_SPECIAL(sin, nan, nan);
+  DL_SPECIAL(sin, T(-0.0), T(-0.0));
+  DL_SPECIAL(sin, tiny, tiny);
+  DL_SPECIAL(sin, big, T(std::sin(Wide<T>(big))));
+  DL_SPECIAL(cos, -inf, nan);
+  DL_SPECIAL(cos, nan, nan);
+  DL_SPECIAL(cos, T(0), T(1));
 #undef DL_SPECIAL
-  const T values[] = {T(0), T(-0.0), T(1), T(-1), T(2), T(-2), T(0.5), T(-0.5), T(3), T(-3), inf, -inf, nan, big, -big, tiny};
+  const T values[] = {T(0), T(-0.0), T(1), T(-1), T(2), T(-2), T(0.5), T(-0.5),
+                      T(3), T(-3),   inf,  -inf,  nan,  big,   -big,   tiny};
   for (T x : values)
     for (T y : values) {
       T exact = std::pow(x, y);
       if (exact == 0 || std::isinf(exact) || std::isnan(exact) || std::abs(exact) == 1)
-        special<T>("pow", [](V a, V b) { return pow<T>(a, b); }, x, y, exact);
+        special<T>(
+            "pow", [](V a, V b) { return pow<T>(a, b); }, x, y, exact);
     }
 }
 

@@ -1,6 +1,6 @@
-// out = index of the largest (or smallest) element along the one reduced axis: the first of equals; NaN wins, as in
-// NumPy. Rows that lie in memory are searched for their extreme value, then for its place; others are walked row by
-// row, a block of columns at a time.
+// out = index of the largest (or smallest) element along the one reduced axis: the first of equals;
+// NaN wins, as in NumPy. Rows that lie in memory are searched for their extreme value, then for its
+// place; others are walked row by row, a block of columns at a time.
 #include "cpu/kernels/expression.h"
 #include "cpu/kernels/level.h"
 #include "cpu/kernels/loops.h"
@@ -9,7 +9,7 @@
 
 namespace dl::DL_LEVEL {
 
-constexpr int64_t kColumns = 512;          // outputs that are found together
+constexpr int64_t kColumns = 512;  // outputs that are found together
 constexpr int64_t kPartElements = 16 << 10;
 
 struct ArgReduce {
@@ -21,13 +21,17 @@ struct ArgReduce {
 static const char* make(const Call& call, ArgReduce& p) {
   const Tensor *t = call.tensors, &out = t[0], &in = t[1];
   if (call.n_tensors != 2) return "arg_reduce: expected an output and an input";
-  if (call.n_ints < 1 || call.ints[0] < 0 || call.ints[0] > 1) return "arg_reduce: expected kind 0 or 1";
-  if (out.dtype != DType::i32 && out.dtype != DType::i64) return "arg_reduce: expected an output of i32 or i64";
-  if (out.rank != in.rank || in.rank > kMaxRank) return "arg_reduce: expected tensors of one rank up to 8";
+  if (call.n_ints < 1 || call.ints[0] < 0 || call.ints[0] > 1)
+    return "arg_reduce: expected kind 0 or 1";
+  if (out.dtype != DType::i32 && out.dtype != DType::i64)
+    return "arg_reduce: expected an output of i32 or i64";
+  if (out.rank != in.rank || in.rank > kMaxRank)
+    return "arg_reduce: expected tensors of one rank up to 8";
   int axis = -1;
   for (int d = 0; d < in.rank; ++d) {
     if (out.shape[d] == in.shape[d]) continue;
-    if (out.shape[d] != 1 || axis >= 0) return "arg_reduce: expected 1 on the one reduced axis of the output";
+    if (out.shape[d] != 1 || axis >= 0)
+      return "arg_reduce: expected 1 on the one reduced axis of the output";
     axis = d;
     if (in.shape[d] == 0) return "arg_reduce: expected at least one element to choose from";
   }
@@ -76,12 +80,14 @@ static int64_t find(const T* x, int64_t n) {
   return i;
 }
 
-// T is f32, or f64 for all other input types. Scratch: a row of columns, their best values and indices.
+// T is f32, or f64 for all other input types. Scratch: a row of columns, their best values and
+// indices.
 template <class T, class Kind>
 static void run(const Call& call, const ArgReduce& p, int64_t begin, int64_t end, char* scratch) {
   const Tensor &out = call.tensors[0], &in = call.tensors[1];
   const int64_t bytes = size_of(in.dtype), run = p.kept.rank ? p.kept.shape[p.kept.rank - 1] : 1;
-  const int64_t per_run = (run + p.block - 1) / p.block, step = p.reduced.rank ? p.reduced.stride[0][0] : 0;
+  const int64_t per_run = (run + p.block - 1) / p.block,
+                step = p.reduced.rank ? p.reduced.stride[0][0] : 0;
   const int64_t across = p.kept.rank ? p.kept.stride[p.kept.rank - 1][0] : 0;
   constexpr DType type = sizeof(T) == 4 ? DType::f32 : DType::f64;
   T *row = reinterpret_cast<T*>(scratch), *best = row + kColumns;
@@ -90,17 +96,22 @@ static void run(const Call& call, const ArgReduce& p, int64_t begin, int64_t end
     const int64_t c = b % per_run * p.block, first = b / per_run * run + c;
     const int64_t n = run - c < p.block ? run - c : p.block;
     const char* data = in.data + p.kept.offset(0, p.kept.rank, first) * bytes;
-    const int64_t at = p.kept.offset(1, p.kept.rank, first), out_step = p.kept.rank ? p.kept.stride[p.kept.rank - 1][1] : 0;
+    const int64_t at = p.kept.offset(1, p.kept.rank, first),
+                  out_step = p.kept.rank ? p.kept.stride[p.kept.rank - 1][1] : 0;
     if (p.along) {
       for (int64_t j = 0; j < n; ++j)
-        store_index(out, at + j * out_step, find<T, Kind>(reinterpret_cast<const T*>(data) + j * across, p.size));
+        store_index(out, at + j * out_step,
+                    find<T, Kind>(reinterpret_cast<const T*>(data) + j * across, p.size));
       continue;
     }
     for (int64_t i = 0; i < p.size; ++i) {
-      copy_block(1, n, {(char*)(i ? row : best), type, 0, 1}, {(char*)data + i * step * bytes, in.dtype, 0, across});
+      copy_block(1, n, {(char*)(i ? row : best), type, 0, 1},
+                 {(char*)data + i * step * bytes, in.dtype, 0, across});
       for (int64_t j = 0; j < n; ++j) {
-        const bool wins = i == 0 || (best[j] == best[j] && (row[j] != row[j] ||
-                                                            (Kind::identity < 0 ? row[j] > best[j] : row[j] < best[j])));
+        const bool wins =
+            i == 0 ||
+            (best[j] == best[j] &&
+             (row[j] != row[j] || (Kind::identity < 0 ? row[j] > best[j] : row[j] < best[j])));
         index[j] = wins ? i : index[j];
         best[j] = wins && i ? row[j] : best[j];
       }
@@ -124,9 +135,11 @@ void run_arg_reduce(const Call& call, int, int64_t begin, int64_t end, char* scr
   make(call, p);
   const bool narrow = call.tensors[1].dtype == DType::f32, smallest = call.ints[0] == 1;
   if (narrow)
-    smallest ? run<float, Min>(call, p, begin, end, scratch) : run<float, Max>(call, p, begin, end, scratch);
+    smallest ? run<float, Min>(call, p, begin, end, scratch)
+             : run<float, Max>(call, p, begin, end, scratch);
   else
-    smallest ? run<double, Min>(call, p, begin, end, scratch) : run<double, Max>(call, p, begin, end, scratch);
+    smallest ? run<double, Min>(call, p, begin, end, scratch)
+             : run<double, Max>(call, p, begin, end, scratch);
 }
 
 }  // namespace dl::DL_LEVEL

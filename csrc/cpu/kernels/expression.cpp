@@ -1,5 +1,6 @@
-// The block evaluator: walks the code of an expression and decides where each value lies: in place in an operand, in
-// a register (a block of scratch small enough for the L1 cache), or as a scalar per row or per block.
+// The block evaluator: walks the code of an expression and decides where each value lies: in place
+// in an operand, in a register (a block of scratch small enough for the L1 cache), or as a scalar
+// per row or per block.
 #include "cpu/kernels/expression.h"
 
 #include "cpu/kernels/operations.h"
@@ -24,7 +25,8 @@ constexpr int kMostSources = 8;
 static const char* decode_header(const int64_t* ints, int n_ints, int n_floats, Expression& e) {
   if (n_ints < 6) return "expression: expected at least 6 integers";
   for (int i = 0; i < 6; ++i)
-    if (ints[i] < 0 || ints[i] > (i == 5 ? 4096 : kMaxValues)) return "expression: expected counts in range";
+    if (ints[i] < 0 || ints[i] > (i == 5 ? 4096 : kMaxValues))
+      return "expression: expected counts in range";
   e.compute = int(ints[0]), e.n_out = int(ints[1]), e.n_in = int(ints[2]);
   e.n_const = int(ints[3]), e.n_temp = int(ints[4]), e.n_ops = int(ints[5]);
   if (e.compute > 1) return "expression: expected compute type 0 (f32) or 1 (f64)";
@@ -35,7 +37,8 @@ static const char* decode_header(const int64_t* ints, int n_ints, int n_floats, 
   return nullptr;
 }
 
-const char* decode(const int64_t* ints, int n_ints, const double* floats, int n_floats, Expression& e) {
+const char* decode(const int64_t* ints, int n_ints, const double* floats, int n_floats,
+                   Expression& e) {
   if (const char* wrong = decode_header(ints, n_ints, n_floats, e)) return wrong;
   const int n_values = e.values(), first_temp = e.n_in + e.n_const;
   auto set = [](int64_t n) { return n >= 64 ? ~uint64_t(0) : (uint64_t(1) << n) - 1; };
@@ -52,7 +55,8 @@ const char* decode(const int64_t* ints, int n_ints, const double* floats, int n_
     p += n_out + n_in;
     uint64_t sources = 0, made = 0;
     for (int i = 0; i < n_in; ++i) {
-      if (src[i] < 0 || src[i] >= n_values || !(known & bit(src[i]))) return "expression: expected sources with values";
+      if (src[i] < 0 || src[i] >= n_values || !(known & bit(src[i])))
+        return "expression: expected sources with values";
       sources |= bit(src[i]);
     }
     for (int i = 0; i < n_out; ++i) {
@@ -72,7 +76,8 @@ const char* decode(const int64_t* ints, int n_ints, const double* floats, int n_
   if (p != end) return "expression: expected no more integers";
   uint64_t named = 0;
   for (int o = 0; o < e.n_out; ++o) {
-    if (end[o] < 0 || end[o] >= n_values || !(known & bit(end[o]))) return "expression: expected results with values";
+    if (end[o] < 0 || end[o] >= n_values || !(known & bit(end[o])))
+      return "expression: expected results with values";
     if (end[o] < e.n_in) named |= bit(end[o]);
   }
   for (int o = 0; o < e.n_out; ++o) e.read_after[o] |= named;
@@ -81,13 +86,31 @@ const char* decode(const int64_t* ints, int n_ints, const double* floats, int n_
 
 static double cost(int64_t opcode) {
   switch (opcode) {
-    case op_exp: case op_expm1: case op_log: case op_log1p: case op_tanh: case op_sigmoid: case op_erf:
-    case op_sin: case op_cos: case op_softplus: case op_silu: case op_silu_grad: case op_gelu: case op_gelu_grad:
+    case op_exp:
+    case op_expm1:
+    case op_log:
+    case op_log1p:
+    case op_tanh:
+    case op_sigmoid:
+    case op_erf:
+    case op_sin:
+    case op_cos:
+    case op_softplus:
+    case op_silu:
+    case op_silu_grad:
+    case op_gelu:
+    case op_gelu_grad:
     case op_adam_update:
       return 20;
-    case op_power: case op_mod: case op_floor_divide:
+    case op_power:
+    case op_mod:
+    case op_floor_divide:
       return 80;
-    case op_divide: case op_reciprocal: case op_sqrt: case op_rsqrt: case op_momentum_update:
+    case op_divide:
+    case op_reciprocal:
+    case op_sqrt:
+    case op_rsqrt:
+    case op_momentum_update:
       return 4;
     default:
       return 1;
@@ -101,7 +124,8 @@ double cost(const Expression& e) {
   return sum;
 }
 
-// ---- registers: constants, then one scalar a row and one for all rows of each value, then one block of each value and spare ones ----
+// ---- registers: constants, then one scalar a row and one for all rows of each value, then one
+// block of each value and spare ones ----
 
 template <class T>
 static int64_t whole_vectors(int64_t n) {
@@ -110,7 +134,8 @@ static int64_t whole_vectors(int64_t n) {
 
 template <class T>
 static int64_t block_size(int64_t rows, int64_t cols) {
-  return whole_vectors<T>(rows * cols) + 64 / sizeof(T);  // a line more, so that blocks do not fall on the same sets
+  return whole_vectors<T>(rows * cols) +
+         64 / sizeof(T);  // a line more, so that blocks do not fall on the same sets
 }
 
 template <class T>
@@ -133,24 +158,31 @@ struct Evaluator {
   int64_t rows, cols;
   const Operand *out, *in;  // out may be null
   T* registers;
-  int64_t run_rows, run_cols;  // the block as operations see it: one run where all operands are dense
-  uint64_t in_place;           // outputs that operations may write directly
+  int64_t run_rows,
+      run_cols;       // the block as operations see it: one run where all operands are dense
+  uint64_t in_place;  // outputs that operations may write directly
   Place<T> values[kMaxValues];  // set as they come to be known
 
-  Evaluator(const Expression& e, int64_t rows, int64_t cols, const Operand* out, const Operand* in, T* registers)
+  Evaluator(const Expression& e, int64_t rows, int64_t cols, const Operand* out, const Operand* in,
+            T* registers)
       : e(e), rows(rows), cols(cols), out(out), in(in), registers(registers) {}
 
-  T* scalars(int id) const { return registers + whole_vectors<T>(e.n_const) + id * whole_vectors<T>(rows + 1); }
+  T* scalars(int id) const {
+    return registers + whole_vectors<T>(e.n_const) + id * whole_vectors<T>(rows + 1);
+  }
   T* block(int id) const { return scalars(e.values()) + id * block_size<T>(rows, cols); }
 
   static Operand dense(T* data, int64_t row_stride) {
     return {reinterpret_cast<char*>(data), kType<T>, row_stride, 1};
   }
 
-  bool is_row(const Operand& x) const { return x.dtype == kType<T> && (x.col_stride == 1 || cols == 1); }
+  bool is_row(const Operand& x) const {
+    return x.dtype == kType<T> && (x.col_stride == 1 || cols == 1);
+  }
   bool is_run(const Operand& x) const { return is_row(x) && (x.row_stride == cols || rows == 1); }
 
-  // Rows shorter than this are gathered into one run, so that no loop is about rows of a few elements.
+  // Rows shorter than this are gathered into one run, so that no loop is about rows of a few
+  // elements.
   bool short_rows() const { return rows > 1 && cols < 2 * kLanes<T>; }
 
   void place_input(int i) {
@@ -182,7 +214,8 @@ struct Evaluator {
     for (int o = 0; out && o < e.n_out; ++o) {
       if (e.made_by[o] < 0 || !is_row(out[o]) || (short_rows() && !is_run(out[o]))) continue;
       bool read_later = false;  // an input in the same place
-      for (int i = 0; i < e.n_in; ++i) read_later |= (e.read_after[o] >> i & 1) && in[i].data == out[o].data;
+      for (int i = 0; i < e.n_in; ++i)
+        read_later |= (e.read_after[o] >> i & 1) && in[i].data == out[o].data;
       if (read_later) continue;
       in_place |= uint64_t(1) << o;
       if (!is_run(out[o])) run_rows = rows;
@@ -218,7 +251,8 @@ struct Evaluator {
       by_row |= src[i].scalar && src[i].row_stride != 0;
     }
     if (scalar + 1 == 1u << n_in) {
-      for (int i = 0; i < n_out; ++i) dst[i] = {scalars(int(dst_id[i])) + (by_row ? 0 : rows), by_row, true};
+      for (int i = 0; i < n_out; ++i)
+        dst[i] = {scalars(int(dst_id[i])) + (by_row ? 0 : rows), by_row, true};
       form[0](by_row ? rows : 1, 1, dst, src);
     } else {
       int index = n_in <= 3 ? int(scalar) : scalar == kUpdateScalars[n_in > 5];
@@ -249,12 +283,14 @@ struct Evaluator {
 
   void store_value(int o, const Place<T>& v) {
     if (v.data == reinterpret_cast<T*>(out[o].data) && !v.scalar) return;
-    copy_block(rows, cols, out[o], {reinterpret_cast<char*>(v.data), kType<T>, v.row_stride, v.scalar ? 0 : 1});
+    copy_block(rows, cols, out[o],
+               {reinterpret_cast<char*>(v.data), kType<T>, v.row_stride, v.scalar ? 0 : 1});
   }
 };
 
 template <class T>
-void evaluate(const Expression& e, int64_t rows, int64_t cols, const Operand* out, const Operand* in, T* registers) {
+void evaluate(const Expression& e, int64_t rows, int64_t cols, const Operand* out,
+              const Operand* in, T* registers) {
   if (rows <= 0 || cols <= 0) return;
   Evaluator<T> block(e, rows, cols, out, in, registers);
   block.place();
@@ -263,7 +299,8 @@ void evaluate(const Expression& e, int64_t rows, int64_t cols, const Operand* ou
 }
 
 template <class T>
-View<T> evaluate_view(const Expression& e, int64_t rows, int64_t cols, const Operand* in, T* registers) {
+View<T> evaluate_view(const Expression& e, int64_t rows, int64_t cols, const Operand* in,
+                      T* registers) {
   Evaluator<T> block(e, rows, cols, nullptr, in, registers);
   block.place();
   if (e.results[0] < e.n_in && !(e.read >> e.results[0] & 1)) block.place_input(int(e.results[0]));
@@ -272,10 +309,11 @@ View<T> evaluate_view(const Expression& e, int64_t rows, int64_t cols, const Ope
   return {v.data, v.row_stride, v.scalar ? 0 : 1};
 }
 
-#define DL_INSTANTIATE(T)                                                                             \
-  template int64_t register_elements<T>(const Expression&, int64_t, int64_t);                         \
-  template void prepare<T>(const Expression&, int64_t, int64_t, T*);                                  \
-  template void evaluate<T>(const Expression&, int64_t, int64_t, const Operand*, const Operand*, T*); \
+#define DL_INSTANTIATE(T)                                                                        \
+  template int64_t register_elements<T>(const Expression&, int64_t, int64_t);                    \
+  template void prepare<T>(const Expression&, int64_t, int64_t, T*);                             \
+  template void evaluate<T>(const Expression&, int64_t, int64_t, const Operand*, const Operand*, \
+                            T*);                                                                 \
   template View<T> evaluate_view<T>(const Expression&, int64_t, int64_t, const Operand*, T*);
 DL_INSTANTIATE(float)
 DL_INSTANTIATE(double)

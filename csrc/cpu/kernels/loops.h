@@ -1,5 +1,6 @@
-// The loops of a call over tensors of one shape, made as few as strides allow: size-1 dimensions dropped, the rest
-// ordered so that the first tensor is walked as it lies in memory, neighbours merged where all tensors allow it.
+// The loops of a call over tensors of one shape, made as few as strides allow: size-1 dimensions
+// dropped, the rest ordered so that the first tensor is walked as it lies in memory, neighbours
+// merged where all tensors allow it.
 #pragma once
 
 #include "kernel.h"
@@ -29,15 +30,18 @@ struct Loops {
 
 inline int64_t magnitude(int64_t x) { return x < 0 ? -x : x; }
 
-// Dimensions where chosen(d) holds, appended to `loops`; order follows the strides of tensor `leader`.
+// Dimensions where chosen(d) holds, appended to `loops`; order follows the strides of tensor
+// `leader`.
 template <class Chosen>
-inline void add_loops(Loops& loops, const Tensor* tensors, int n_tensors, int leader, Chosen chosen) {
+inline void add_loops(Loops& loops, const Tensor* tensors, int n_tensors, int leader,
+                      Chosen chosen) {
   const Tensor& lead = tensors[leader];
   int order[kMaxRank], n = 0;
   for (int d = 0; d < lead.rank; ++d) {
     if (lead.shape[d] == 1 || !chosen(d)) continue;
     int i = n++;
-    for (; i > 0 && magnitude(lead.stride[order[i - 1]]) < magnitude(lead.stride[d]); --i) order[i] = order[i - 1];
+    for (; i > 0 && magnitude(lead.stride[order[i - 1]]) < magnitude(lead.stride[d]); --i)
+      order[i] = order[i - 1];
     order[i] = d;
   }
   const int first = loops.rank;

@@ -1,5 +1,5 @@
-// The operations of opcodes.def: one vector function each, and loops that run them over blocks of dense operands and
-// scalars. Included by expression.cpp alone.
+// The operations of opcodes.def: one vector function each, and loops that run them over blocks of
+// dense operands and scalars. Included by expression.cpp alone.
 #pragma once
 
 #include "cpu/math.h"
@@ -35,7 +35,8 @@ inline Vec<T> floor_mod(Vec<T> x, Vec<T> y) {
 }
 
 template <class T>
-inline Vec<T> floor_divide(Vec<T> x, Vec<T> y) {  // (x - mod) / y, which is an integer but for its rounding error
+inline Vec<T> floor_divide(
+    Vec<T> x, Vec<T> y) {  // (x - mod) / y, which is an integer but for its rounding error
   Vec<T> q = round<T>((x - floor_mod<T>(x, y)) / y), plain = x / y;
   return y == T(0) ? plain : (q == T(0) ? copy_sign<T>(q, plain) : q);
 }
@@ -59,7 +60,8 @@ inline Vec<T> silu_slope(Vec<T> x) {
 
 template <class T>
 inline Vec<T> gelu(Vec<T> x) {
-  return (x < -Format<T>::kTailEnd ? broadcast<T>(-Format<T>::kTailEnd) : x) * normal<T>(x).cumulative;
+  return (x < -Format<T>::kTailEnd ? broadcast<T>(-Format<T>::kTailEnd) : x) *
+         normal<T>(x).cumulative;
 }
 
 template <class T>
@@ -72,7 +74,7 @@ inline Vec<T> gelu_slope(Vec<T> x) {
 DL_APPLY(identity, x)
 DL_APPLY(add, x + y)
 DL_APPLY(subtract, x - y)
-DL_APPLY(multiply, x * y)
+DL_APPLY(multiply, x* y)
 DL_APPLY(divide, x / y)
 DL_APPLY(maximum, ((x > y) | (x != x)) ? x : y)
 DL_APPLY(minimum, ((x < y) | (x != x)) ? x : y)
@@ -81,10 +83,11 @@ DL_APPLY(floor_divide, floor_divide<T>(x, y))
 DL_APPLY(mod, floor_mod<T>(x, y))
 DL_APPLY(negative, -x)
 DL_APPLY(abs, absolute<T>(x))
-DL_APPLY(sign, x > T(0) ? broadcast<T>(1) : (x < T(0) ? broadcast<T>(-1) : (x == T(0) ? Vec<T>{} : x)))
+DL_APPLY(sign,
+         x > T(0) ? broadcast<T>(1) : (x < T(0) ? broadcast<T>(-1) : (x == T(0) ? Vec<T>{} : x)))
 DL_APPLY(sqrt, square_root<T>(x))
 DL_APPLY(rsqrt, T(1) / square_root<T>(x))
-DL_APPLY(square, x * x)
+DL_APPLY(square, x* x)
 DL_APPLY(reciprocal, T(1) / x)
 DL_APPLY(exp, exp<T>(x))
 DL_APPLY(expm1, expm1<T>(x))
@@ -112,14 +115,14 @@ DL_APPLY(logical_not, truth<T>(x == T(0)))
 DL_APPLY(isnan, truth<T>(x != x))
 DL_APPLY(isfinite, truth<T>(absolute<T>(x) < T(__builtin_huge_val())))
 DL_APPLY(where, x != T(0) ? y : z)
-DL_APPLY(multiply_add, x * y + z)
+DL_APPLY(multiply_add, x* y + z)
 DL_APPLY(softplus, softplus<T>(x))
 DL_APPLY(silu, silu<T>(x))
-DL_APPLY(silu_grad, x * silu_slope<T>(y))
+DL_APPLY(silu_grad, x* silu_slope<T>(y))
 DL_APPLY(gelu, gelu<T>(x))
-DL_APPLY(gelu_grad, x * gelu_slope<T>(y))
-DL_APPLY(sigmoid_grad, x * y * (T(1) - y))
-DL_APPLY(tanh_grad, x * (T(1) - y * y))
+DL_APPLY(gelu_grad, x* gelu_slope<T>(y))
+DL_APPLY(sigmoid_grad, x* y*(T(1) - y))
+DL_APPLY(tanh_grad, x*(T(1) - y * y))
 DL_APPLY(relu_grad, y > T(0) ? x : Vec<T>{})
 #undef DL_APPLY
 
@@ -147,13 +150,13 @@ struct Place {
   bool scalar;  // one element a row instead of cols
 };
 
-#define DL_OP(name, inputs, outputs)                      \
-  struct Op_##name {                                      \
-    static constexpr int kIn = inputs, kOut = outputs;    \
-    template <class T>                                    \
+#define DL_OP(name, inputs, outputs)                       \
+  struct Op_##name {                                       \
+    static constexpr int kIn = inputs, kOut = outputs;     \
+    template <class T>                                     \
     static inline void apply(const Vec<T>* s, Vec<T>* d) { \
-      apply_##name<T>(s, d);                              \
-    }                                                     \
+      apply_##name<T>(s, d);                               \
+    }                                                      \
   };
 #include "opcodes.def"
 #undef DL_OP
@@ -161,8 +164,9 @@ struct Place {
 template <class T>
 using Run = void (*)(int64_t rows, int64_t cols, const Place<T>* dst, const Place<T>* src);
 
-// Bit i of Scalars: source i is one element a row. The tail goes through buffers and the same loop: compilers may
-// contract a second copy of the operation differently, and a tail must have the bits of a full vector.
+// Bit i of Scalars: source i is one element a row. The tail goes through buffers and the same loop:
+// compilers may contract a second copy of the operation differently, and a tail must have the bits
+// of a full vector.
 template <class T, class Op, unsigned Scalars>
 void run_operation(int64_t rows, int64_t cols, const Place<T>* dst, const Place<T>* src) {
   constexpr int L = kLanes<T>, kIn = Op::kIn, kOut = Op::kOut;
@@ -200,9 +204,11 @@ void run_operation(int64_t rows, int64_t cols, const Place<T>* dst, const Place<
 }
 
 constexpr int kForms = 8;
-constexpr unsigned kUpdateScalars[] = {0b11000, 0b11110000};  // of momentum_update (5 sources) and adam_update (8)
+constexpr unsigned kUpdateScalars[] = {
+    0b11000, 0b11110000};  // of momentum_update (5 sources) and adam_update (8)
 
-// Up to three sources every mix of dense and scalar but all scalar; the updates all dense or with scalar settings.
+// Up to three sources every mix of dense and scalar but all scalar; the updates all dense or with
+// scalar settings.
 template <class T>
 struct OpForms {
   Run<T> run[kForms] = {};
@@ -213,7 +219,8 @@ constexpr OpForms<T> forms() {
   OpForms<T> f;
   f.run[0] = run_operation<T, Op, 0>;
   if constexpr (Op::kIn > 3) f.run[1] = run_operation<T, Op, kUpdateScalars[Op::kIn > 5]>;
-  if constexpr (Op::kIn == 2 || Op::kIn == 3) f.run[1] = run_operation<T, Op, 1>, f.run[2] = run_operation<T, Op, 2>;
+  if constexpr (Op::kIn == 2 || Op::kIn == 3)
+    f.run[1] = run_operation<T, Op, 1>, f.run[2] = run_operation<T, Op, 2>;
   if constexpr (Op::kIn == 3) {
     f.run[3] = run_operation<T, Op, 3>, f.run[4] = run_operation<T, Op, 4>;
     f.run[5] = run_operation<T, Op, 5>, f.run[6] = run_operation<T, Op, 6>;

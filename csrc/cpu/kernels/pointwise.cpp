@@ -1,5 +1,6 @@
-// out... = expression(in...), element by element, over any layout. Loops are merged as far as strides allow; the two
-// innermost are the rows and columns of blocks that the evaluator works on, and a part is a run of blocks.
+// out... = expression(in...), element by element, over any layout. Loops are merged as far as
+// strides allow; the two innermost are the rows and columns of blocks that the evaluator works on,
+// and a part is a run of blocks.
 #include "cpu/kernels/expression.h"
 #include "cpu/kernels/level.h"
 #include "cpu/kernels/loops.h"
@@ -7,23 +8,32 @@
 namespace dl::DL_LEVEL {
 
 constexpr int64_t kPartElements = 16 << 10;
-constexpr int64_t kRegisterBytes = 24 << 10;  // all registers of a block together, of an L1 cache of 32 or 48 KiB
-constexpr int64_t kOneBlock = 256;            // elements that are one block in any case
-constexpr int64_t kTransposeCols = 64;        // columns of a block where an input lies the other way round
+constexpr int64_t kRegisterBytes =
+    24 << 10;  // all registers of a block together, of an L1 cache of 32 or 48 KiB
+constexpr int64_t kOneBlock = 256;  // elements that are one block in any case
+constexpr int64_t kTransposeCols =
+    64;  // columns of a block where an input lies the other way round
+
+constexpr int64_t kPastCaches =
+    32 << 20;  // bytes of an output that will not be found in a cache anyway
 
 struct Pointwise {
   Expression e;
   Loops loops;
-  int64_t rows, cols, outer;            // the innermost two loops, and all others
+  int64_t rows, cols, outer;  // the innermost two loops, and all others
   int64_t block_rows, block_cols;
   int64_t row_blocks, col_blocks, blocks_per_part, parts;
+  bool stream;  // one dense output too large for the caches: blocks are made in scratch and stored
+                // past them
 };
 
 static const char* check(const Call& call, const Expression& e) {
   const Tensor* t = call.tensors;
-  if (call.n_tensors != e.n_out + e.n_in) return "pointwise: expected as many tensors as the expression has";
+  if (call.n_tensors != e.n_out + e.n_in)
+    return "pointwise: expected as many tensors as the expression has";
   for (int i = 0; i < call.n_tensors; ++i) {
-    if (t[i].rank != t[0].rank || t[i].rank > kMaxRank) return "pointwise: expected tensors of one rank up to 8";
+    if (t[i].rank != t[0].rank || t[i].rank > kMaxRank)
+      return "pointwise: expected tensors of one rank up to 8";
     for (int d = 0; d < t[0].rank; ++d) {
       if (t[i].shape[d] != t[0].shape[d]) return "pointwise: expected tensors of one shape";
       if (i < e.n_out && t[i].stride[d] == 0 && t[i].shape[d] > 1)
@@ -33,7 +43,8 @@ static const char* check(const Call& call, const Expression& e) {
   return nullptr;
 }
 
-// Moves the loop along which an input is contiguous next to the innermost, if some input lies across the output.
+// Moves the loop along which an input is contiguous next to the innermost, if some input lies
+// across the output.
 static bool find_transposed(const Expression& e, Loops& loops) {
   const int inner = loops.rank - 1;
   for (int t = e.n_out; t < loops.n_tensors; ++t) {
@@ -55,7 +66,8 @@ static bool find_transposed(const Expression& e, Loops& loops) {
 static int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 static void choose_blocks(Pointwise& p, bool transposed, int element_bytes, int n_registers) {
-  if (p.rows * p.outer == 1 && p.cols <= kOneBlock) {  // no divisions: they would be most of a small call
+  if (p.rows * p.outer == 1 &&
+      p.cols <= kOneBlock) {  // no divisions: they would be most of a small call
     p.block_rows = p.row_blocks = p.col_blocks = p.blocks_per_part = p.parts = 1;
     p.block_cols = p.cols;
     return;
@@ -66,18 +78,21 @@ static void choose_blocks(Pointwise& p, bool transposed, int element_bytes, int 
     most = most < 256 ? 256 : most > 2048 ? 2048 : most;
   }
   p.block_cols = p.cols < most ? p.cols : most;
-  if (transposed && p.block_cols > kTransposeCols) p.block_cols = kTransposeCols, most = most < 2048 ? most : 2048;
+  if (transposed && p.block_cols > kTransposeCols)
+    p.block_cols = kTransposeCols, most = most < 2048 ? most : 2048;
   p.block_rows = most / p.block_cols;
   p.block_rows = p.block_rows < 1 ? 1 : p.block_rows > p.rows ? p.rows : p.block_rows;
   p.row_blocks = ceil_divide(p.rows, p.block_rows);
   p.col_blocks = ceil_divide(p.cols, p.block_cols);
-  const int64_t blocks = p.outer * p.row_blocks * p.col_blocks, part = kPartElements / (p.block_rows * p.block_cols);
+  const int64_t blocks = p.outer * p.row_blocks * p.col_blocks,
+                part = kPartElements / (p.block_rows * p.block_cols);
   p.blocks_per_part = part < 1 ? 1 : part;
   p.parts = ceil_divide(blocks, p.blocks_per_part);
 }
 
 static const char* make(const Call& call, Pointwise& p) {
-  if (const char* wrong = decode(call.ints, call.n_ints, call.floats, call.n_floats, p.e)) return wrong;
+  if (const char* wrong = decode(call.ints, call.n_ints, call.floats, call.n_floats, p.e))
+    return wrong;
   if (const char* wrong = check(call, p.e)) return wrong;
   const Tensor* t = call.tensors;
   p.loops.rank = 0;
@@ -88,19 +103,39 @@ static const char* make(const Call& call, Pointwise& p) {
   p.rows = rank > 1 ? p.loops.shape[rank - 2] : 1;
   p.outer = rank > 2 ? p.loops.size(0, rank - 2) : 1;
   if (p.cols * p.rows * p.outer == 0) {
-    p.parts = 0, p.block_rows = p.block_cols = 1;
+    p.parts = 0, p.block_rows = p.block_cols = 1, p.stream = false;
     return nullptr;
   }
   int n_registers = p.e.n_temp;
   for (int i = 0; i < p.e.n_in; ++i) {
     const Tensor& x = t[p.e.n_out + i];
     const int64_t stride = rank ? p.loops.stride[rank - 1][p.e.n_out + i] : 0;
-    n_registers += (p.e.read >> i & 1) && stride != 0 && (stride != 1 || x.dtype != DType(p.e.compute));
+    n_registers +=
+        (p.e.read >> i & 1) && stride != 0 && (stride != 1 || x.dtype != DType(p.e.compute));
   }
   for (int o = 0; o < p.e.n_out; ++o)  // written in place
     n_registers -= p.e.made_by[o] >= 0 && t[o].dtype == DType(p.e.compute) && n_registers > 0;
-  choose_blocks(p, transposed, p.e.compute ? 8 : 4, n_registers);
+  const int bytes = p.e.compute ? 8 : 4;
+  p.stream = p.e.n_out == 1 && t[0].dtype == DType(p.e.compute) && rank == 1 &&
+             p.loops.stride[0][0] == 1 && p.cols * bytes >= kPastCaches;
+  choose_blocks(p, transposed, bytes, n_registers + p.stream);
   return nullptr;
+}
+
+// Of the expression's registers, and of the block that goes past the caches.
+template <class T>
+static int64_t register_elements(const Pointwise& p) {
+  const int64_t n = register_elements<T>(p.e, p.block_rows, p.block_cols);
+  return (n + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+}
+
+template <class T>
+static void copy_past_caches(T* out, const T* x, int64_t n) {
+  constexpr int64_t L = kLanes<T>;
+  int64_t i = 0;
+  while (i < n && reinterpret_cast<uintptr_t>(out + i) % kVectorBytes) out[i] = x[i], ++i;
+  for (; i + L <= n; i += L) store_past_caches<T>(out + i, load<T>(x + i));
+  for (; i < n; ++i) out[i] = x[i];
 }
 
 template <class T>
@@ -112,6 +147,9 @@ static void run(const Call& call, const Pointwise& p, int64_t begin, int64_t end
     operands[i] = {nullptr, call.tensors[i].dtype, rank > 1 ? l.stride[rank - 2][i] : 0,
                    rank > 0 ? l.stride[rank - 1][i] : 0};
   prepare<T>(p.e, p.block_rows, p.block_cols, registers);
+  T* past = registers + register_elements<T>(p);
+  bool stream = p.stream;  // not over an input, whose lines are in the cache already
+  for (int i = p.e.n_out; i < n; ++i) stream &= call.tensors[i].data != call.tensors[0].data;
   const int64_t blocks = p.outer * p.row_blocks * p.col_blocks;
   const int64_t first = begin * p.blocks_per_part, last = end * p.blocks_per_part;
   for (int64_t b = first; b < last && b < blocks; ++b) {
@@ -124,8 +162,12 @@ static void run(const Call& call, const Pointwise& p, int64_t begin, int64_t end
       if (rank > 2) offset += l.offset(i, rank - 2, plane / p.row_blocks);
       operands[i].data = call.tensors[i].data + offset * size_of(operands[i].dtype);
     }
+    char* const data = operands[0].data;
+    if (stream) operands[0].data = reinterpret_cast<char*>(past);
     evaluate<T>(p.e, rows, cols, operands, operands + p.e.n_out, registers);
+    if (stream) copy_past_caches<T>(reinterpret_cast<T*>(data), past, cols);
   }
+  if (stream) fence();
 }
 
 const char* plan_pointwise(const Call& call, Work& work) {
@@ -133,13 +175,15 @@ const char* plan_pointwise(const Call& call, Work& work) {
   if (const char* wrong = make(call, p)) return wrong;
   work.outputs = p.e.n_out;
   work.parts[0] = p.parts;
-  work.scratch_bytes = p.e.compute ? register_elements<double>(p.e, p.block_rows, p.block_cols) * 8
-                                   : register_elements<float>(p.e, p.block_rows, p.block_cols) * 4;
+  const int64_t past = p.stream ? p.block_rows * p.block_cols : 0;
+  work.scratch_bytes = p.e.compute ? (register_elements<double>(p) + past) * 8
+                                   : (register_elements<float>(p) + past) * 4;
   work.flops = cost(p.e) * double(p.parts ? p.rows * p.cols * p.outer : 0);
   work.bytes = 0;
   for (int i = 0; i < call.n_tensors; ++i) {
     double elements = 1;
-    for (int d = 0; d < p.loops.rank; ++d) elements *= p.loops.stride[d][i] ? double(p.loops.shape[d]) : 1;
+    for (int d = 0; d < p.loops.rank; ++d)
+      elements *= p.loops.stride[d][i] ? double(p.loops.shape[d]) : 1;
     work.bytes += elements * double(size_of(call.tensors[i].dtype));
   }
   return nullptr;

@@ -1,4 +1,5 @@
-// Sum, max, min and product of runs and of rows, by vectors in a fixed order. Max and min pass NaN on.
+// Sum, max, min and product of runs and of rows, by vectors in a fixed order. Max and min pass NaN
+// on.
 #pragma once
 
 #include "cpu/kernels/expression.h"
@@ -93,11 +94,12 @@ inline T reduce_run(const T* p, int64_t n, int64_t stride) {
   }
   for (; i + L <= n; i += L) a = Kind::template combine<Vec<T>>(a, load<T>(p + i));
   if (i < n) b = Kind::template combine<Vec<T>>(b, load_neutral<T, Kind>(p + i, n - i));
-  return reduce_vector<T, Kind>(
-      Kind::template combine<Vec<T>>(Kind::template combine<Vec<T>>(a, b), Kind::template combine<Vec<T>>(c, d)));
+  return reduce_vector<T, Kind>(Kind::template combine<Vec<T>>(
+      Kind::template combine<Vec<T>>(a, b), Kind::template combine<Vec<T>>(c, d)));
 }
 
-// acc[0..cols) = acc with the rows of x: four rows meet first, for fewer loads of acc and smaller rounding errors
+// acc[0..cols) = acc with the rows of x: four rows meet first, for fewer loads of acc and smaller
+// rounding errors
 template <class T, class Kind>
 inline void add_wide_rows(T* acc, const T* x, int64_t rows, int64_t cols, int64_t row_stride) {
   constexpr int L = kLanes<T>;
@@ -109,25 +111,33 @@ inline void add_wide_rows(T* acc, const T* x, int64_t rows, int64_t cols, int64_
       if (n == 4)
         y = Kind::template combine<Vec<T>>(
             Kind::template combine<Vec<T>>(y, load_at(p + row_stride + c)),
-            Kind::template combine<Vec<T>>(load_at(p + 2 * row_stride + c), load_at(p + 3 * row_stride + c)));
+            Kind::template combine<Vec<T>>(load_at(p + 2 * row_stride + c),
+                                           load_at(p + 3 * row_stride + c)));
       else
-        for (int64_t i = 1; i < n; ++i) y = Kind::template combine<Vec<T>>(y, load_at(p + i * row_stride + c));
+        for (int64_t i = 1; i < n; ++i)
+          y = Kind::template combine<Vec<T>>(y, load_at(p + i * row_stride + c));
       store_at(acc + c, Kind::template combine<Vec<T>>(load_at(acc + c), y));
     };
     int64_t c = 0;
-    for (; c + L <= cols; c += L) step(c, [](const T* q) { return load<T>(q); }, [](T* q, Vec<T> v) { store<T>(q, v); });
+    for (; c + L <= cols; c += L)
+      step(
+          c, [](const T* q) { return load<T>(q); }, [](T* q, Vec<T> v) { store<T>(q, v); });
     const int64_t tail = cols - c;
     if (tail)
-      step(c, [=](const T* q) { return load_part<T>(q, tail); }, [=](T* q, Vec<T> v) { store_part<T>(q, v, tail); });
+      step(
+          c, [=](const T* q) { return load_part<T>(q, tail); },
+          [=](T* q, Vec<T> v) { store_part<T>(q, v, tail); });
   }
 }
 
-// Rows of a block into acc[fold * cols]: dense narrow rows are taken `fold` at a time, as one wide row.
+// Rows of a block into acc[fold * cols]: dense narrow rows are taken `fold` at a time, as one wide
+// row.
 template <class T, class Kind>
 inline void add_rows(T* acc, View<T> x, int64_t rows, int64_t cols, int64_t fold) {
   if (x.col_stride == 0) {
     for (int64_t r = 0; r < rows; ++r)
-      for (int64_t c = 0; c < cols; ++c) acc[c] = Kind::template combine<T>(acc[c], x.data[r * x.row_stride]);
+      for (int64_t c = 0; c < cols; ++c)
+        acc[c] = Kind::template combine<T>(acc[c], x.data[r * x.row_stride]);
     return;
   }
   const int64_t folded = x.row_stride == cols ? rows / fold : 0;
