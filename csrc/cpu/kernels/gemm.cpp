@@ -126,13 +126,16 @@ class Multiplier {
     for (int64_t i = i_begin_; i < i_end_; i += step) block(i, least(step, i_end_ - i));
   }
 
+  // Rows in place are read a few at a time across all panels: long runs, which the hardware prefetches.
   void pack_b() {
-    const int64_t depth = k1_ - k0_;
-    for (int64_t j = 0; j < cols_;) {
-      const int64_t w = tile_width(p_, ceil_div(cols_ - j, L)) * L;
-      pack_panel(b_ + k0_ * p_.b_row + (j0_ + j) * p_.b_col, p_.b_row, p_.b_col, depth, least(w, cols_ - j),
-                 base_ + at_.panel + j * depth, w);
-      j += w;
+    const int64_t depth = k1_ - k0_, step = p_.b_col == 1 ? 16 : depth;
+    for (int64_t k = 0; k < depth; k += step) {
+      for (int64_t j = 0; j < cols_;) {
+        const int64_t w = tile_width(p_, ceil_div(cols_ - j, L)) * L;
+        pack_panel(b_ + (k0_ + k) * p_.b_row + (j0_ + j) * p_.b_col, p_.b_row, p_.b_col, least(step, depth - k),
+                   least(w, cols_ - j), base_ + at_.panel + j * depth + k * w, w);
+        j += w;
+      }
     }
   }
 
@@ -185,7 +188,11 @@ class Multiplier {
       for (int64_t s = 0; s < strips; ++s) pack_strip(i, rows * s / strips, rows * (s + 1) / strips);
       for (int64_t j = 0; j < cols_;) {
         const int w = set_panel(t, j);
-        for (int64_t s = 0; s < strips; ++s) strip_tile(t, i, rows * s / strips, rows * (s + 1) / strips, j, w, c);
+        for (int64_t s = 0; s < strips; ++s) {
+          const int64_t r0 = rows * s / strips, r1 = rows * (s + 1) / strips;
+          prefetch_sums(c + (r1 + p_.height) * c_row + j, c_row, least(p_.height, rows - r1 - p_.height), w);
+          strip_tile(t, i, r0, r1, j, w, c);
+        }
         j += w * L;
       }
       return;
@@ -198,6 +205,13 @@ class Multiplier {
         strip_tile(t, i, r0, r1, j, w, c);
         j += w * L;
       }
+    }
+  }
+
+  // Far rows of C are waited for at the start of a tile, unless they are in L2; those of the strip after the next.
+  static void prefetch_sums(const T* c, int64_t c_row, int64_t rows, int w) {
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int v = 0; v < w; ++v) __builtin_prefetch(c + r * c_row + v * L, 0, 2);
     }
   }
 

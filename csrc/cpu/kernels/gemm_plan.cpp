@@ -19,6 +19,7 @@ constexpr int64_t kGroupBytes = 512;      // a row of the column group: one k bl
 constexpr int64_t kWideGroupBytes = 4096;  // when A is packed too: B's group in L3, a panel of it in L1
 constexpr int64_t kPackedRows = 32768;    // elements of packed A: a block of its rows stays in L2
 constexpr int64_t kHeldSums = 262144;     // sums that wait in scratch between blocks of k
+constexpr int64_t kStreamBytes = int64_t{1} << 22;  // a B that no L2 holds
 constexpr double kMinPartFlops = 0.25e6, kMaxPartFlops = 4e6;
 
 // Large enough to copy both operands: each element then serves many tiles.
@@ -28,7 +29,8 @@ bool is_large(const Product& p, int lanes) { return p.n >= 48 * lanes && p.k >= 
 bool pays_to_pack_a(const Product& p, int lanes, int64_t size) {
   if (p.k < 16 || p.m < 4) return false;
   if (p.a_row != 1 && p.a_col != 1) return p.n > 2 * lanes;
-  return is_large(p, lanes) || (p.a_col == 1 && p.a_row * size % kPage == 0 && p.n >= 8 * lanes);
+  const bool far_rows = p.a_col == 1 && p.a_row * size % kPage == 0, far_cols = p.a_row == 1 && p.a_col * size % kFarRow == 0;
+  return is_large(p, lanes) || ((far_rows || far_cols) && p.n >= 8 * lanes);
 }
 
 bool is_unit(int64_t stride, int64_t size) { return stride == 1 || size <= 1; }
@@ -145,7 +147,7 @@ void choose_blocks(Product& p, int lanes, int64_t size) {
   p.k_step = p.k <= k_most ? most(p.k, 1) : ceil_div(p.k, ceil_div(p.k, k_most * 2 / 3));
   p.group = most(1, row / size / tile) * tile;
   p.packed_rows = most(1, kPackedRows / p.k_step / p.height) * p.height;
-  if (p.width == 8 && p.b_col == 1 && p.n >= 2 * tile && p.n * p.k * size >= (int64_t{1} << 19)) {
+  if (p.width == 8 && p.b_col == 1 && p.n >= 2 * tile && p.n * p.k * size >= kStreamBytes) {
     // A few rows against a large B: memory is the limit, so B is read in long runs, a few rows at a time.
     p.k_step = least(p.k, 8);
     p.group = least(round_up(p.n, tile), 4096 / tile * tile);
@@ -197,20 +199,26 @@ void choose_sums(const Call& call, Product& p) {
 
 // Parts are many and small, and equal within a tile; a thread joins its neighbouring parts into one rectangle again.
 void cut(Product& p, int lanes) {
-  const double each = 2.0 * static_cast<double>(p.m) * static_cast<double>(p.n) * static_cast<double>(p.k);
+  constexpr double kRowsOfRead = 8;  // reading B costs as much as multiplying it by so many rows
+  const double rows = static_cast<double>(p.m) < kRowsOfRead ? kRowsOfRead : static_cast<double>(p.m);
+  const double each = 2.0 * rows * static_cast<double>(p.n) * static_cast<double>(p.k);
   const double total = each * static_cast<double>(p.batches);
-  double part = total / 64;
-  part = part < kMinPartFlops ? kMinPartFlops : part > kMaxPartFlops ? kMaxPartFlops : part;
-  if (part < total / 256) part = total / 256;
   p.batch_step = p.batch_parts = p.col_parts = p.row_parts = 1;
   if (p.m == 0 || p.n == 0 || p.batches == 0) {
     p.batch_parts = 0;
     return;
   }
+  p.batch_step = p.batches;
+  if (total < 2 * kMinPartFlops) return;
+  p.batch_step = 1;
+  double part = total / 64;
+  part = part < kMinPartFlops ? kMinPartFlops : part > kMaxPartFlops ? kMaxPartFlops : part;
+  if (part < total / 256) part = total / 256;
   if (each < part) p.batch_step = least(p.batches, static_cast<int64_t>(part / (each + 1)) + 1);
   p.batch_parts = ceil_div(p.batches, p.batch_step);
-  const int64_t wanted = static_cast<int64_t>(each / part);
+  int64_t wanted = static_cast<int64_t>(each / part);
   if (wanted <= 1 || p.batch_step > 1) return;
+  wanted += wanted % 2;
   const int64_t panels = ceil_div(p.n, p.width * lanes);
   p.col_parts = least(ceil_div(p.n, p.group), wanted);
   const int64_t tall = p.m / (4 * p.height);
