@@ -168,7 +168,7 @@ def _join(node, deps, unit_of, most):
     fitting.sort(key=lambda u: u.nodes[-1].id, reverse=True)
     home = None
     for unit in fitting:
-        if any(_depends(d, unit) for d in deps if d is not unit and d is not home):
+        if any(depends(d, unit) for d in deps if d is not unit and d is not home):
             continue  # another input of `node` needs this unit: it must end before
         if home is None:
             home = unit
@@ -207,7 +207,7 @@ def _merge(a, b, unit_of):
     return a
 
 
-def _depends(unit, on):
+def depends(unit, on):
     """Whether `unit` needs the result of `on`, directly or not."""
     stack, seen = [unit], set()
     while stack:
@@ -222,8 +222,8 @@ def _depends(unit, on):
 
 def _path_between(a, b):
     """Whether one of two units needs the other through a third."""
-    return any(_depends(d, b) for d in a.deps if d is not b) or any(
-        _depends(d, a) for d in b.deps if d is not a
+    return any(depends(d, b) for d in a.deps if d is not b) or any(
+        depends(d, a) for d in b.deps if d is not a
     )
 
 

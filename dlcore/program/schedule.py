@@ -8,7 +8,7 @@ one arena, planned by lifetime before the first step.
 import heapq
 
 from dlcore.program import dtypes
-from dlcore.program.fuse import LEAVES, contiguous
+from dlcore.program.fuse import LEAVES, contiguous, depends
 
 _ALIGNMENT = 64
 
@@ -99,7 +99,7 @@ def _place_update(graph, variable, tensor, layouts, maker, readers, homes, copie
         and tensor not in homes
         and layouts[tensor].source is tensor
         and _may_overwrite(unit, old, layouts)
-        and not any(_depends(o, unit) for o in others)
+        and not any(depends(o, unit) for o in others)
     )
     if fits:
         homes[tensor] = ("variable", variable)
@@ -123,18 +123,6 @@ def _may_overwrite(unit, old, layouts):
 
 def _reads(unit, tensor, layouts):
     return tensor in unit_reads(unit, layouts)
-
-
-def _depends(unit, on):
-    stack, seen = [unit], set()
-    while stack:
-        u = stack.pop()
-        if u is on:
-            return True
-        if u not in seen:
-            seen.add(u)
-            stack.extend(u.deps)
-    return False
 
 
 def _order_copies(graph, copies, readers):
