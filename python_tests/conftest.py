@@ -1,0 +1,20 @@
+"""Where the tests run."""
+
+import os
+
+import pytest
+
+import dlcore
+
+
+@pytest.fixture(scope="session", autouse=True)
+def elsewhere(tmp_path_factory):
+    """A folder of its own, and child processes that import the dlcore under test: the sources in
+    the working folder lack the compiled module."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(dlcore.__file__)))
+    before = os.getcwd()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", package, prepend=os.pathsep)
+        os.chdir(tmp_path_factory.mktemp("elsewhere"))
+        yield
+        os.chdir(before)
