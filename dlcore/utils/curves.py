@@ -106,4 +106,4 @@ def _draw_panel(drawing, left, name, curves):
         if len(points) == 1:  # a line needs two ends to be seen
             points.append((points[0][0] + 2, points[0][1]))
         drawing.lines(points, COLORS[i], 2)
-        drawing.text(x1 - 8, y1 + 16 + 16 * i, kind, "end", 11, COLORS[i])
+        drawing.text(x1 - 72 * (len(curves) - 1 - i), y0 + 34, kind, "end", 12, COLORS[i])
