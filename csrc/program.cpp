@@ -1,13 +1,8 @@
 #include "program.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstdlib>
-#include <cstring>
-#include <new>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -20,71 +15,28 @@ namespace dl {
 
 namespace {
 
-// A second thread pays from 0.5 MFLOP, 2 us of one core (measured on Zen 5: GEMM n = 64 gains, n = 48 loses), or
-// 64 KiB, about 2 us of what one core draws from its L2 and L3.
+// A second thread pays from 0.5 MFLOP, 2 us of one core (measured on Zen 5: GEMM n = 64 gains, n =
+// 48 loses), or 64 KiB, about 2 us of what one core draws from its L2 and L3.
 constexpr double kFlopsPerThread = 0.5e6;
 constexpr double kBytesPerThread = 65536;
 
-// A sleeping worker takes about 30 us to come: a run shorter than that is done alone, and wakes the team for the
-// next one.
+// A sleeping worker takes about 30 us to come: a run shorter than that is done alone, and wakes the
+// team for the next one.
 constexpr double kWakeCost = 16;
-
-constexpr int64_t kHugePage = int64_t{2} << 20;
-constexpr int64_t kCacheLine = 64;
 
 [[noreturn]] void refuse(const std::string& sentence) { throw std::invalid_argument(sentence); }
 
-int64_t add(int64_t a, int64_t b) {
-  int64_t sum;
-  if (__builtin_add_overflow(a, b, &sum)) refuse("program: expected addresses within 63 bits, got an overflow");
-  return sum;
+std::string text(Range r) {
+  return "[" + std::to_string(r.low) + ", " + std::to_string(r.high) + ")";
 }
-
-int64_t multiply(int64_t a, int64_t b) {
-  int64_t product;
-  if (__builtin_mul_overflow(a, b, &product)) refuse("program: expected sizes within 63 bits, got an overflow");
-  return product;
-}
-
-// Bytes that a tensor touches around its data pointer. Kernels multiply shapes without looking: so must fit too.
-Range extent_of(const Tensor& t) {
-  const int64_t size = size_of(t.dtype);
-  Range range{0, size};
-  int64_t bytes = size;
-  bool empty = false;
-  for (int d = 0; d < t.rank; ++d) {
-    if (t.shape[d] < 0) refuse("program: expected shapes >= 0, got " + std::to_string(t.shape[d]));
-    empty |= t.shape[d] == 0;
-    bytes = multiply(bytes, std::max<int64_t>(t.shape[d], 1));
-    const int64_t span = multiply(multiply(std::max<int64_t>(t.shape[d], 1) - 1, t.stride[d]), size);
-    int64_t& side = span < 0 ? range.low : range.high;
-    side = add(side, span);
-  }
-  return empty ? Range{} : range;
-}
-
-bool is_empty(Range r) { return r.low == r.high; }
-
-Range shifted(Range r, int64_t by) { return {add(r.low, by), add(r.high, by)}; }
-
-Range hull(Range a, Range b) {
-  if (is_empty(a)) return b;
-  if (is_empty(b)) return a;
-  return {std::min(a.low, b.low), std::max(a.high, b.high)};
-}
-
-bool inside(Range inner, Range outer) {
-  return is_empty(inner) || (outer.low <= inner.low && inner.high <= outer.high);
-}
-
-std::string text(Range r) { return "[" + std::to_string(r.low) + ", " + std::to_string(r.high) + ")"; }
 
 [[noreturn]] void refuse_range(int slot, Range need, Range have) {
-  refuse("program: expected slot " + std::to_string(slot) + " to hold bytes " + text(need) + ", got bytes " +
-         text(have));
+  refuse("program: expected slot " + std::to_string(slot) + " to hold bytes " + text(need) +
+         ", got bytes " + text(have));
 }
 
-// Results must not depend on what another library did to this thread's or to a worker's rounding and denormals.
+// Results must not depend on what another library did to this thread's or to a worker's rounding
+// and denormals.
 class DefaultArithmetic {
 #if defined(__SSE2__)
  public:
@@ -102,7 +54,9 @@ class Stopwatch {
     if (limit_ >= 0) start_ = std::chrono::steady_clock::now();
   }
   bool over() const {
-    return limit_ >= 0 && std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start_).count() >= limit_;
+    return limit_ >= 0 &&
+           std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start_)
+                   .count() >= limit_;
   }
 
  private:
@@ -121,28 +75,17 @@ struct Lease {  // of the team
 
 }  // namespace
 
-Buffer::Buffer(int64_t bytes) {
-  if (bytes <= 0) return;
-  const int64_t alignment = bytes >= kHugePage ? kHugePage : kCacheLine;
-  if (bytes > INT64_MAX - alignment) throw std::bad_alloc();
-  const int64_t rounded = (bytes + alignment - 1) / alignment * alignment;
-  void* p = nullptr;
-  if (posix_memalign(&p, alignment, rounded) != 0) throw std::bad_alloc();
-  data_.reset(static_cast<char*>(p));
-  if (alignment == kHugePage) madvise(p, rounded, MADV_HUGEPAGE);  // only advice: the result does not matter
-  std::memset(p, 0, rounded);
+double cost_of(const Work& work) {
+  return std::max(work.flops / kFlopsPerThread, work.bytes / kBytesPerThread);
 }
-
-void Buffer::Free::operator()(char* p) const { std::free(p); }
-
-double cost_of(const Work& work) { return std::max(work.flops / kFlopsPerThread, work.bytes / kBytesPerThread); }
 
 int worthwhile_threads(double cost, int64_t parts, int team_size) {
   const double threads = std::min({1 + std::floor(cost), double(parts), double(team_size)});
   return threads > 1 ? static_cast<int>(threads) : 1;  // also for NaN
 }
 
-Program::Program(int n_slots, std::vector<Instruction> instructions, const std::map<int, int64_t>& slot_bytes)
+Program::Program(int n_slots, std::vector<Instruction> instructions,
+                 const std::map<int, int64_t>& slot_bytes)
     : instructions_(std::move(instructions)) {
   if (n_slots < 0) refuse("program: expected n_slots >= 0, got " + std::to_string(n_slots));
   slots_.resize(n_slots);
@@ -153,7 +96,7 @@ Program::Program(int n_slots, std::vector<Instruction> instructions, const std::
     s.base = s.memory.data();
     s.range = {0, bytes};
     s.writable = s.owned = true;
-    owned_bytes_ = add(owned_bytes_, bytes);
+    owned_bytes_ = checked_add(owned_bytes_, bytes);
   }
   for (Instruction& instruction : instructions_) {
     plan(instruction);
@@ -176,7 +119,8 @@ Program::Program(int n_slots, std::vector<Instruction> instructions, const std::
 
 int Program::check_slot(int slot) const {
   if (slot < 0 || slot >= n_slots()) {
-    refuse("program: expected a slot from 0 to " + std::to_string(n_slots() - 1) + ", got " + std::to_string(slot));
+    refuse("program: expected a slot from 0 to " + std::to_string(n_slots() - 1) + ", got " +
+           std::to_string(slot));
   }
   return slot;
 }
@@ -186,22 +130,27 @@ void Program::plan(Instruction& instruction) {
   std::vector<Tensor> tensors;
   for (const Operand& operand : instruction.operands) {
     if (operand.tensor.rank < 0 || operand.tensor.rank > kMaxRank) {
-      refuse(name + ": expected at most " + std::to_string(kMaxRank) + " axes, got " + std::to_string(operand.tensor.rank));
+      refuse(name + ": expected at most " + std::to_string(kMaxRank) + " axes, got " +
+             std::to_string(operand.tensor.rank));
     }
     tensors.push_back(operand.tensor);
     tensors.back().data = nullptr;
     extent_of(tensors.back());
   }
-  const Call call{tensors.data(),           static_cast<int>(tensors.size()),
-                  instruction.ints.data(),  static_cast<int>(instruction.ints.size()),
-                  instruction.floats.data(), static_cast<int>(instruction.floats.size()),
+  const Call call{tensors.data(),
+                  static_cast<int>(tensors.size()),
+                  instruction.ints.data(),
+                  static_cast<int>(instruction.ints.size()),
+                  instruction.floats.data(),
+                  static_cast<int>(instruction.floats.size()),
                   nullptr};
   Work& work = instruction.work = Work{};
   if (const char* sentence = instruction.kernel->plan(call, work)) {
     const bool named = std::string_view(sentence).starts_with(name + ":");
     refuse(named ? sentence : name + ": " + sentence);
   }
-  bool valid = work.phases >= 1 && work.phases <= kMaxPhases && work.scratch_bytes >= 0 && work.shared_bytes >= 0;
+  bool valid = work.phases >= 1 && work.phases <= kMaxPhases && work.scratch_bytes >= 0 &&
+               work.shared_bytes >= 0;
   for (int phase = 0; valid && phase < work.phases; ++phase) {
     valid = work.parts[phase] >= 0 && work.parts[phase] <= INT64_MAX / kMaxThreads;
   }
@@ -215,8 +164,9 @@ void Program::add_operand(const Instruction& instruction, const Operand& operand
   Slot& slot = slots_[check_slot(operand.slot)];
   const int64_t size = size_of(operand.tensor.dtype);
   if (operand.offset % size != 0 || operand.step_bytes % size != 0) {
-    refuse(std::string(instruction.kernel->name) + ": expected offsets in whole elements of " + std::to_string(size) +
-           " bytes, got offset " + std::to_string(operand.offset) + " and step " + std::to_string(operand.step_bytes));
+    refuse(std::string(instruction.kernel->name) + ": expected offsets in whole elements of " +
+           std::to_string(size) + " bytes, got offset " + std::to_string(operand.offset) +
+           " and step " + std::to_string(operand.step_bytes));
   }
   const int index = static_cast<int>(tensors_.size());
   const Range extent = extent_of(operand.tensor);
@@ -238,12 +188,15 @@ void Program::add_operand(const Instruction& instruction, const Operand& operand
 void Program::bind(int index, char* data, Range range, bool writable) {
   Slot& slot = slots_[check_slot(index)];
   const std::string name = "slot " + std::to_string(index);
-  if (slot.owned) refuse("program: expected a slot of the caller, got " + name + ", which the program owns");
+  if (slot.owned)
+    refuse("program: expected a slot of the caller, got " + name + ", which the program owns");
   if (data) {
     if (reinterpret_cast<uintptr_t>(data) % slot.alignment != 0) {
-      refuse("program: expected " + name + " aligned to " + std::to_string(slot.alignment) + " bytes, got a misaligned array");
+      refuse("program: expected " + name + " aligned to " + std::to_string(slot.alignment) +
+             " bytes, got a misaligned array");
     }
-    if (slot.written && !writable) refuse("program: expected a writable array for " + name + ", got a read-only one");
+    if (slot.written && !writable)
+      refuse("program: expected a writable array for " + name + ", got a read-only one");
     if (!inside(slot.need, range)) refuse_range(index, slot.need, range);
   }
   slot.base = data;
@@ -254,49 +207,90 @@ void Program::bind(int index, char* data, Range range, bool writable) {
 
 char* Program::at(int index, int64_t offset, int64_t bytes) const {
   const Slot& slot = slots_[check_slot(index)];
-  if (!slot.base) refuse("program: expected memory in slot " + std::to_string(index) + ", got an unbound slot");
-  const Range need{offset, add(offset, bytes)};
-  if (bytes < 0 || need.low < slot.range.low || need.high > slot.range.high) refuse_range(index, need, slot.range);
+  if (!slot.base)
+    refuse("program: expected memory in slot " + std::to_string(index) + ", got an unbound slot");
+  const Range need{offset, checked_add(offset, bytes)};
+  if (bytes < 0 || need.low < slot.range.low || need.high > slot.range.high)
+    refuse_range(index, need, slot.range);
   return slot.base + offset;
 }
 
 // Addresses are linear in the step: the first and the last step bound them all.
 void Program::check_steps(int64_t first, int64_t steps) const {
   if (first < 0 || steps < 0) {
-    refuse("program: expected first >= 0 and steps >= 0, got " + std::to_string(first) + " and " + std::to_string(steps));
+    refuse("program: expected first >= 0 and steps >= 0, got " + std::to_string(first) + " and " +
+           std::to_string(steps));
   }
   if (steps == 0) return;
   for (size_t i = 0; i < slots_.size(); ++i) {
     if (slots_[i].used && !slots_[i].base) {
-      refuse("program: expected an array bound to slot " + std::to_string(i) + ", got none; call bind first");
+      refuse("program: expected an array bound to slot " + std::to_string(i) +
+             ", got none; call bind first");
     }
   }
-  const int64_t last = add(first, steps - 1);
+  const int64_t last = checked_add(first, steps - 1);
   for (const Address& a : moving_) {
     for (const int64_t step : {first, last}) {
-      const Range need = shifted(a.extent, add(a.offset, multiply(step, a.step_bytes)));
+      const Range need =
+          shifted(a.extent, checked_add(a.offset, checked_multiply(step, a.step_bytes)));
       if (!inside(need, slots_[a.slot].range)) refuse_range(a.slot, need, slots_[a.slot].range);
     }
   }
 }
 
+// May two instructions of one step run at the same time? Only if no byte that one writes is touched
+// by the other. Memory of different slots is different if the program owns one of them; two arrays
+// of the caller may overlap.
+bool Program::independent(const Instruction& a, const Instruction& b) const {
+  if (a.work.shared_bytes > 0 && b.work.shared_bytes > 0) return false;
+  for (size_t i = 0; i < a.operands.size(); ++i) {
+    for (size_t j = 0; j < b.operands.size(); ++j) {
+      const bool written = i < size_t(a.work.outputs) || j < size_t(b.work.outputs);
+      const Operand &x = a.operands[i], &y = b.operands[j];
+      if (!written || (x.slot != y.slot && (slots_[x.slot].owned || slots_[y.slot].owned)))
+        continue;
+      if (x.slot != y.slot || x.step_bytes != y.step_bytes) return false;
+      const Range p = shifted(extent_of(x.tensor), x.offset);
+      const Range q = shifted(extent_of(y.tensor), y.offset);
+      if (p.low < q.high && q.low < p.high) return false;
+    }
+  }
+  return true;
+}
+
+// Stages that only thread 0 runs follow each other without a barrier, and so do independent ones.
 void Program::schedule(int team_size) {
   if (team_size == team_size_) return;
+  team_size_ = 0;
   stages_.clear();
   width_ = 1;
+  size_t group = 0;  // the first stage since the last barrier
   for (size_t i = 0; i < instructions_.size(); ++i) {
     const Instruction& instruction = instructions_[i];
     const Work& work = instruction.work;
     for (int phase = 0; phase < work.phases; ++phase) {
       if (work.parts[phase] == 0) continue;
       const int threads = worthwhile_threads(cost_of(work), work.parts[phase], team_size);
-      // Thread 0 follows itself without a barrier.
-      if (!stages_.empty()) stages_.back().barrier = threads > 1 || stages_.back().threads > 1;
-      stages_.push_back({instruction.kernel->run, static_cast<int>(i), phase, threads, false, work.parts[phase]});
+      const auto waits_for = [&](const Stage& s) {
+        if (threads == 1 && s.threads == 1) return false;
+        return s.call == static_cast<int>(i) || !independent(instructions_[s.call], instruction);
+      };
+      if (std::any_of(stages_.begin() + group, stages_.end(), waits_for)) {
+        stages_.back().barrier = true;
+        group = stages_.size();
+      }
+      stages_.push_back(
+          {instruction.kernel->run, static_cast<int>(i), phase, threads, false, work.parts[phase]});
       width_ = std::max(width_, threads);
     }
   }
   team_size_ = team_size;
+}
+
+int Program::barriers(int team_size) {
+  schedule(team_size);
+  return static_cast<int>(
+      std::count_if(stages_.begin(), stages_.end(), [](const Stage& s) { return s.barrier; }));
 }
 
 Program::Walker& Program::walker(int rank) {
@@ -307,8 +301,8 @@ Program::Walker& Program::walker(int rank) {
     const Tensor* tensors = w->tensors.data();
     for (const Instruction& i : instructions_) {
       const int n = static_cast<int>(i.operands.size());
-      w->calls.push_back({tensors, n, i.ints.data(), static_cast<int>(i.ints.size()), i.floats.data(),
-                          static_cast<int>(i.floats.size()), shared_.data()});
+      w->calls.push_back({tensors, n, i.ints.data(), static_cast<int>(i.ints.size()),
+                          i.floats.data(), static_cast<int>(i.floats.size()), shared_.data()});
       tensors += n;
     }
     walkers_.push_back(std::move(w));
@@ -335,16 +329,20 @@ int64_t Program::run(int64_t first, int64_t steps, double deadline_ms) {
   schedule(num_threads());
   if (width_ == 1) return run_alone();
   Lease lease(Team::current(), width_);
-  if (lease.size <= 1) return run_alone();  // another thread has the team, or there are no more threads to get
+  if (lease.size <= 1)
+    return run_alone();  // another thread has the team, or there are no more threads to get
   const bool one_stage = steps == 1 && stages_.size() == 1;
-  if (!one_stage && cost_ * static_cast<double>(steps) < kWakeCost && !lease.team.awake(lease.size)) {
+  if (!one_stage && cost_ * static_cast<double>(steps) < kWakeCost &&
+      !lease.team.awake(lease.size)) {
     lease.team.wake(lease.size);
     return run_alone();
   }
   if (lease.size < width_) schedule(lease.size);
   walker(lease.size - 1);
   last_step_.store(first + steps - 1, std::memory_order_relaxed);
-  const Team::Job job = [](void* program, Team& team, int rank, int) { static_cast<Program*>(program)->walk(team, rank); };
+  const Team::Job job = [](void* program, Team& team, int rank, int) {
+    static_cast<Program*>(program)->walk(team, rank);
+  };
   if (one_stage) {
     lease.team.run_shares(lease.size, job, this);
   } else {
@@ -359,7 +357,8 @@ int64_t Program::run_alone() {
   Walker& w = walker(0);
   for (int64_t done = 0; done < steps_;) {
     move_to(w, first_ + done);
-    for (const Stage& stage : stages_) stage.run(w.calls[stage.call], stage.phase, 0, stage.parts, w.scratch.data());
+    for (const Stage& stage : stages_)
+      stage.run(w.calls[stage.call], stage.phase, 0, stage.parts, w.scratch.data());
     ++done;
     if (watch.over()) return done;
   }
@@ -374,14 +373,15 @@ void Program::walk(Team& team, int rank) {
     move_to(w, step);
     for (const Stage& stage : stages_) {
       if (rank < stage.threads) {
-        const int64_t begin = stage.parts * rank / stage.threads, end = stage.parts * (rank + 1) / stage.threads;
+        const int64_t begin = stage.parts * rank / stage.threads,
+                      end = stage.parts * (rank + 1) / stage.threads;
         stage.run(w.calls[stage.call], stage.phase, begin, end, w.scratch.data());
       }
       if (stage.barrier) team.barrier(rank);
     }
     if (step == first_ + steps_ - 1) return;
-    // Thread 0 names the last step before the barrier, so all threads agree on it after. A number and not a flag:
-    // a slow thread may look only when thread 0 is one step further.
+    // Thread 0 names the last step before the barrier, so all threads agree on it after. A number
+    // and not a flag: a slow thread may look only when thread 0 is one step further.
     if (watch.over()) last_step_.store(step, std::memory_order_relaxed);
     team.barrier(rank);
     if (last_step_.load(std::memory_order_relaxed) <= step) return;

@@ -1,9 +1,11 @@
-// A program: a flat list of kernel calls over numbered buffers ("slots"), prepared once and run many times.
+// A program: a flat list of kernel calls over numbered buffers ("slots"), prepared once and run
+// many times.
 //
 //   address of an operand at step s = base(slot) + offset + s * step_bytes
 //
-// Everything is planned, checked and allocated before the first step. All threads walk the list themselves and do
-// their share [rank P / k, (rank + 1) P / k) of each phase of P parts, so no work is handed out while running.
+// Everything is planned, checked and allocated before the first step. All threads walk the list
+// themselves and do their share [rank P / k, (rank + 1) P / k) of each phase of P parts, so no work
+// is handed out while running.
 #pragma once
 
 #include <cstdint>
@@ -13,14 +15,15 @@
 
 #include "cpu/team.h"
 #include "kernel.h"
+#include "buffer.h"
 
 namespace dl {
 
 struct Operand {
   int slot;
-  int64_t offset;      // bytes
+  int64_t offset;  // bytes
   int64_t step_bytes;
-  Tensor tensor;       // data is filled in by the program
+  Tensor tensor;  // data is filled in by the program
 };
 
 struct Instruction {
@@ -31,38 +34,21 @@ struct Instruction {
   Work work = {};  // filled in by the program
 };
 
-// Zeroed memory, aligned to a cache line; from 2 MiB on to a huge page, which is asked for.
-class Buffer {
- public:
-  explicit Buffer(int64_t bytes = 0);  // throws std::bad_alloc
-  char* data() const { return data_.get(); }
-
- private:
-  struct Free {
-    void operator()(char* p) const;
-  };
-  std::unique_ptr<char, Free> data_;
-};
-
-// Bytes [low, high) beside some address.
-struct Range {
-  int64_t low = 0, high = 0;
-};
-
 // Not for two threads at once: the caller holds a lock.
 class Program {
  public:
-  // Throws std::invalid_argument with one sentence if an instruction is refused. `slot_bytes`: slots that the
-  // program owns, and their sizes.
-  Program(int n_slots, std::vector<Instruction> instructions, const std::map<int, int64_t>& slot_bytes);
+  // Throws std::invalid_argument with one sentence if an instruction is refused. `slot_bytes`:
+  // slots that the program owns, and their sizes.
+  Program(int n_slots, std::vector<Instruction> instructions,
+          const std::map<int, int64_t>& slot_bytes);
 
-  // Slot = memory of the caller, valid at data + [range.low, range.high); data = nullptr unbinds. Throws
-  // std::invalid_argument if an operand does not lie inside.
+  // Slot = memory of the caller, valid at data + [range.low, range.high); data = nullptr unbinds.
+  // Throws std::invalid_argument if an operand does not lie inside.
   void bind(int slot, char* data, Range range, bool writable);
 
-  // Runs steps first .. first + steps - 1 and returns how many were done: fewer only if deadline_ms >= 0 and so
-  // many milliseconds were over after a step. Throws std::invalid_argument before anything runs if a slot is
-  // unbound or an operand leaves its slot.
+  // Runs steps first .. first + steps - 1 and returns how many were done: fewer only if deadline_ms
+  // >= 0 and so many milliseconds were over after a step. Throws std::invalid_argument before
+  // anything runs if a slot is unbound or an operand leaves its slot.
   int64_t run(int64_t first, int64_t steps, double deadline_ms = -1);
 
   // The memory of `bytes` at `offset` in a slot that has memory.
@@ -73,7 +59,10 @@ class Program {
   int64_t owned_bytes() const { return owned_bytes_; }
   bool owned(int slot) const { return slots_[check_slot(slot)].owned; }
   bool written(int slot) const { return slots_[check_slot(slot)].written; }
-  int dtype(int slot) const { return slots_[check_slot(slot)].dtype; }  // of an operand there; -1 if there is none
+  int dtype(int slot) const {
+    return slots_[check_slot(slot)].dtype;
+  }  // of an operand there; -1 if there is none
+  int barriers(int team_size);           // in one step
   double cost() const { return cost_; }  // of one step; 1 is worth one more thread
 
  private:
@@ -109,6 +98,7 @@ class Program {
   void plan(Instruction&);
   void add_operand(const Instruction&, const Operand&, bool output);
   void check_steps(int64_t first, int64_t steps) const;
+  bool independent(const Instruction&, const Instruction&) const;
   void schedule(int team_size);
   Walker& walker(int rank);
   void move_to(Walker&, int64_t step) const;

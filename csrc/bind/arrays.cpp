@@ -1,6 +1,7 @@
-// The pool: memory of dead arrays is kept for the next ones, so that large temporaries are not mapped and faulted
-// anew at each call (which costs more than most kernels). A block starts with a small Python object that owns it;
-// the array has it as its base, and when the array dies the object's dealloc puts the block back.
+// The pool: memory of dead arrays is kept for the next ones, so that large temporaries are not
+// mapped and faulted anew at each call (which costs more than most kernels). A block starts with a
+// small Python object that owns it; the array has it as its base, and when the array dies the
+// object's dealloc puts the block back.
 #include "bind/arrays.h"
 
 #include <sys/mman.h>
@@ -96,7 +97,8 @@ Block* take(int64_t bytes) {
     const int64_t size = bytes_of_class(size_class);
     void* p = nullptr;
     if (posix_memalign(&p, size >= kHugePage ? kHugePage : kHeader, size) != 0) return nullptr;
-    if (size >= kHugePage) madvise(p, size, MADV_HUGEPAGE);  // only advice: the result does not matter
+    if (size >= kHugePage)
+      madvise(p, size, MADV_HUGEPAGE);  // only advice: the result does not matter
     block = static_cast<Block*>(p);
     block->size_class = size_class;
   }
@@ -119,7 +121,9 @@ void init_arrays() {
   if (PyType_Ready(&block_type) < 0) throw py::error_already_set();
 }
 
-py::detail::PyArray_Proxy* proxy(PyObject* array) { return reinterpret_cast<py::detail::PyArray_Proxy*>(array); }
+py::detail::PyArray_Proxy* proxy(PyObject* array) {
+  return reinterpret_cast<py::detail::PyArray_Proxy*>(array);
+}
 
 int dtype_of(PyObject* array) {
   const auto* descriptor = reinterpret_cast<py::detail::PyArrayDescr_Proxy*>(proxy(array)->descr);
@@ -130,7 +134,8 @@ int dtype_of(PyObject* array) {
 
 bool is_plain(PyObject* object) {
   constexpr int kFlags = Api::NPY_ARRAY_C_CONTIGUOUS_ | Api::NPY_ARRAY_ALIGNED_;
-  return Py_TYPE(object) == array_type && (proxy(object)->flags & kFlags) == kFlags && dtype_of(object) >= 0;
+  return Py_TYPE(object) == array_type && (proxy(object)->flags & kFlags) == kFlags &&
+         dtype_of(object) >= 0;
 }
 
 int64_t size_in_bytes(PyObject* array) {
@@ -157,20 +162,24 @@ PyObject* new_array(DType dtype, int rank, const py::ssize_t* shape) {
       PyErr_Format(PyExc_ValueError, "empty: expected a shape >= 0, got %zd", shape[d]);
       return nullptr;
     }
-    if (__builtin_mul_overflow(bytes, shape[d], &bytes) || bytes > (int64_t{1} << 47)) return PyErr_NoMemory();
+    if (__builtin_mul_overflow(bytes, shape[d], &bytes) || bytes > (int64_t{1} << 47))
+      return PyErr_NoMemory();
   }
   Block* block = take(kHeader + bytes);
   if (!block) return PyErr_NoMemory();
-  constexpr int kFlags = Api::NPY_ARRAY_C_CONTIGUOUS_ | Api::NPY_ARRAY_ALIGNED_ | Api::NPY_ARRAY_WRITEABLE_;
+  constexpr int kFlags =
+      Api::NPY_ARRAY_C_CONTIGUOUS_ | Api::NPY_ARRAY_ALIGNED_ | Api::NPY_ARRAY_WRITEABLE_;
   PyObject* descriptor = descriptors[static_cast<int>(dtype)];
   Py_INCREF(descriptor);  // the call takes it
-  PyObject* array = numpy->PyArray_NewFromDescr_(array_type, descriptor, rank, shape, nullptr,
-                                                 reinterpret_cast<char*>(block) + kHeader, kFlags, nullptr);
+  PyObject* array =
+      numpy->PyArray_NewFromDescr_(array_type, descriptor, rank, shape, nullptr,
+                                   reinterpret_cast<char*>(block) + kHeader, kFlags, nullptr);
   if (!array) {
     Py_DECREF(&block->head);
     return nullptr;
   }
-  if (numpy->PyArray_SetBaseObject_(array, &block->head) < 0) {  // takes the block, also when it fails
+  if (numpy->PyArray_SetBaseObject_(array, &block->head) <
+      0) {  // takes the block, also when it fails
     Py_DECREF(array);
     return nullptr;
   }
@@ -181,19 +190,22 @@ std::string describe(int dtype, int rank, const py::ssize_t* shape) {
   std::string text = dtype < 0 ? "another dtype" : kNames[dtype];
   if (rank < 0) return text;
   text += " (";
-  for (int d = 0; d < rank; ++d) text += std::to_string(shape[d]) + (d + 1 < rank ? ", " : rank == 1 ? "," : "");
+  for (int d = 0; d < rank; ++d)
+    text += std::to_string(shape[d]) + (d + 1 < rank ? ", " : rank == 1 ? "," : "");
   return text + ")";
 }
 
 std::string describe(PyObject* object) {
   if (Py_TYPE(object) != array_type) return Py_TYPE(object)->tp_name;
-  const char* layout = is_plain(object) || dtype_of(object) < 0 ? "" : ", not C-contiguous and aligned";
+  const char* layout =
+      is_plain(object) || dtype_of(object) < 0 ? "" : ", not C-contiguous and aligned";
   return describe(dtype_of(object), proxy(object)->nd, proxy(object)->dimensions) + layout;
 }
 
 DType dtype_from_code(int64_t code) {
   if (code < 0 || code >= kDTypes) {
-    throw py::value_error("program: expected a dtype code from 0 to 5, got " + std::to_string(code));
+    throw py::value_error("program: expected a dtype code from 0 to 5, got " +
+                          std::to_string(code));
   }
   return static_cast<DType>(code);
 }

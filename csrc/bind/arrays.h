@@ -1,5 +1,5 @@
-// NumPy arrays as kernels see them, and new ones from a pool. Everything here needs the GIL, which also guards the
-// pool. NumPy's headers are not needed: pybind11 knows the layout of an array.
+// NumPy arrays as kernels see them, and new ones from a pool. Everything here needs the GIL, which
+// also guards the pool. NumPy's headers are not needed: pybind11 knows the layout of an array.
 #pragma once
 
 #include <pybind11/numpy.h>

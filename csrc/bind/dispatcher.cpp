@@ -30,7 +30,9 @@ struct Key {
     for (int d = 0; d < rank; ++d) items[size++] = shape[d];
     return true;
   }
-  std::string_view bytes() const { return {reinterpret_cast<const char*>(items), size * sizeof(int64_t)}; }
+  std::string_view bytes() const {
+    return {reinterpret_cast<const char*>(items), size * sizeof(int64_t)};
+  }
 };
 
 struct Hash {
@@ -85,19 +87,25 @@ void put(State& state, py::handle signature, py::handle program) {
   auto* object = program.cast<ProgramObject*>();
   const Items arguments(signature, "signature");
   if (arguments.size() != static_cast<py::ssize_t>(object->inputs().size())) {
-    throw py::value_error("Dispatcher.add: expected a signature of " + std::to_string(object->inputs().size()) +
-                          " arrays, got " + std::to_string(arguments.size()));
+    throw py::value_error("Dispatcher.add: expected a signature of " +
+                          std::to_string(object->inputs().size()) + " arrays, got " +
+                          std::to_string(arguments.size()));
   }
   Key key;
   for (py::ssize_t i = 0; i < arguments.size(); ++i) {
     const Items fields(arguments[i], "(dtype, shape)");
-    if (fields.size() != 2) throw py::value_error("Dispatcher.add: expected (dtype, shape), got " + std::to_string(fields.size()) + " fields");
+    if (fields.size() != 2)
+      throw py::value_error("Dispatcher.add: expected (dtype, shape), got " +
+                            std::to_string(fields.size()) + " fields");
     const Signature s = to_signature(0, fields[0], fields[1]);
     const Signature& expected = object->inputs()[i];
-    const bool same_shape = expected.rank < 0 || (expected.rank == s.rank && std::equal(s.shape, s.shape + s.rank, expected.shape));
+    const bool same_shape =
+        expected.rank < 0 ||
+        (expected.rank == s.rank && std::equal(s.shape, s.shape + s.rank, expected.shape));
     if ((expected.dtype >= 0 && expected.dtype != s.dtype) || !same_shape) {
       throw py::value_error("Dispatcher.add: expected argument " + std::to_string(i) + " to be " +
-                            describe(expected.dtype, expected.rank, expected.shape) + ", got " + describe(s.dtype, s.rank, s.shape));
+                            describe(expected.dtype, expected.rank, expected.shape) + ", got " +
+                            describe(s.dtype, s.rank, s.shape));
     }
     if (!key.add(s.dtype, s.rank, s.shape)) return;  // too long for the map: always a miss
   }
@@ -122,7 +130,8 @@ PyObject* add(PyObject* self, PyObject* arguments) {
   PyObject *signature, *program;
   if (!PyArg_ParseTuple(arguments, "OO:add", &signature, &program)) return nullptr;
   if (!py::isinstance<ProgramObject>(program)) {
-    return PyErr_Format(PyExc_TypeError, "Dispatcher.add: expected a Program, got %s", Py_TYPE(program)->tp_name);
+    return PyErr_Format(PyExc_TypeError, "Dispatcher.add: expected a Program, got %s",
+                        Py_TYPE(program)->tp_name);
   }
   return guarded([&] {
     put(*cast(self)->state, signature, program);
@@ -130,13 +139,19 @@ PyObject* add(PyObject* self, PyObject* arguments) {
   });
 }
 
-Py_ssize_t length(PyObject* self) { return static_cast<Py_ssize_t>(cast(self)->state->programs.size()); }
+Py_ssize_t length(PyObject* self) {
+  return static_cast<Py_ssize_t>(cast(self)->state->programs.size());
+}
 
 PyObject* create(PyTypeObject* type, PyObject* arguments, PyObject* names) {
   PyObject* miss;
   static const char* keywords[] = {"miss", nullptr};
-  if (!PyArg_ParseTupleAndKeywords(arguments, names, "O:Dispatcher", const_cast<char**>(keywords), &miss)) return nullptr;
-  if (!PyCallable_Check(miss)) return PyErr_Format(PyExc_TypeError, "Dispatcher: expected a callable, got %s", Py_TYPE(miss)->tp_name);
+  if (!PyArg_ParseTupleAndKeywords(arguments, names, "O:Dispatcher", const_cast<char**>(keywords),
+                                   &miss))
+    return nullptr;
+  if (!PyCallable_Check(miss))
+    return PyErr_Format(PyExc_TypeError, "Dispatcher: expected a callable, got %s",
+                        Py_TYPE(miss)->tp_name);
   PyObject* self = type->tp_alloc(type, 0);
   if (!self) return nullptr;
   cast(self)->vectorcall = call;
@@ -172,8 +187,10 @@ void destroy(PyObject* self) {
   Py_TYPE(self)->tp_free(self);
 }
 
-PyMethodDef methods[] = {{"add", add, METH_VARARGS, "add(signature, program): run `program` for arguments of ((dtype, shape), ...)."},
-                         {nullptr, nullptr, 0, nullptr}};
+PyMethodDef methods[] = {
+    {"add", add, METH_VARARGS,
+     "add(signature, program): run `program` for arguments of ((dtype, shape), ...)."},
+    {nullptr, nullptr, 0, nullptr}};
 PySequenceMethods sequence_methods;
 PyTypeObject type;
 
@@ -183,7 +200,9 @@ void add_dispatcher(py::module_& module) {
   sequence_methods.sq_length = length;
   reinterpret_cast<PyObject*>(&type)->ob_refcnt = 1;
   type.tp_name = "dlcore._cpu.Dispatcher";
-  type.tp_doc = "Dispatcher(miss): calls the program added for the arguments' dtypes and shapes, else miss(*arguments).";
+  type.tp_doc =
+      "Dispatcher(miss): calls the program added for the arguments' dtypes and shapes, else "
+      "miss(*arguments).";
   type.tp_basicsize = sizeof(DispatcherObject);
   type.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL;
   type.tp_vectorcall_offset = offsetof(DispatcherObject, vectorcall);

@@ -1,4 +1,5 @@
-// The private module dlcore._cpu. Only dlcore/backends uses it; dtypes are codes in the order of dl::DType.
+// The private module dlcore._cpu. Only dlcore/backends uses it; dtypes are codes in the order of
+// dl::DType.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -34,7 +35,8 @@ std::vector<std::string> kernel_names() {
 }
 
 py::object empty(const std::vector<py::ssize_t>& shape, int dtype) {
-  if (shape.size() > 64) throw py::value_error("empty: expected at most 64 axes, got " + std::to_string(shape.size()));
+  if (shape.size() > 64)
+    throw py::value_error("empty: expected at most 64 axes, got " + std::to_string(shape.size()));
   PyObject* array = new_array(dtype_from_code(dtype), static_cast<int>(shape.size()), shape.data());
   if (!array) throw py::error_already_set();
   return py::reinterpret_steal<py::object>(array);
@@ -54,23 +56,32 @@ PyObject* call_program(PyObject* self, PyObject* arguments, PyObject* names) {
 }
 
 void add_program(py::module_& m) {
-  py::class_<ProgramObject>(m, "Program", "A list of kernel calls over slots of memory; see csrc/program.h.",
-                            py::custom_type_setup([](PyHeapTypeObject* type) { type->ht_type.tp_call = call_program; }))
-      .def(py::init<int, py::handle, py::handle, py::handle, const py::dict&>(), py::arg("n_slots"), py::arg("instructions"),
-           py::arg("inputs") = py::tuple(), py::arg("outputs") = py::tuple(), py::arg("slot_bytes") = py::dict(),
-           "instructions: (kernel, [(slot, offset, step_bytes, dtype, shape, strides)], ints, floats); inputs: slot or "
-           "(slot, dtype, shape); outputs: (slot, dtype, shape); slot_bytes: {slot: size} that the program owns.")
-      .def("bind", &ProgramObject::bind, py::arg("slot"), py::arg("array"), "Use the memory of `array` as a slot; None unbinds it.")
-      .def("write", &ProgramObject::write, py::arg("slot"), py::arg("offset"), py::arg("array"), "Copy `array` into an owned slot.")
-      .def("read", &ProgramObject::read, py::arg("slot"), py::arg("offset"), py::arg("dtype"), py::arg("shape"), "A copy of memory in a slot.")
+  py::class_<ProgramObject>(
+      m, "Program", "A list of kernel calls over slots of memory; see csrc/program.h.",
+      py::custom_type_setup([](PyHeapTypeObject* type) { type->ht_type.tp_call = call_program; }))
+      .def(py::init<int, py::handle, py::handle, py::handle, const py::dict&>(), py::arg("n_slots"),
+           py::arg("instructions"), py::arg("inputs") = py::tuple(),
+           py::arg("outputs") = py::tuple(), py::arg("slot_bytes") = py::dict(),
+           "instructions: (kernel, [(slot, offset, step_bytes, dtype, shape, strides)], ints, "
+           "floats); inputs: slot or "
+           "(slot, dtype, shape); outputs: (slot, dtype, shape); slot_bytes: {slot: size} that the "
+           "program owns.")
+      .def("bind", &ProgramObject::bind, py::arg("slot"), py::arg("array"),
+           "Use the memory of `array` as a slot; None unbinds it.")
+      .def("write", &ProgramObject::write, py::arg("slot"), py::arg("offset"), py::arg("array"),
+           "Copy `array` into an owned slot.")
+      .def("read", &ProgramObject::read, py::arg("slot"), py::arg("offset"), py::arg("dtype"),
+           py::arg("shape"), "A copy of memory in a slot.")
       .def(
           "run",
           [](ProgramObject& p, int64_t first, int64_t steps, std::optional<double> deadline_ms) {
             return p.run(first, steps, deadline_ms.value_or(-1));
           },
           py::arg("first") = 0, py::arg("steps") = 1, py::arg("deadline_ms") = py::none(),
-          "Run steps first .. first + steps - 1; returns how many were done before deadline_ms were over.")
+          "Run steps first .. first + steps - 1; returns how many were done before deadline_ms "
+          "were over.")
       .def_property_readonly("instructions", &ProgramObject::instructions)
+      .def_property_readonly("barriers", &ProgramObject::barriers)
       .def_property_readonly("arena_bytes", &ProgramObject::arena_bytes);
 }
 
@@ -92,7 +103,8 @@ PYBIND11_MODULE(_cpu, m) {
   init_arrays();
   add_program(m);
   add_dispatcher(m);
-  m.def("empty", &empty, py::arg("shape"), py::arg("dtype"), "An uninitialised array from the pool.");
+  m.def("empty", &empty, py::arg("shape"), py::arg("dtype"),
+        "An uninitialised array from the pool.");
   m.def("set_num_threads", &set_num_threads, py::arg("n"));
   m.def("get_num_threads", &num_threads);
   m.def("level", [] { return level().name; }, "The instruction set in use.");
@@ -101,7 +113,9 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("opcodes", &opcodes, "{name: (code, inputs, outputs)} of pointwise operations.");
   m.def("kernels", &kernel_names);
   const py::call_guard<WithoutGil> without_gil;
-  m.def("latency_ns", &latency_ns, without_gil, "Nanoseconds for a cache line to go from one team thread to another.");
+  m.def("latency_ns", &latency_ns, without_gil,
+        "Nanoseconds for a cache line to go from one team thread to another.");
   m.def("fma_peak", &fma_peak, py::arg("threads"), without_gil, "float32 flop/s of multiply-adds.");
-  m.def("read_bandwidth", &read_bandwidth, py::arg("bytes"), py::arg("threads"), without_gil, "bytes/s of reading.");
+  m.def("read_bandwidth", &read_bandwidth, py::arg("bytes"), py::arg("threads"), without_gil,
+        "bytes/s of reading.");
 }

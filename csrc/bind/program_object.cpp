@@ -14,7 +14,8 @@ namespace dl::bind {
 
 namespace {
 
-// A run this long (about 16 us) lets other Python threads go on meanwhile; giving the GIL away costs 0.1 us.
+// A run this long (about 16 us) lets other Python threads go on meanwhile; giving the GIL away
+// costs 0.1 us.
 constexpr double kReleaseCost = 8;
 
 std::atomic<int> process_count{0};  // forks since the first process
@@ -27,7 +28,9 @@ int process_number() {
 
 Operand to_operand(py::handle source) {
   const Items fields(source, "operand (slot, offset, step, dtype, shape, strides)");
-  if (fields.size() != 6) throw py::value_error("program: expected an operand of 6 fields, got " + std::to_string(fields.size()));
+  if (fields.size() != 6)
+    throw py::value_error("program: expected an operand of 6 fields, got " +
+                          std::to_string(fields.size()));
   Operand operand = {};
   const int64_t slot = to_int(fields[0], "slot");
   operand.slot = static_cast<int>(std::clamp<int64_t>(slot, -1, INT32_MAX));
@@ -35,8 +38,9 @@ Operand to_operand(py::handle source) {
   operand.step_bytes = to_int(fields[2], "step_bytes");
   const Items shape(fields[4], "shape"), strides(fields[5], "strides");
   if (shape.size() > kMaxRank || shape.size() != strides.size()) {
-    throw py::value_error("program: expected as many strides as axes and at most " + std::to_string(kMaxRank) + ", got " +
-                          std::to_string(strides.size()) + " and " + std::to_string(shape.size()));
+    throw py::value_error("program: expected as many strides as axes and at most " +
+                          std::to_string(kMaxRank) + ", got " + std::to_string(strides.size()) +
+                          " and " + std::to_string(shape.size()));
   }
   operand.tensor.dtype = dtype_from_code(to_int(fields[3], "dtype"));
   operand.tensor.rank = static_cast<int>(shape.size());
@@ -49,15 +53,23 @@ Operand to_operand(py::handle source) {
 
 Instruction to_instruction(py::handle source) {
   const Items fields(source, "instruction (kernel, operands, ints, floats)");
-  if (fields.size() != 4) throw py::value_error("program: expected an instruction of 4 fields, got " + std::to_string(fields.size()));
-  if (!PyUnicode_Check(fields[0].ptr())) throw py::type_error("program: expected a kernel name, got " + std::string(Py_TYPE(fields[0].ptr())->tp_name));
+  if (fields.size() != 4)
+    throw py::value_error("program: expected an instruction of 4 fields, got " +
+                          std::to_string(fields.size()));
+  if (!PyUnicode_Check(fields[0].ptr()))
+    throw py::type_error("program: expected a kernel name, got " +
+                         std::string(Py_TYPE(fields[0].ptr())->tp_name));
   const std::string name = py::cast<std::string>(fields[0]);
   Instruction instruction;
   instruction.kernel = find_kernel(name);
-  if (!instruction.kernel) throw py::value_error("program: expected the name of a kernel, got '" + name + "'");
-  const Items operands(fields[1], "list of operands"), ints(fields[2], "list of integers"), floats(fields[3], "list of numbers");
-  for (py::ssize_t i = 0; i < operands.size(); ++i) instruction.operands.push_back(to_operand(operands[i]));
-  for (py::ssize_t i = 0; i < ints.size(); ++i) instruction.ints.push_back(to_int(ints[i], "integer attribute"));
+  if (!instruction.kernel)
+    throw py::value_error("program: expected the name of a kernel, got '" + name + "'");
+  const Items operands(fields[1], "list of operands"), ints(fields[2], "list of integers"),
+      floats(fields[3], "list of numbers");
+  for (py::ssize_t i = 0; i < operands.size(); ++i)
+    instruction.operands.push_back(to_operand(operands[i]));
+  for (py::ssize_t i = 0; i < ints.size(); ++i)
+    instruction.ints.push_back(to_int(ints[i], "integer attribute"));
   for (py::ssize_t i = 0; i < floats.size(); ++i) {
     instruction.floats.push_back(PyFloat_AsDouble(floats[i].ptr()));
     if (PyErr_Occurred()) throw py::error_already_set();
@@ -75,7 +87,8 @@ std::vector<Instruction> to_instructions(py::handle source) {
 std::map<int, int64_t> to_sizes(const py::dict& source) {
   std::map<int, int64_t> sizes;
   for (const auto& [slot, bytes] : source) {
-    sizes[static_cast<int>(std::clamp<int64_t>(to_int(slot, "slot"), -1, INT32_MAX))] = to_int(bytes, "slot_bytes");
+    sizes[static_cast<int>(std::clamp<int64_t>(to_int(slot, "slot"), -1, INT32_MAX))] =
+        to_int(bytes, "slot_bytes");
   }
   return sizes;
 }
@@ -83,28 +96,35 @@ std::map<int, int64_t> to_sizes(const py::dict& source) {
 // An ndarray (or subclass) of one of our dtypes, native-endian.
 void check_array(py::handle array, const char* what) {
   if (!py::isinstance<py::array>(array)) {
-    throw py::type_error(std::string("program: expected an ndarray to ") + what + ", got " + Py_TYPE(array.ptr())->tp_name);
+    throw py::type_error(std::string("program: expected an ndarray to ") + what + ", got " +
+                         Py_TYPE(array.ptr())->tp_name);
   }
   if (dtype_of(array.ptr()) < 0) {
-    throw py::type_error(std::string("program: expected float32, float64, int32, int64, uint8 or bool in native byte order to ") + what +
-                         ", got " + py::cast<std::string>(py::str(array.attr("dtype"))));
+    throw py::type_error(std::string("program: expected float32, float64, int32, int64, uint8 or "
+                                     "bool in native byte order to ") +
+                         what + ", got " + py::cast<std::string>(py::str(array.attr("dtype"))));
   }
 }
 
-bool writable(PyObject* array) { return proxy(array)->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_; }
+bool writable(PyObject* array) {
+  return proxy(array)->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
+}
 
 bool matches(const Signature& signature, PyObject* array) {
-  if (!is_plain(array) || (signature.dtype >= 0 && dtype_of(array) != signature.dtype)) return false;
+  if (!is_plain(array) || (signature.dtype >= 0 && dtype_of(array) != signature.dtype))
+    return false;
   if (signature.rank < 0) return true;
   const auto* a = proxy(array);
-  return a->nd == signature.rank && std::equal(a->dimensions, a->dimensions + a->nd, signature.shape);
+  return a->nd == signature.rank &&
+         std::equal(a->dimensions, a->dimensions + a->nd, signature.shape);
 }
 
 }  // namespace
 
 Items::Items(py::handle sequence, const char* what) {
   if (!PyList_Check(sequence.ptr()) && !PyTuple_Check(sequence.ptr())) {
-    throw py::type_error(std::string("program: expected a list or tuple as ") + what + ", got " + Py_TYPE(sequence.ptr())->tp_name);
+    throw py::type_error(std::string("program: expected a list or tuple as ") + what + ", got " +
+                         Py_TYPE(sequence.ptr())->tp_name);
   }
   items_ = py::reinterpret_borrow<py::object>(sequence);
 }
@@ -112,29 +132,41 @@ Items::Items(py::handle sequence, const char* what) {
 int64_t to_int(py::handle number, const char* what) {
   int overflow = 0;
   const long long value = PyLong_AsLongLongAndOverflow(number.ptr(), &overflow);
-  if (overflow) throw py::value_error(std::string("program: expected ") + what + " within 63 bits, got an overflow");
+  if (overflow)
+    throw py::value_error(std::string("program: expected ") + what +
+                          " within 63 bits, got an overflow");
   if (value == -1 && PyErr_Occurred()) {
     PyErr_Clear();
-    throw py::type_error(std::string("program: expected an integer as ") + what + ", got " + Py_TYPE(number.ptr())->tp_name);
+    throw py::type_error(std::string("program: expected an integer as ") + what + ", got " +
+                         Py_TYPE(number.ptr())->tp_name);
   }
   return value;
 }
 
 Signature to_signature(int slot, py::handle dtype, py::handle shape) {
   const Items axes(shape, "shape");
-  if (axes.size() > kMaxRank) throw py::value_error("program: expected at most 8 axes, got " + std::to_string(axes.size()));
-  Signature signature = {slot, static_cast<int>(dtype_from_code(to_int(dtype, "dtype"))), static_cast<int>(axes.size()), {}};
+  if (axes.size() > kMaxRank)
+    throw py::value_error("program: expected at most 8 axes, got " + std::to_string(axes.size()));
+  Signature signature = {slot,
+                         static_cast<int>(dtype_from_code(to_int(dtype, "dtype"))),
+                         static_cast<int>(axes.size()),
+                         {}};
   for (int d = 0; d < signature.rank; ++d) signature.shape[d] = to_int(axes[d], "shape");
   return signature;
 }
 
-ProgramObject::ProgramObject(int n_slots, py::handle instructions, py::handle inputs, py::handle outputs, const py::dict& slot_bytes)
-    : program_(n_slots, to_instructions(instructions), to_sizes(slot_bytes)), bound_(n_slots), process_(process_number()) {
+ProgramObject::ProgramObject(int n_slots, py::handle instructions, py::handle inputs,
+                             py::handle outputs, const py::dict& slot_bytes)
+    : program_(n_slots, to_instructions(instructions), to_sizes(slot_bytes)),
+      bound_(n_slots),
+      process_(process_number()) {
   const Items ins(inputs, "list of inputs"), outs(outputs, "list of outputs");
   const auto to_slot = [&](py::handle number) {
     const int64_t slot = to_int(number, "slot");
     if (slot < 0 || slot >= n_slots || program_.owned(static_cast<int>(slot))) {
-      throw py::value_error("program: expected inputs and outputs in slots of the caller, got slot " + std::to_string(slot));
+      throw py::value_error(
+          "program: expected inputs and outputs in slots of the caller, got slot " +
+          std::to_string(slot));
     }
     return static_cast<int>(slot);
   };
@@ -144,13 +176,17 @@ ProgramObject::ProgramObject(int n_slots, py::handle instructions, py::handle in
       inputs_.push_back({slot, program_.dtype(slot), -1, {}});
     } else {
       const Items fields(ins[i], "input (slot, dtype, shape)");
-      if (fields.size() != 3) throw py::value_error("program: expected an input of 3 fields, got " + std::to_string(fields.size()));
+      if (fields.size() != 3)
+        throw py::value_error("program: expected an input of 3 fields, got " +
+                              std::to_string(fields.size()));
       inputs_.push_back(to_signature(to_slot(fields[0]), fields[1], fields[2]));
     }
   }
   for (py::ssize_t i = 0; i < outs.size(); ++i) {
     const Items fields(outs[i], "output (slot, dtype, shape)");
-    if (fields.size() != 3) throw py::value_error("program: expected an output of 3 fields, got " + std::to_string(fields.size()));
+    if (fields.size() != 3)
+      throw py::value_error("program: expected an output of 3 fields, got " +
+                            std::to_string(fields.size()));
     outputs_.push_back(to_signature(to_slot(fields[0]), fields[1], fields[2]));
   }
 }
@@ -178,7 +214,8 @@ void ProgramObject::bind(int slot, py::object array) {
     return;
   }
   check_array(array, "bind");
-  program_.bind(slot, proxy(array.ptr())->data, extent_of_array(array.ptr()), writable(array.ptr()));
+  program_.bind(slot, proxy(array.ptr())->data, extent_of_array(array.ptr()),
+                writable(array.ptr()));
   std::swap(bound_[slot], array);  // the old one dies after the lock is free
 }
 
@@ -186,13 +223,17 @@ void ProgramObject::write(int slot, int64_t offset, py::handle source) {
   check_array(source, "write");
   const auto array = py::array::ensure(source, py::array::c_style);
   const auto held = lock();
-  if (!program_.owned(slot)) throw py::value_error("program: expected a slot that the program owns, got slot " + std::to_string(slot));
+  if (!program_.owned(slot))
+    throw py::value_error("program: expected a slot that the program owns, got slot " +
+                          std::to_string(slot));
   if (array.nbytes() == 0) return;
   std::memcpy(program_.at(slot, offset, array.nbytes()), array.data(), array.nbytes());
 }
 
-py::object ProgramObject::read(int slot, int64_t offset, int64_t code, const std::vector<py::ssize_t>& shape) {
-  if (shape.size() > kMaxRank) throw py::value_error("program: expected at most 8 axes, got " + std::to_string(shape.size()));
+py::object ProgramObject::read(int slot, int64_t offset, int64_t code,
+                               const std::vector<py::ssize_t>& shape) {
+  if (shape.size() > kMaxRank)
+    throw py::value_error("program: expected at most 8 axes, got " + std::to_string(shape.size()));
   PyObject* copy = new_array(dtype_from_code(code), static_cast<int>(shape.size()), shape.data());
   if (!copy) throw py::error_already_set();
   const auto array = py::reinterpret_steal<py::object>(copy);
@@ -212,13 +253,15 @@ int64_t ProgramObject::run(int64_t first, int64_t steps, double deadline_ms) {
 
 void ProgramObject::accept(PyObject* const* arguments, py::ssize_t n) const {
   if (n != static_cast<py::ssize_t>(inputs_.size())) {
-    throw py::type_error("program: expected " + std::to_string(inputs_.size()) + " arrays, got " + std::to_string(n));
+    throw py::type_error("program: expected " + std::to_string(inputs_.size()) + " arrays, got " +
+                         std::to_string(n));
   }
   for (py::ssize_t i = 0; i < n; ++i) {
     if (matches(inputs_[i], arguments[i])) continue;
     const Signature& s = inputs_[i];
-    throw py::type_error("program: expected argument " + std::to_string(i) + " to be a C-contiguous ndarray of " +
-                         describe(s.dtype, s.rank, s.shape) + ", got " + describe(arguments[i]));
+    throw py::type_error("program: expected argument " + std::to_string(i) +
+                         " to be a C-contiguous ndarray of " + describe(s.dtype, s.rank, s.shape) +
+                         ", got " + describe(arguments[i]));
   }
 }
 
@@ -230,7 +273,8 @@ PyObject* ProgramObject::new_results() const {
   };
   if (outputs_.size() == 1) return create(outputs_[0]);
   auto tuple = py::tuple(outputs_.size());
-  for (size_t i = 0; i < outputs_.size(); ++i) PyTuple_SET_ITEM(tuple.ptr(), i, create(outputs_[i]));
+  for (size_t i = 0; i < outputs_.size(); ++i)
+    PyTuple_SET_ITEM(tuple.ptr(), i, create(outputs_[i]));
   return tuple.release().ptr();
 }
 
@@ -265,6 +309,11 @@ PyObject* ProgramObject::call(PyObject* const* arguments) {
     program_.run(0, 1);
   }
   return results.release().ptr();
+}
+
+int ProgramObject::barriers() {
+  const auto held = lock();
+  return program_.barriers(num_threads());
 }
 
 py::list ProgramObject::instructions() const {

@@ -1,4 +1,5 @@
-// What Python calls a Program: dl::Program, a lock, the arrays bound to it, and the signature for eager calls.
+// What Python calls a Program: dl::Program, a lock, the arrays bound to it, and the signature for
+// eager calls.
 #pragma once
 
 #include <cxxabi.h>
@@ -24,16 +25,19 @@ struct Signature {  // of an argument or a result
 
 class ProgramObject {
  public:
-  ProgramObject(int n_slots, py::handle instructions, py::handle inputs, py::handle outputs, const py::dict& slot_bytes);
+  ProgramObject(int n_slots, py::handle instructions, py::handle inputs, py::handle outputs,
+                const py::dict& slot_bytes);
 
   void bind(int slot, py::object array);
   void write(int slot, int64_t offset, py::handle array);
   py::object read(int slot, int64_t offset, int64_t dtype, const std::vector<py::ssize_t>& shape);
   int64_t run(int64_t first, int64_t steps, double deadline_ms);
   py::list instructions() const;
+  int barriers();
   int64_t arena_bytes() const { return program_.owned_bytes(); }
 
-  // Eager: `arguments` must be plain arrays that accept() has taken. Returns a new reference, or throws.
+  // Eager: `arguments` must be plain arrays that accept() has taken. Returns a new reference, or
+  // throws.
   PyObject* call(PyObject* const* arguments);
   // Throws py::type_error unless the arguments are what this program was made for.
   void accept(PyObject* const* arguments, py::ssize_t n) const;
@@ -48,7 +52,8 @@ class ProgramObject {
   Program program_;
   std::vector<Signature> inputs_, outputs_;
   std::vector<py::object> bound_;  // per slot
-  // In a child after fork the mutex may be held by a thread that is not there: it then gets a new one.
+  // In a child after fork the mutex may be held by a thread that is not there: it then gets a new
+  // one.
   std::unique_ptr<std::mutex> mutex_ = std::make_unique<std::mutex>();
   int process_;
 };
@@ -66,9 +71,9 @@ class Items {
 int64_t to_int(py::handle number, const char* what);
 Signature to_signature(int slot, py::handle dtype, py::handle shape);
 
-// Lets other Python threads run while it lives. Before Python 3.14 a daemon thread that asks for the GIL when the
-// interpreter is ending is unwound from within, which pybind11's own guard turns into a call of std::terminate.
-// As Python 3.14 does, such a thread stops here for ever.
+// Lets other Python threads run while it lives. Before Python 3.14 a daemon thread that asks for
+// the GIL when the interpreter is ending is unwound from within, which pybind11's own guard turns
+// into a call of std::terminate. As Python 3.14 does, such a thread stops here for ever.
 class WithoutGil {
  public:
   WithoutGil() : state_(PyEval_SaveThread()) {}

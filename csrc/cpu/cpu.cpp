@@ -1,4 +1,5 @@
-// Nothing compiled for a level runs before `supported` has said yes: this file is compiled for the lowest level.
+// Nothing compiled for a level runs before `supported` has said yes: this file is compiled for the
+// lowest level.
 #include "cpu/cpu.h"
 
 #include <cstring>
@@ -8,11 +9,11 @@
 #include <cpuid.h>
 #endif
 
-#define DL_DECLARE(level)                                 \
-  namespace dl::level {                                   \
-  const KernelTable& table();                             \
-  double probe_multiply_add(int64_t rounds);              \
-  double probe_read(const char* data, int64_t bytes);     \
+#define DL_DECLARE(level)                             \
+  namespace dl::level {                               \
+  const KernelTable& table();                         \
+  double probe_multiply_add(int64_t rounds);          \
+  double probe_read(const char* data, int64_t bytes); \
   }
 DL_DECLARE(baseline)
 DL_DECLARE(avx2)
@@ -24,10 +25,12 @@ namespace dl {
 namespace {
 
 #if defined(__x86_64__)
-// The features of the psABI's micro-architecture levels. The compiler's own names for the levels are too new.
+// The features of the psABI's micro-architecture levels. The compiler's own names for the levels
+// are too new.
 bool has_v2() {
   __builtin_cpu_init();
-  return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("ssse3") && __builtin_cpu_supports("popcnt");
+  return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("ssse3") &&
+         __builtin_cpu_supports("popcnt");
 }
 
 bool has_v3() {
@@ -48,8 +51,10 @@ bool has_v4() {
 bool has_v2() { return true; }
 #endif
 
-#define DL_LEVEL_ENTRY(level, supported) \
-  {#level, supported, level::table, {level::probe_multiply_add, level::probe_read}}
+#define DL_LEVEL_ENTRY(level, supported)                                              \
+  {                                                                                   \
+    #level, supported, level::table, { level::probe_multiply_add, level::probe_read } \
+  }
 constexpr Level kLevels[] = {
     DL_LEVEL_ENTRY(baseline, has_v2),
 #if defined(DL_HAVE_avx2)
@@ -81,8 +86,10 @@ void choose_level(const char* forced) {
   if (chosen) return;
   std::string names;
   for (const std::string& name : levels()) names += (names.empty() ? "" : ", ") + name;
-  if (names.empty()) throw std::invalid_argument("dlcore: expected an x86-64-v2 CPU (SSE4.2), got an older one");
-  throw std::invalid_argument("DLCORE_ISA: expected one of " + names + " on this CPU, got '" + forced + "'");
+  if (names.empty())
+    throw std::invalid_argument("dlcore: expected an x86-64-v2 CPU (SSE4.2), got an older one");
+  throw std::invalid_argument("DLCORE_ISA: expected one of " + names + " on this CPU, got '" +
+                              forced + "'");
 }
 
 const Level& level() { return *chosen; }

@@ -10,8 +10,8 @@ namespace dl {
 
 // Loops that measure a core, compiled per instruction set (kernels/measure.cpp).
 struct Probes {
-  double (*multiply_add)(int64_t rounds);                    // returns the flops done
-  double (*read)(const char* data, int64_t bytes);           // returns a checksum
+  double (*multiply_add)(int64_t rounds);           // returns the flops done
+  double (*read)(const char* data, int64_t bytes);  // returns a checksum
 };
 
 struct Level {
@@ -24,8 +24,9 @@ struct Level {
 // Levels that this CPU can run, lowest first.
 std::vector<std::string> levels();
 
-// Chooses the highest level, or `forced` unless that is null or empty. Throws std::invalid_argument if there is no
-// such level or the CPU cannot run it. Called once, at import, before anything else here.
+// Chooses the highest level, or `forced` unless that is null or empty. Throws std::invalid_argument
+// if there is no such level or the CPU cannot run it. Called once, at import, before anything else
+// here.
 void choose_level(const char* forced);
 
 const Level& level();

@@ -17,7 +17,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 // Calls f(team, rank) on exactly `threads` threads.
 template <class F>
@@ -32,7 +34,9 @@ void on_team(int threads, F f) {
     team.run(size, [](void* g, Team& t, int rank, int) { (*static_cast<F*>(g))(t, rank); }, &f);
   }
   if (size > 0) team.release();
-  if (size != threads) throw std::runtime_error("team: expected " + std::to_string(threads) + " free threads, got " + std::to_string(size));
+  if (size != threads)
+    throw std::runtime_error("team: expected " + std::to_string(threads) + " free threads, got " +
+                             std::to_string(size));
 }
 
 // Best rate of a few rounds: work(rank) returns what one thread has done, in flops or bytes.
@@ -64,9 +68,11 @@ double fma_peak(int threads) {
 }
 
 double read_bandwidth(int64_t bytes, int threads) {
-  constexpr int64_t kUnit = 1024;          // what probe.read reads wholly, at every level
-  constexpr int64_t kTotal = 256 << 20;    // read in one round
-  if (bytes < kUnit * threads) throw std::invalid_argument("read_bandwidth: expected at least 1024 bytes a thread, got " + std::to_string(bytes));
+  constexpr int64_t kUnit = 1024;        // what probe.read reads wholly, at every level
+  constexpr int64_t kTotal = 256 << 20;  // read in one round
+  if (bytes < kUnit * threads)
+    throw std::invalid_argument("read_bandwidth: expected at least 1024 bytes a thread, got " +
+                                std::to_string(bytes));
   const Buffer buffer(bytes);
   const auto probe = level().probes.read;
   const int64_t share = bytes / threads / kUnit * kUnit;

@@ -93,7 +93,8 @@ int quota_cpus(const std::string& membership, const std::string& mount) {
     bool cpu = version2;
     for (std::string name; std::getline(controllers, name, ',');) cpu |= name == "cpu";
     if (!cpu) continue;
-    // A group is bound by all groups above it. Inside a container the path may be the host's: then only "" exists.
+    // A group is bound by all groups above it. Inside a container the path may be the host's: then
+    // only "" exists.
     std::string path = line.substr(second + 1);
     for (;;) {
       while (!path.empty() && path.back() == '/') path.pop_back();
@@ -139,9 +140,11 @@ Team& Team::current() {
   static std::once_flag once;
   std::call_once(once, [] {
     process_cpus = available_cpus();
-    // The child has none of the threads, and the old team may be in the middle of a job of another thread: it is
-    // left alone for ever. Allocating here is allowed, glibc and musl keep malloc usable in the child.
-    pthread_atfork(nullptr, nullptr, [] { current_team.store(new Team, std::memory_order_release); });
+    // The child has none of the threads, and the old team may be in the middle of a job of another
+    // thread: it is left alone for ever. Allocating here is allowed, glibc and musl keep malloc
+    // usable in the child.
+    pthread_atfork(nullptr, nullptr,
+                   [] { current_team.store(new Team, std::memory_order_release); });
     current_team.store(new Team, std::memory_order_release);
   });
   return *current_team.load(std::memory_order_acquire);
@@ -200,7 +203,8 @@ void Team::start(int size, Job job, void* context, bool shares) {
   first_barrier_ = mailboxes_[0].barriers;
   crowded_ = size > process_cpus;
   working_.store(size - 1, std::memory_order_relaxed);
-  // Sequentially consistent, as the worker's two accesses: either it sees the ticket or wake() sees it asleep.
+  // Sequentially consistent, as the worker's two accesses: either it sees the ticket or wake() sees
+  // it asleep.
   for (int rank = 1; rank < size; ++rank) {
     std::atomic<uint64_t>& ticket = mailboxes_[rank].ticket;
     ticket.store(next_ticket(ticket.load(std::memory_order_relaxed), shares));

@@ -1,8 +1,10 @@
-// Our own thread team: fixed shares, barriers of one cache-line transfer per round, sleep when idle.
+// Our own thread team: fixed shares, barriers of one cache-line transfer per round, sleep when
+// idle.
 //
-// Not OpenMP, because a team must survive fork, give the same bits for any size, live beside other runtimes and
-// obey one setting. Workers are created when first needed and stay; idle ones spin for kSpin, then sleep in the
-// kernel. At exit they are left asleep: the team is never destroyed, so there is nothing that can hang.
+// Not OpenMP, because a team must survive fork, give the same bits for any size, live beside other
+// runtimes and obey one setting. Workers are created when first needed and stay; idle ones spin for
+// kSpin, then sleep in the kernel. At exit they are left asleep: the team is never destroyed, so
+// there is nothing that can hang.
 #pragma once
 
 #include <atomic>
@@ -21,7 +23,8 @@ int available_cpus();
 // `membership` is the text of /proc/self/cgroup, `mount` is where control groups are mounted.
 int quota_cpus(const std::string& membership, const std::string& mount);
 
-// The number of threads that programs may use: set_num_threads, else DLCORE_NUM_THREADS, else available_cpus().
+// The number of threads that programs may use: set_num_threads, else DLCORE_NUM_THREADS, else
+// available_cpus().
 int num_threads();
 void set_num_threads(int n);  // throws std::invalid_argument outside 1..kMaxThreads
 
@@ -32,21 +35,23 @@ class Team {
   // The team of this process; a child after fork has a new one with no workers yet.
   static Team& current();
 
-  // Takes the team for the calling thread and creates missing workers. Returns how many threads it has (the
-  // caller included, at most `threads`), or 0 if another thread holds the team.
+  // Takes the team for the calling thread and creates missing workers. Returns how many threads it
+  // has (the caller included, at most `threads`), or 0 if another thread holds the team.
   int acquire(int threads);
   void release();
 
-  // Is every worker of a team of `threads` created and spinning? wake() makes that so, without waiting for it.
+  // Is every worker of a team of `threads` created and spinning? wake() makes that so, without
+  // waiting for it.
   bool awake(int threads) const;
   void wake(int threads);
 
-  // Calls job(context, *this, rank, size) for each rank below `size`, the caller being rank 0, and waits for all.
-  // Only between acquire and release; `size` at most what acquire returned.
+  // Calls job(context, *this, rank, size) for each rank below `size`, the caller being rank 0, and
+  // waits for all. Only between acquire and release; `size` at most what acquire returned.
   void run(int size, Job job, void* context);
 
-  // The same for jobs without barriers: the caller itself does the share of a worker that has not come by the time
-  // the caller is done, as happens when the worker sleeps or other processes have its CPU.
+  // The same for jobs without barriers: the caller itself does the share of a worker that has not
+  // come by the time the caller is done, as happens when the worker sleeps or other processes have
+  // its CPU.
   void run_shares(int size, Job job, void* context);
 
   // All threads of the running job meet. A dissemination barrier (Hensgen, Finkel, Manber 1988).
@@ -56,8 +61,10 @@ class Team {
   static constexpr int kRounds = 8;  // 2^8 = kMaxThreads
 
   struct alignas(kLine) Mailbox {
-    std::atomic<uint64_t> meeting[kRounds] = {};  // number of the last barrier in which the partner has arrived
-    // Each job given to this thread adds 2; odd while the job is a share that worker and caller compete for.
+    std::atomic<uint64_t> meeting[kRounds] =
+        {};  // number of the last barrier in which the partner has arrived
+    // Each job given to this thread adds 2; odd while the job is a share that worker and caller
+    // compete for.
     std::atomic<uint64_t> ticket{0};
     std::atomic<uint64_t> taken{0};  // the ticket of the last share that was taken
     std::atomic<int> asleep{0};
@@ -80,7 +87,7 @@ class Team {
   void* context_ = nullptr;
   int size_ = 1;
   uint64_t first_barrier_ = 0;  // what every thread's count starts from in this job
-  bool crowded_ = false;  // more threads than CPUs: waiting must give the CPU away at once
+  bool crowded_ = false;        // more threads than CPUs: waiting must give the CPU away at once
 };
 
 }  // namespace dl

@@ -1,4 +1,5 @@
-// The program runner, with kernels made for the test: bits for any team, steps, deadlines, bounds, bad input.
+// The program runner, with kernels made for the test: bits for any team, steps, deadlines, bounds,
+// bad input.
 #include "program.h"
 
 #include <chrono>
@@ -14,7 +15,8 @@
 
 using namespace dl;
 
-// out[i] = in[(i + shift) mod n] * 1664525 + i: reads what other threads wrote. ints = [shift, parts, megaflops].
+// out[i] = in[(i + shift) mod n] * 1664525 + i: reads what other threads wrote. ints = [shift,
+// parts, megaflops].
 static const char* plan_shift(const Call& call, Work& work) {
   if (call.n_tensors != 2 || call.n_ints != 3) return "shift: expected out, in and three integers";
   work.parts[0] = call.ints[1];
@@ -29,7 +31,8 @@ static void run_shift(const Call& call, int, int64_t begin, int64_t end, char* s
   CHECK(scratch[0] == 0);
   scratch[0] = 1;  // nobody else may see this
   for (int64_t i = n * begin / call.ints[1]; i < n * end / call.ints[1]; ++i) {
-    out.as<uint32_t>()[i] = in.as<uint32_t>()[(i + call.ints[0]) % n] * 1664525 + static_cast<uint32_t>(i);
+    out.as<uint32_t>()[i] =
+        in.as<uint32_t>()[(i + call.ints[0]) % n] * 1664525 + static_cast<uint32_t>(i);
   }
   scratch[0] = 0;
 }
@@ -57,14 +60,18 @@ static void run_total(const Call& call, int phase, int64_t begin, int64_t end, c
   }
   for (int64_t p = begin; p < end; ++p) {
     partial[p] = 0;
-    for (int64_t i = n * p / kPartials; i < n * (p + 1) / kPartials; ++i) partial[p] += call.tensors[1].as<uint32_t>()[i];
+    for (int64_t i = n * p / kPartials; i < n * (p + 1) / kPartials; ++i)
+      partial[p] += call.tensors[1].as<uint32_t>()[i];
   }
 }
 
 static const char* plan_wait(const Call&, Work&) { return nullptr; }
-static void run_wait(const Call&, int, int64_t, int64_t, char*) { std::this_thread::sleep_for(std::chrono::milliseconds(2)); }
+static void run_wait(const Call&, int, int64_t, int64_t, char*) {
+  std::this_thread::sleep_for(std::chrono::milliseconds(2));
+}
 
-static const Kernel kShift{"shift", plan_shift, run_shift}, kTotal{"total", plan_total, run_total}, kWait{"wait", plan_wait, run_wait};
+static const Kernel kShift{"shift", plan_shift, run_shift}, kTotal{"total", plan_total, run_total},
+    kWait{"wait", plan_wait, run_wait};
 
 static Tensor vector(int64_t n, int64_t stride = 1) {
   Tensor t = {};
@@ -81,10 +88,14 @@ constexpr int64_t kN = 1000;
 static Program make_program(int64_t megaflops) {
   const int64_t half = kN * 4;
   std::vector<Instruction> list;
-  list.push_back({&kShift, {{0, 0, 0, vector(kN)}, {1, 0, half, vector(kN)}}, {3, 7, megaflops}, {}});
-  list.push_back({&kShift, {{0, half, 0, vector(kN)}, {0, 0, 0, vector(kN)}}, {501, 5, 0}, {}});          // one thread
-  list.push_back({&kShift, {{0, 0, 0, vector(kN)}, {0, half, 0, vector(kN)}}, {777, 32, megaflops}, {}});
-  list.push_back({&kShift, {{0, half, 0, vector(kN)}, {0, 0, 0, vector(kN)}}, {10, 64, megaflops}, {}});
+  list.push_back(
+      {&kShift, {{0, 0, 0, vector(kN)}, {1, 0, half, vector(kN)}}, {3, 7, megaflops}, {}});
+  list.push_back(
+      {&kShift, {{0, half, 0, vector(kN)}, {0, 0, 0, vector(kN)}}, {501, 5, 0}, {}});  // one thread
+  list.push_back(
+      {&kShift, {{0, 0, 0, vector(kN)}, {0, half, 0, vector(kN)}}, {777, 32, megaflops}, {}});
+  list.push_back(
+      {&kShift, {{0, half, 0, vector(kN)}, {0, 0, 0, vector(kN)}}, {10, 64, megaflops}, {}});
   list.push_back({&kTotal, {{2, 0, 4, vector(1)}, {0, half, 0, vector(kN)}}, {}, {}});
   list.push_back({&kTotal, {{2, 0, 4, vector(1)}, {0, half, 0, vector(kN)}}, {}, {}});
   return Program(3, std::move(list), {{0, 2 * half}});
@@ -109,7 +120,8 @@ static void test_same_bits() {
   for (const int threads : {1, 2, 3, 7}) {
     set_num_threads(threads);
     Program program = make_program(4);
-    for (const int64_t chunk : {kSteps, int64_t{1}, int64_t{8}}) CHECK(totals(program, chunk) == expected);
+    for (const int64_t chunk : {kSteps, int64_t{1}, int64_t{8}})
+      CHECK(totals(program, chunk) == expected);
     CHECK(totals(reference, 10) == expected);  // another team size for a program in use
   }
   Program small = make_program(0);
@@ -120,7 +132,8 @@ static void test_one_stage() {
   std::vector<int32_t> x(kN), y(kN);
   for (const int threads : {1, 2, 7}) {
     set_num_threads(threads);
-    Program program(2, {{&kShift, {{1, 0, 0, vector(kN)}, {0, 0, 0, vector(kN)}}, {3, 32, 4}, {}}}, {});
+    Program program(2, {{&kShift, {{1, 0, 0, vector(kN)}, {0, 0, 0, vector(kN)}}, {3, 32, 4}, {}}},
+                    {});
     for (int round = 0; round < 200; ++round) {
       for (int64_t i = 0; i < kN; ++i) x[i] = static_cast<int32_t>(i * 7 + round);
       program.bind(0, reinterpret_cast<char*>(x.data()), {0, kN * 4}, false);
@@ -132,6 +145,41 @@ static void test_one_stage() {
       }
     }
   }
+}
+
+// Instructions that touch different memory run without a barrier between them; all else waits.
+static void test_barriers() {
+  const auto at = [](int64_t block) { return Operand{0, block * kN * 4, 0, vector(kN)}; };
+  const auto shift = [](Operand out, Operand in, int64_t megaflops) {
+    return Instruction{&kShift, {out, in}, {3, 32, megaflops}, {}};
+  };
+  const auto barriers = [](std::vector<Instruction> list) {
+    Program program(4, std::move(list), {{0, 8 * kN * 4}, {3, 4}});
+    std::vector<char> memory(3 * kN * 4);
+    for (const int slot : {1, 2}) program.bind(slot, memory.data(), {0, 3 * kN * 4}, true);
+    CHECK(program.run(0, 3) == 3);
+    CHECK(program.barriers(1) == 0);
+    return program.barriers(7);
+  };
+  set_num_threads(7);
+  CHECK(barriers({shift(at(1), at(0), 4), shift(at(2), at(0), 4), shift(at(3), at(0), 0)}) == 0);
+  CHECK(barriers({shift(at(1), at(0), 4), shift(at(2), at(1), 4)}) == 1);  // read after write
+  CHECK(barriers({shift(at(1), at(0), 4), shift(at(0), at(2), 4)}) == 1);  // write after read
+  CHECK(barriers({shift(at(1), at(0), 4), shift(at(1), at(0), 4)}) == 1);  // write after write
+  CHECK(barriers({shift(at(1), at(0), 0), shift(at(2), at(1), 0)}) == 0);  // thread 0 both times
+  // the third waits for the first, though not for the second
+  CHECK(barriers({shift(at(1), at(0), 4), shift(at(2), at(0), 4), shift(at(3), at(1), 4)}) == 1);
+  const Operand a{1, 0, 0, vector(kN)}, b{2, kN * 4, 0, vector(kN)};
+  const Operand moving{1, kN * 4, 4, vector(kN)}, beside{1, 2 * kN * 4, 0, vector(kN)};
+  CHECK(barriers({shift(at(1), a, 4), shift(at(2), b, 4)}) == 0);
+  CHECK(barriers({shift(a, at(1), 4), shift(at(2), b, 4)}) ==
+        1);  // the caller's arrays may overlap
+  CHECK(barriers({shift(a, at(0), 4), shift(beside, at(0), 4)}) == 0);
+  CHECK(barriers({shift(a, at(0), 4), shift(moving, at(0), 4)}) == 1);  // may meet at some step
+  const auto total = [&](Operand in) {
+    return Instruction{&kTotal, {{3, 0, 0, vector(1)}, in}, {}, {}};
+  };
+  CHECK(barriers({total(at(0)), total(at(1))}) == 3);  // they share memory for partial sums
 }
 
 static void test_programs_on_many_threads() {
@@ -168,7 +216,8 @@ static void refused(const std::function<void()>& f, const std::string& words) {
   try {
     f();
   } catch (const std::invalid_argument& error) {
-    if (std::string(error.what()).find(words) == std::string::npos) std::fprintf(stderr, "%s\n", error.what());
+    if (std::string(error.what()).find(words) == std::string::npos)
+      std::fprintf(stderr, "%s\n", error.what());
     CHECK(std::string(error.what()).find(words) != std::string::npos);
     return;
   }
@@ -177,7 +226,8 @@ static void refused(const std::function<void()>& f, const std::string& words) {
 }
 
 static void test_bad_programs() {
-  constexpr int64_t kMax = std::numeric_limits<int64_t>::max(), kMin = std::numeric_limits<int64_t>::min();
+  constexpr int64_t kMax = std::numeric_limits<int64_t>::max(),
+                    kMin = std::numeric_limits<int64_t>::min();
   const auto make = [](Operand out, Operand in) {
     std::vector<Instruction> list;
     list.push_back({&kShift, {out, in}, {1, 4, 0}, {}});
@@ -207,7 +257,8 @@ static void test_bad_programs() {
   refused([&] { make(good, {0, 0, 0, deep}); }, "at most 8 axes");
   refused([&] { Program(1, {{&kShift, {}, {}, {}}}, {}); }, "shift: expected out");
   refused([&] { Program(1, {{&kTotal, {}, {}, {}}}, {}); }, "total: expected total");
-  refused([&] { Program(1, {{&kShift, {good, good}, {1, -1, 0}, {}}}, {{0, 400}}); }, "shift: expected a plan");
+  refused([&] { Program(1, {{&kShift, {good, good}, {1, -1, 0}, {}}}, {{0, 400}}); },
+          "shift: expected a plan");
   refused([&] { Program(-1, {}, {}); }, "n_slots");
   refused([&] { Program(1, {}, {{1, 8}}); }, "slot");
   refused([&] { Program(1, {}, {{0, -8}}); }, "slot_bytes");
@@ -268,6 +319,7 @@ static void test_threads_from_cost() {
 int main() {
   test_same_bits();
   test_one_stage();
+  test_barriers();
   test_programs_on_many_threads();
   test_deadline();
   test_bad_programs();

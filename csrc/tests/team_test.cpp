@@ -1,4 +1,5 @@
-// The thread team: barriers, sizes above the CPU count, fork, sharing between callers, sleeping, quotas.
+// The thread team: barriers, sizes above the CPU count, fork, sharing between callers, sleeping,
+// quotas.
 #include "cpu/team.h"
 
 #include <sys/stat.h>
@@ -27,8 +28,8 @@ constexpr bool kThreadSanitizer = false;
 
 using dl::Team;
 
-// Each thread adds to its neighbour's cell after every barrier: plain memory, so a barrier that lets one thread
-// through too early gives a wrong sum here and a report under TSan.
+// Each thread adds to its neighbour's cell after every barrier: plain memory, so a barrier that
+// lets one thread through too early gives a wrong sum here and a report under TSan.
 struct Ring {
   std::vector<int64_t> cells;
   int rounds;
@@ -72,7 +73,12 @@ static void test_shares() {
     const int threads = 2 + round % 15;
     CHECK(team.acquire(threads) == threads);
     if (round % 100 == 0) std::this_thread::sleep_for(std::chrono::microseconds(60));
-    team.run_shares(threads, [](void* cells, Team&, int rank, int) { ++(*static_cast<std::vector<int64_t>*>(cells))[rank]; }, &done);
+    team.run_shares(
+        threads,
+        [](void* cells, Team&, int rank, int) {
+          ++(*static_cast<std::vector<int64_t>*>(cells))[rank];
+        },
+        &done);
     for (int rank = 0; rank < 16; ++rank) CHECK(done[rank] == (rank < threads));
     done.assign(16, 0);
     team.release();
@@ -83,9 +89,10 @@ static void test_shares() {
 static void test_sleep_and_wake() {
   Team& team = Team::current();
   run_ring(3, 1);
-  for (int i = 0; i < 1000 && team.awake(3); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  for (int i = 0; i < 1000 && team.awake(3); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   CHECK(!team.awake(3));
-  run_ring(3, 10);  // the job itself wakes them
+  run_ring(3, 10);                // the job itself wakes them
   for (int i = 0; i < 50; ++i) {  // jobs that arrive just as the workers fall asleep
     std::this_thread::sleep_for(std::chrono::microseconds(45 + i % 10));
     run_ring(3, 2);
@@ -98,7 +105,10 @@ static void test_one_caller_at_a_time() {
   std::thread([&] { CHECK(team.acquire(2) == 0); }).join();
   team.release();
   std::vector<std::thread> callers;
-  for (int i = 0; i < 4; ++i) callers.emplace_back([] { for (int j = 0; j < 20; ++j) run_ring(2, 5); });
+  for (int i = 0; i < 4; ++i)
+    callers.emplace_back([] {
+      for (int j = 0; j < 20; ++j) run_ring(2, 5);
+    });
   for (std::thread& caller : callers) caller.join();
 }
 
@@ -106,7 +116,8 @@ static void test_fork() {
   if (kThreadSanitizer) return;  // it refuses threads after a fork
   run_ring(4, 10);
   for (const bool busy : {false, true}) {
-    if (busy) CHECK(Team::current().acquire(2) == 2);  // as when another thread is in the middle of a job
+    if (busy)
+      CHECK(Team::current().acquire(2) == 2);  // as when another thread is in the middle of a job
     const pid_t child = fork();
     if (child == 0) {
       run_ring(4, 100);
@@ -120,13 +131,16 @@ static void test_fork() {
   run_ring(4, 10);
 }
 
-static void write_file(const std::string& path, const std::string& text) { std::ofstream(path) << text; }
+static void write_file(const std::string& path, const std::string& text) {
+  std::ofstream(path) << text;
+}
 
 static void test_quotas() {
   char name[] = "/tmp/dlcore_cgroup_XXXXXX";
   CHECK(mkdtemp(name));
   const std::string root = name;
-  for (const char* folder : {"/a", "/a/b", "/cpu", "/cpu/pod"}) CHECK(mkdir((root + folder).c_str(), 0700) == 0);
+  for (const char* folder : {"/a", "/a/b", "/cpu", "/cpu/pod"})
+    CHECK(mkdir((root + folder).c_str(), 0700) == 0);
   CHECK(dl::quota_cpus("0::/a/b\n", root) == 0);
   write_file(root + "/a/b/cpu.max", "max 100000\n");
   CHECK(dl::quota_cpus("0::/a/b\n", root) == 0);
@@ -141,7 +155,8 @@ static void test_quotas() {
   CHECK(dl::quota_cpus("7:memory:/pod\n4:cpuacct,cpu:/pod\n", root) == 2);
   write_file(root + "/cpu.max", "400000 100000\n");
   CHECK(dl::quota_cpus("0::/host/path/not/here\n", root) == 4);
-  for (const char* text : {"", "\n", "0", "0:", "::\n:::", "x:y"}) dl::quota_cpus(text, root + "/missing");
+  for (const char* text : {"", "\n", "0", "0:", "::\n:::", "x:y"})
+    dl::quota_cpus(text, root + "/missing");
   CHECK(std::system(("rm -r " + root).c_str()) == 0);
 }
 

@@ -3,7 +3,8 @@
 
 namespace dl::DL_LEVEL {
 
-// Flops of `rounds` rounds of independent multiply-adds: enough chains to hide 4 cycles of latency on two pipes.
+// Flops of `rounds` rounds of independent multiply-adds: enough chains to hide 4 cycles of latency
+// on two pipes.
 double probe_multiply_add(int64_t rounds) {
   constexpr int kChains = 12;
   Vec<float> sums[kChains];
