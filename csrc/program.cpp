@@ -20,8 +20,8 @@ namespace {
 constexpr double kFlopsPerThread = 0.5e6;
 constexpr double kBytesPerThread = 65536;
 
-// A sleeping worker takes about 30 us to come: a run shorter than that is done alone, and wakes the
-// team for the next one.
+// A sleeping worker takes some tens of microseconds to come: a run shorter than that is done alone,
+// and wakes the team for the next one.
 constexpr double kWakeCost = 16;
 
 [[noreturn]] void refuse(const std::string& sentence) { throw std::invalid_argument(sentence); }

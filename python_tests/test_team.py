@@ -253,18 +253,15 @@ def test_exit_is_clean(ending):
 
 
 def test_more_threads_than_cpus_is_bearable():
+    _cpu.set_num_threads(7)
     program = chain_program()
-    times = {}
-    for threads in (1, 7):
-        _cpu.set_num_threads(threads)
+    rounds = []
+    for _ in range(5):
+        start = time.perf_counter()
         program.run(0, 8)
-        rounds = []
-        for _ in range(5):
-            start = time.perf_counter()
-            program.run(0, 8)
-            rounds.append(time.perf_counter() - start)
-        times[threads] = min(rounds)
-    assert times[7] < 20 * times[1]
+        rounds.append(time.perf_counter() - start)
+    # a tenth of a second; waiting that spins through time slices takes minutes
+    assert min(rounds) < 5
 
 
 def test_measurements():
