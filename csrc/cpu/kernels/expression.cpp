@@ -156,7 +156,7 @@ template <class T>
 struct Evaluator {
   const Expression& e;
   int64_t rows, cols;
-  const Operand *out, *in;  // out may be null
+  const Operand *out, *in;  // null: a view of the first result is wanted
   T* registers;
   int64_t run_rows,
       run_cols;       // the block as operations see it: one run where all operands are dense
@@ -208,8 +208,10 @@ struct Evaluator {
   void place() {
     run_rows = 1;
     in_place = 0;
+    uint64_t used = e.read;
+    if (!out && e.results[0] < e.n_in) used |= uint64_t(1) << e.results[0];
     for (int i = 0; i < e.n_in; ++i)
-      if (e.read >> i & 1) place_input(i);
+      if (used >> i & 1) place_input(i);
     for (int i = 0; i < e.n_const; ++i) values[e.n_in + i] = {registers + i, 0, true};
     for (int o = 0; out && o < e.n_out; ++o) {
       if (e.made_by[o] < 0 || !is_row(out[o]) || (short_rows() && !is_run(out[o]))) continue;
@@ -303,7 +305,6 @@ View<T> evaluate_view(const Expression& e, int64_t rows, int64_t cols, const Ope
                       T* registers) {
   Evaluator<T> block(e, rows, cols, nullptr, in, registers);
   block.place();
-  if (e.results[0] < e.n_in && !(e.read >> e.results[0] & 1)) block.place_input(int(e.results[0]));
   block.operations();
   const Place<T>& v = block.values[e.results[0]];
   return {v.data, v.row_stride, v.scalar ? 0 : 1};
