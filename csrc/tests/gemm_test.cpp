@@ -219,6 +219,8 @@ void test_large() {
     plain_case<T>({}, s.m, s.n, s.k, columns, columns, columns, false);
     plain_case<T>({}, s.m, s.n, s.k, strided, backwards, strided, false);
   }
+  plain_case<T>({}, 258, 770, 400, rows, rows, rows, false);  // both operands copied
+  plain_case<T>({}, 256, 768, 256, columns, columns, padded, false);
   plain_case<T>({3}, 64, 64, 64, rows, rows, rows, false);
   plain_case<T>({200}, 17, 19, 23, rows, rows, rows, false);
   plain_case<T>({2, 30}, 16, 16, 64, rows, rows, rows, true);
@@ -401,12 +403,10 @@ void test_all() {
   test_layouts<T>();
   test_large<T>();
   test_rows_alone<T>();
-#ifndef DL_PLAIN_ONLY
   test_bias_relu<T>();
   test_relu_grad<T>();
   test_adam<T>();
   test_batched_epilogue<T>();
-#endif
 }
 
 }  // namespace
@@ -414,8 +414,6 @@ void test_all() {
 int main() {
   test_all<float>();
   test_all<double>();
-#ifndef DL_PLAIN_ONLY
   test_refusals();
-#endif
   std::puts("gemm: all cases agree");
 }

@@ -340,6 +340,8 @@ const char* plan_gemm(const Call& call, Work& work) {
   Product p{};
   read_gemm(call, p);
   work.outputs = p.n_out;
+  work.prepared_bytes = sizeof p;
+  if (call.prepared) std::memcpy(call.prepared, &p, sizeof p);
   work.parts[0] = most(1, p.batch_parts * p.col_parts * p.row_parts);
   const int64_t elements = p.dtype == DType::f32 ? lay_out<float>(p).total : lay_out<double>(p).total;
   work.scratch_bytes = elements * size_of(p.dtype);
@@ -351,8 +353,14 @@ const char* plan_gemm(const Call& call, Work& work) {
 }
 
 void run_gemm(const Call& call, int, int64_t begin, int64_t end, char* scratch) {
-  Product p{};
-  read_gemm(call, p);
+  Product p;
+  if (call.prepared) {
+    std::memcpy(&p, call.prepared, sizeof p);
+    p.a = &call.tensors[p.n_out + p.swap], p.b = &call.tensors[p.n_out + !p.swap];
+  } else {
+    p = Product{};
+    read_gemm(call, p);
+  }
   if (p.batch_parts == 0) return;
   if (p.dtype == DType::f32) {
     run_parts<float>(call, p, begin, end, scratch);

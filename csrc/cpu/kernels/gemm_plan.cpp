@@ -22,15 +22,18 @@ constexpr int64_t kHeldSums = 262144;     // sums that wait in scratch between b
 constexpr int64_t kStreamBytes = int64_t{1} << 22;  // a B that no L2 holds
 constexpr double kMinPartFlops = 0.25e6, kMaxPartFlops = 4e6;
 
-// Large enough to copy both operands: each element then serves many tiles.
-bool is_large(const Product& p, int lanes) { return p.n >= 48 * lanes && p.k >= 256 && p.m >= 128; }
+// Large enough for copies to cost little: each element then serves many tiles.
+bool is_large(const Product& p) { return p.n >= 768 && p.k >= 256 && p.m >= 256; }
 
-// Copying takes about a third of a cycle an element, which then serves n / lanes multiply-adds.
+// Copying takes about a third of a cycle an element, which then serves n / lanes multiply-adds. With 32 registers a
+// multiply-add is so cheap beside it, and tiles so tall, that A in place is better even when large.
 bool pays_to_pack_a(const Product& p, int lanes, int64_t size) {
   if (p.k < 16 || p.m < 4) return false;
   if (p.a_row != 1 && p.a_col != 1) return p.n > 2 * lanes;
-  const bool far_rows = p.a_col == 1 && p.a_row * size % kPage == 0, far_cols = p.a_row == 1 && p.a_col * size % kFarRow == 0;
-  return is_large(p, lanes) || ((far_rows || far_cols) && p.n >= 8 * lanes);
+  if (kVectorRegisters == 32) return false;
+  const bool far_rows = p.a_col == 1 && p.a_row * size % kPage == 0;
+  const bool far_cols = p.a_row == 1 && p.a_col * size % kFarRow == 0;
+  return is_large(p) || ((far_rows || far_cols) && p.n >= 8 * lanes);
 }
 
 bool is_unit(int64_t stride, int64_t size) { return stride == 1 || size <= 1; }
@@ -140,10 +143,10 @@ void choose_tile(Product& p, int lanes, int64_t size) {
 void choose_blocks(Product& p, int lanes, int64_t size) {
   const int64_t row_bytes = (p.b_row < 0 ? -p.b_row : p.b_row) * size;
   const int64_t tile = p.width * lanes;
-  p.pack_b = p.b_col != 1 || is_large(p, lanes) ||
+  p.pack_b = p.b_col != 1 || is_large(p) ||
              ((row_bytes >= kPage || row_bytes % kFarRow == 0) && p.m > 4 * p.height);
   const bool both = p.pack_a && p.pack_b;
-  const int64_t k_most = (both ? 1536 : 3072) / size, row = both ? kWideGroupBytes : kGroupBytes;
+  const int64_t k_most = (both ? 1536 : 4096) / size, row = both ? kWideGroupBytes : kGroupBytes;
   p.k_step = p.k <= k_most ? most(p.k, 1) : ceil_div(p.k, ceil_div(p.k, k_most * 2 / 3));
   p.group = most(1, row / size / tile) * tile;
   p.packed_rows = most(1, kPackedRows / p.k_step / p.height) * p.height;
