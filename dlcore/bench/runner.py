@@ -14,6 +14,7 @@ import select
 import statistics
 import subprocess
 import sys
+import time
 
 from dlcore.bench import machine
 from dlcore.bench.adapters import ADAPTERS
@@ -21,6 +22,7 @@ from dlcore.bench.adapters import ADAPTERS
 TIMEOUT = 600  # seconds without an answer before a library is given up
 ATTEMPTS = 4  # times the wanted rounds, to find enough of them in one state
 SLOW, SLOW_ROUNDS = 3.0, 3  # a library that much slower than the best needs only a few samples
+SETTLE = 0.01  # seconds until the threads of the library before no longer spin
 FEWEST = 3  # samples in one state that make a figure
 
 
@@ -190,6 +192,7 @@ def _sample(case, threads, dlcore, wanted, rounds):
         for library, count in wanted.items():
             if len(samples.get((library.name, machine.state(before)), ())) >= count:
                 continue
+            time.sleep(SETTLE)
             answer = library.ask(do)
             after = machine.latency() if threads > 1 else float("nan")
             state = machine.state(before, after)
