@@ -42,6 +42,9 @@ struct Call {
   const double* floats;
   int n_floats;
   char* shared;  // Work::shared_bytes of scratch that all threads see; 64-byte aligned
+  // Work::prepared_bytes that plan filled, 16-byte aligned; null in the first call of plan, and in run where
+  // nobody prepared.
+  void* prepared = nullptr;
 };
 
 // How a call is cut and what it costs.
@@ -51,6 +54,7 @@ struct Work {
   int outputs = 1;                      // tensors[0 .. outputs) are written
   int64_t scratch_bytes = 0;            // private to a thread
   int64_t shared_bytes = 0;
+  int64_t prepared_bytes = 0;           // what run needs not work out again: plan is called again to fill it
   double flops = 0;                     // arithmetic, for choosing how many threads are worth waking
   double bytes = 0;                     // memory read and written
 };

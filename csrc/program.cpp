@@ -24,6 +24,8 @@ constexpr double kBytesPerThread = 65536;
 // and wakes the team for the next one.
 constexpr double kWakeCost = 16;
 
+constexpr int64_t kOffsetBits = (int64_t{1} << 44) - 1;
+
 [[noreturn]] void refuse(const std::string& sentence) { throw std::invalid_argument(sentence); }
 
 std::string text(Range r) {
@@ -134,10 +136,12 @@ void Program::plan(Instruction& instruction) {
              std::to_string(operand.tensor.rank));
     }
     tensors.push_back(operand.tensor);
-    tensors.back().data = nullptr;
+    // Not an address, but equal where addresses will be: kernels ask whether operands are the same.
+    tensors.back().data =
+        reinterpret_cast<char*>((int64_t{operand.slot} + 1) << 44 | (operand.offset & kOffsetBits));
     extent_of(tensors.back());
   }
-  const Call call{tensors.data(),
+  Call call{tensors.data(),
                   static_cast<int>(tensors.size()),
                   instruction.ints.data(),
                   static_cast<int>(instruction.ints.size()),
@@ -148,6 +152,11 @@ void Program::plan(Instruction& instruction) {
   if (const char* sentence = instruction.kernel->plan(call, work)) {
     const bool named = std::string_view(sentence).starts_with(name + ":");
     refuse(named ? sentence : name + ": " + sentence);
+  }
+  if (work.prepared_bytes > 0) {
+    instruction.prepared.resize(work.prepared_bytes);
+    call.prepared = instruction.prepared.data();
+    instruction.kernel->plan(call, work);
   }
   bool valid = work.phases >= 1 && work.phases <= kMaxPhases && work.scratch_bytes >= 0 &&
                work.shared_bytes >= 0;
@@ -302,7 +311,8 @@ Program::Walker& Program::walker(int rank) {
     for (const Instruction& i : instructions_) {
       const int n = static_cast<int>(i.operands.size());
       w->calls.push_back({tensors, n, i.ints.data(), static_cast<int>(i.ints.size()),
-                          i.floats.data(), static_cast<int>(i.floats.size()), shared_.data()});
+                          i.floats.data(), static_cast<int>(i.floats.size()), shared_.data(),
+                          i.prepared.empty() ? nullptr : const_cast<char*>(i.prepared.data())});
       tensors += n;
     }
     walkers_.push_back(std::move(w));

@@ -32,6 +32,7 @@ struct Instruction {
   std::vector<int64_t> ints;
   std::vector<double> floats;
   Work work = {};  // filled in by the program
+  std::vector<char> prepared = {};
 };
 
 // Not for two threads at once: the caller holds a lock.

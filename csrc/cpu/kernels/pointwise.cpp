@@ -174,6 +174,8 @@ const char* plan_pointwise(const Call& call, Work& work) {
   Pointwise p;
   if (const char* wrong = make(call, p)) return wrong;
   work.outputs = p.e.n_out;
+  work.prepared_bytes = sizeof p;
+  if (call.prepared) std::memcpy(call.prepared, &p, sizeof p);
   work.parts[0] = p.parts;
   const int64_t past = p.stream ? p.block_rows * p.block_cols : 0;
   work.scratch_bytes = p.e.compute ? (register_elements<double>(p) + past) * 8
@@ -190,8 +192,9 @@ const char* plan_pointwise(const Call& call, Work& work) {
 }
 
 void run_pointwise(const Call& call, int, int64_t begin, int64_t end, char* scratch) {
-  Pointwise p;
-  make(call, p);
+  Pointwise fresh;
+  if (!call.prepared) make(call, fresh);
+  const Pointwise& p = call.prepared ? *static_cast<const Pointwise*>(call.prepared) : fresh;
   if (p.e.compute)
     run<double>(call, p, begin, end, reinterpret_cast<double*>(scratch));
   else

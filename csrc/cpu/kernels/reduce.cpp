@@ -281,6 +281,8 @@ const char* plan_reduce(const Call& call, Work& work) {
   Reduce p;
   if (const char* wrong = make(call, p)) return wrong;
   work.parts[0] = p.parts;
+  work.prepared_bytes = sizeof p;
+  if (call.prepared) std::memcpy(call.prepared, &p, sizeof p);
   work.scratch_bytes = (p.e.compute ? register_bytes<double>(p) : register_bytes<float>(p)) +
                        accumulator_bytes(p) + larger(larger(p.block_rows, p.block_cols), kRun) * 8;
   if (p.chunks > 1) {
@@ -327,8 +329,9 @@ static void run_kind(const Call& call, const Reduce& p, int phase, int64_t begin
 }
 
 void run_reduce(const Call& call, int phase, int64_t begin, int64_t end, char* scratch) {
-  Reduce p;
-  make(call, p);
+  Reduce fresh;
+  if (!call.prepared) make(call, fresh);
+  const Reduce& p = call.prepared ? *static_cast<const Reduce*>(call.prepared) : fresh;
   p.e.compute ? run_kind<double>(call, p, phase, begin, end, scratch)
               : run_kind<float>(call, p, phase, begin, end, scratch);
 }
