@@ -1,7 +1,12 @@
-// gemm against a naive chain over k, bit for bit: layouts, batches, sizes around the vector, epilogues, parts.
-//   g++ -std=gnu++20 -O2 -march=x86-64-v3 -Wall -Wextra -Wno-psabi -Wno-unknown-pragmas -fno-math-errno -fno-trapping-math -ffp-contract=fast -DDL_LEVEL=avx2 -Icsrc csrc/tests/gemm_test.cpp csrc/cpu/kernels/gemm.cpp csrc/cpu/kernels/gemm_plan.cpp csrc/cpu/kernels/expression.cpp csrc/cpu/kernels/copy.cpp -o gemm_test && ./gemm_test
-// Other levels: -march=x86-64-v2 -DDL_LEVEL=baseline, -march=x86-64-v4 -DDL_LEVEL=avx512; -DDL_VECTOR_BYTES=64 tests the
-// 16-lane code on AVX2; add -fsanitize=address,undefined to find reads and writes beyond the arrays.
+// gemm against a naive chain over k, bit for bit: layouts, batches, sizes around the vector,
+// epilogues, parts.
+//   g++ -std=gnu++20 -O2 -march=x86-64-v3 -Wall -Wextra -Wno-psabi -Wno-unknown-pragmas
+//   -fno-math-errno -fno-trapping-math -ffp-contract=fast -DDL_LEVEL=avx2 -Icsrc
+//   csrc/tests/gemm_test.cpp csrc/cpu/kernels/gemm.cpp csrc/cpu/kernels/gemm_plan.cpp
+//   csrc/cpu/kernels/expression.cpp csrc/cpu/kernels/copy.cpp -o gemm_test && ./gemm_test
+// Other levels: -march=x86-64-v2 -DDL_LEVEL=baseline, -march=x86-64-v4 -DDL_LEVEL=avx512;
+// -DDL_VECTOR_BYTES=64 tests the 16-lane code on AVX2; add -fsanitize=address,undefined to find
+// reads and writes beyond the arrays.
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -27,11 +32,14 @@ enum : int64_t {
 
 std::mt19937 generator(7);
 
-int64_t pick(int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(generator); }
+int64_t pick(int64_t low, int64_t high) {
+  return std::uniform_int_distribution<int64_t>(low, high)(generator);
+}
 
 enum Form { rows, columns, padded, strided, backwards, both_backwards, one_row, one_column, forms };
 
-// An array with its own buffer, no larger than its elements reach, so that the sanitizer sees every step outside.
+// An array with its own buffer, no larger than its elements reach, so that the sanitizer sees every
+// step outside.
 template <class T>
 struct Array {
   std::vector<int64_t> shape, stride;
@@ -89,25 +97,6 @@ struct Array {
 
 Form pick_form(int last) { return Form(pick(0, last)); }
 
-template <class T>
-T chain(const Array<T>& a, const Array<T>& b, int64_t batch, int64_t i, int64_t j) {
-  const int64_t depth = a.shape.back();
-  T s = 0;
-  for (int64_t k = 0; k < depth; ++k) {
-#if defined(__FMA__) || defined(__aarch64__)
-    s = std::fma(a(batch, i, k), b(batch, k, j), s);
-#else
-    s += a(batch, i, k) * b(batch, k, j);
-#endif
-  }
-  return s;
-}
-
-template <class T>
-bool same_bits(T x, T y) {
-  return std::memcmp(&x, &y, sizeof x) == 0;
-}
-
 struct Program {
   std::vector<int64_t> ints;
   std::vector<double> floats;
@@ -117,8 +106,13 @@ struct Program {
 void run(const std::vector<Tensor>& tensors, const Program& program, int64_t step) {
   std::vector<Tensor> shapes = tensors;
   for (Tensor& t : shapes) t.data = nullptr;
-  Call call{shapes.data(), int(shapes.size()), program.ints.data(), int(program.ints.size()),
-            program.floats.data(), int(program.floats.size()), nullptr};
+  Call call{shapes.data(),
+            int(shapes.size()),
+            program.ints.data(),
+            int(program.ints.size()),
+            program.floats.data(),
+            int(program.floats.size()),
+            nullptr};
   Work work;
   const char* wrong = plan_gemm(call, work);
   if (wrong) std::fprintf(stderr, "%s\n", wrong);
@@ -136,9 +130,47 @@ void run(const std::vector<Tensor>& tensors, const Program& program, int64_t ste
   }
 }
 
+// Whether this build of the kernel fuses multiply and add: not every machine and optimization level
+// does.
+template <class T>
+bool fuses() {
+  static const bool fused = [] {
+    Array<T> a({1, 2}, rows), b({2, 1}, rows), out({1, 1}, rows);
+    const T e = std::ldexp(T(1), -(std::numeric_limits<T>::digits + 1) / 2);
+    a(0, 0, 0) = -1, b(0, 0, 0) = 1;
+    a(0, 0, 1) = b(0, 1, 0) = 1 + e;
+    run({out.tensor(), a.tensor(), b.tensor()}, {}, 0);
+    return out(0, 0, 0) == 2 * e + e * e;
+  }();
+  return fused;
+}
+
+template <class T>
+T chain(const Array<T>& a, const Array<T>& b, int64_t batch, int64_t i, int64_t j) {
+  const int64_t depth = a.shape.back();
+  const bool fused = fuses<T>();
+  T s = 0;
+  for (int64_t k = 0; k < depth; ++k) {
+    const T x = a(batch, i, k), y = b(batch, k, j);
+    if (fused) {
+      s = std::fma(x, y, s);
+    } else {
+      volatile T product = x * y;
+      s += product;
+    }
+  }
+  return s;
+}
+
+template <class T>
+bool same_bits(T x, T y) {
+  return std::memcmp(&x, &y, sizeof x) == 0;
+}
+
 // out = a @ b, out's neighbours untouched.
 template <class T>
-void plain_case(std::vector<int64_t> batch, int64_t m, int64_t n, int64_t k, Form fa, Form fb, Form fo, bool shared_b) {
+void plain_case(std::vector<int64_t> batch, int64_t m, int64_t n, int64_t k, Form fa, Form fb,
+                Form fo, bool shared_b) {
   auto with = [&](int64_t r, int64_t c) {
     std::vector<int64_t> s = batch;
     s.push_back(r), s.push_back(c);
@@ -164,7 +196,9 @@ void plain_case(std::vector<int64_t> batch, int64_t m, int64_t n, int64_t k, For
     run({out.tensor(), a.tensor(), b.tensor()}, {}, step);
     for (int64_t i = 0; i < out.size; ++i) {
       const bool same = same_bits(out.buffer[i], expected[size_t(i)]);
-      if (!same) std::fprintf(stderr, "m %ld n %ld k %ld forms %d %d %d batch %zu step %ld element %ld\n", long(m), long(n), long(k), fa, fb, fo, batch.size(), long(step), long(i));
+      if (!same)
+        std::fprintf(stderr, "m %ld n %ld k %ld forms %d %d %d batch %zu step %ld element %ld\n",
+                     long(m), long(n), long(k), fa, fb, fo, batch.size(), long(step), long(i));
       CHECK(same);
     }
   }
@@ -193,15 +227,16 @@ void test_layouts() {
   for (int fa = 0; fa < forms; ++fa) {
     for (int fb = 0; fb < forms; ++fb) {
       for (int fo = 0; fo < one_row; ++fo) {
-        plain_case<T>({}, pick(1, 40), pick(1, 70), pick(1, 40), Form(fa), Form(fb), Form(fo), false);
+        plain_case<T>({}, pick(1, 40), pick(1, 70), pick(1, 40), Form(fa), Form(fb), Form(fo),
+                      false);
       }
     }
   }
   for (int i = 0; i < 300; ++i) {
     std::vector<int64_t> batch;
     for (int64_t d = pick(1, 3); d > 0; --d) batch.push_back(pick(0, 4));
-    plain_case<T>(batch, pick(1, 20), pick(1, 40), pick(1, 20), pick_form(both_backwards), pick_form(both_backwards),
-                  pick_form(both_backwards), pick(0, 1));
+    plain_case<T>(batch, pick(1, 20), pick(1, 40), pick(1, 20), pick_form(both_backwards),
+                  pick_form(both_backwards), pick_form(both_backwards), pick(0, 1));
   }
 }
 
@@ -209,9 +244,13 @@ void test_layouts() {
 template <class T>
 void test_large() {
   const int64_t page = 4096 / int64_t(sizeof(T));
-  struct Size { int64_t m, n, k; };
-  const Size sizes[] = {{70, page + 5, 40}, {150, 90, 2 * page}, {1, 3000, 300}, {2, 1500, 700}, {3, 2 * page + 1, 300},
-                        {1, 100, 5000}, {65, 130, page}, {100, 10, 3 * page}, {130, 333, 77}, {16, 1, 64}};
+  struct Size {
+    int64_t m, n, k;
+  };
+  const Size sizes[] = {{70, page + 5, 40}, {150, 90, 2 * page},    {1, 3000, 300},
+                        {2, 1500, 700},     {3, 2 * page + 1, 300}, {1, 100, 5000},
+                        {65, 130, page},    {100, 10, 3 * page},    {130, 333, 77},
+                        {16, 1, 64}};
   for (const Size& s : sizes) {
     plain_case<T>({}, s.m, s.n, s.k, rows, rows, rows, false);
     plain_case<T>({}, s.m, s.n, s.k, columns, rows, rows, false);
@@ -229,7 +268,8 @@ void test_large() {
 // A row of a batch has the same bits as that row alone.
 template <class T>
 void test_rows_alone() {
-  for (const auto& [n, k] : {std::pair<int64_t, int64_t>{128, 784}, {10, 128}, {1, 64}, {512, 512}, {1030, 70}}) {
+  for (const auto& [n, k] :
+       {std::pair<int64_t, int64_t>{128, 784}, {10, 128}, {1, 64}, {512, 512}, {1030, 70}}) {
     Array<T> a({33, k}, rows), b({k, n}, rows), out({33, n}, rows), one({1, n}, rows);
     run({out.tensor(), a.tensor(), b.tensor()}, {}, 0);
     for (int64_t i = 0; i < 33; ++i) {
@@ -243,8 +283,8 @@ void test_rows_alone() {
 }
 
 template <class T>
-Program expression(int64_t n_out, int64_t n_in, std::vector<double> constants, int64_t n_temp, int64_t n_ops,
-                   const std::vector<int64_t>& code) {
+Program expression(int64_t n_out, int64_t n_in, std::vector<double> constants, int64_t n_temp,
+                   int64_t n_ops, const std::vector<int64_t>& code) {
   Program p;
   p.ints = {sizeof(T) == 8, n_out, n_in, int64_t(constants.size()), n_temp, n_ops};
   p.ints.insert(p.ints.end(), code.begin(), code.end());
@@ -265,9 +305,10 @@ struct Shape {
 std::vector<Shape> epilogue_shapes(int64_t L) {
   std::vector<Shape> shapes;
   for (int i = 0; i < 60; ++i) {
-    shapes.push_back({pick(1, 80), pick(0, 1) ? L * pick(1, 12) : pick(1, 150), pick(0, 40), pick_form(strided), pick_form(strided), pick_form(strided)});
+    shapes.push_back({pick(1, 80), pick(0, 1) ? L * pick(1, 12) : pick(1, 150), pick(0, 40),
+                      pick_form(strided), pick_form(strided), pick_form(strided)});
   }
-  shapes.push_back({64, 40, 1500, rows, rows, rows});   // sums wait between blocks of k
+  shapes.push_back({64, 40, 1500, rows, rows, rows});  // sums wait between blocks of k
   shapes.push_back({70, 33, 1600, rows, rows, columns});
   shapes.push_back({70, 96, 1600, rows, columns, rows});
   shapes.push_back({64, 300, 200, rows, columns, rows});  // dx = dy w^T, computed as its transpose
@@ -280,11 +321,13 @@ template <class T>
 void test_bias_relu() {
   for (const Shape& s : epilogue_shapes(kLanes<T>)) {
     for (int kind = 0; kind < 3; ++kind) {
-      Array<T> a({s.m, s.k}, s.fa), b({s.k, s.n}, s.fb), out({s.m, s.n}, s.fo), bias({s.m, s.n}, one_row);
+      Array<T> a({s.m, s.k}, s.fa), b({s.k, s.n}, s.fb), out({s.m, s.n}, s.fo),
+          bias({s.m, s.n}, one_row);
       Program p;
       if (kind == 0) p = expression<T>(1, 2, {}, 1, 1, {op_add, 2, 0, 1, 2});
       if (kind == 1) p = expression<T>(1, 2, {}, 1, 2, {op_add, 2, 1, 0, op_relu, 2, 2, 2});
-      if (kind == 2) p = expression<T>(1, 2, {2.5}, 2, 2, {op_add, 3, 0, 1, op_multiply, 4, 3, 2, 4});
+      if (kind == 2)
+        p = expression<T>(1, 2, {2.5}, 2, 2, {op_add, 3, 0, 1, op_multiply, 4, 3, 2, 4});
       for (int64_t step : {0, 1}) {
         run({out.tensor(), a.tensor(), b.tensor(), bias.tensor()}, p, step);
         for (int64_t i = 0; i < s.m; ++i) {
@@ -305,10 +348,12 @@ template <class T>
 void test_relu_grad() {
   const Program p = expression<T>(1, 2, {}, 1, 1, {op_relu_grad, 2, 0, 1, 2});
   for (const Shape& s : epilogue_shapes(kLanes<T>)) {
-    Array<T> a({s.m, s.k}, s.fa), b({s.k, s.n}, s.fb), out({s.m, s.n}, s.fo), y({s.m, s.n}, pick_form(strided));
+    Array<T> a({s.m, s.k}, s.fa), b({s.k, s.n}, s.fb), out({s.m, s.n}, s.fo),
+        y({s.m, s.n}, pick_form(strided));
     run({out.tensor(), a.tensor(), b.tensor(), y.tensor()}, p, 1);
     for (int64_t i = 0; i < s.m; ++i) {
-      for (int64_t j = 0; j < s.n; ++j) CHECK(same_bits(out(0, i, j), y(0, i, j) > 0 ? chain(a, b, 0, i, j) : T(0)));
+      for (int64_t j = 0; j < s.n; ++j)
+        CHECK(same_bits(out(0, i, j), y(0, i, j) > 0 ? chain(a, b, 0, i, j) : T(0)));
     }
     Array<T> in_place({s.m, s.n}, s.fo);
     for (int64_t i = 0; i < s.m; ++i) {
@@ -331,21 +376,24 @@ void test_adam() {
     Array<T> a({s.m, s.k}, s.fa), b({s.k, s.n}, s.fb), g({s.m, s.n}, rows);
     Array<T> w({s.m, s.n}, s.fo), m({s.m, s.n}, rows), v({s.m, s.n}, rows);
     for (int64_t i = 0; i < v.size; ++i) v.buffer[i] = std::abs(v.buffer[i]) + T(0.5);
-    std::vector<T> w0(w.buffer.get(), w.buffer.get() + w.size), m0(m.buffer.get(), m.buffer.get() + m.size),
-        v0(v.buffer.get(), v.buffer.get() + v.size), w1;
+    std::vector<T> w0(w.buffer.get(), w.buffer.get() + w.size),
+        m0(m.buffer.get(), m.buffer.get() + m.size), v0(v.buffer.get(), v.buffer.get() + v.size),
+        w1;
     for (int64_t step : {0, 1, 3}) {
       std::copy(w0.begin(), w0.end(), w.buffer.get());
       std::copy(m0.begin(), m0.end(), m.buffer.get());
       std::copy(v0.begin(), v0.end(), v.buffer.get());
-      run({w.tensor(), m.tensor(), v.tensor(), g.tensor(), a.tensor(), b.tensor(), w.tensor(), m.tensor(), v.tensor()}, p,
-          step);
+      run({w.tensor(), m.tensor(), v.tensor(), g.tensor(), a.tensor(), b.tensor(), w.tensor(),
+           m.tensor(), v.tensor()},
+          p, step);
       if (step == 0) w1.assign(w.buffer.get(), w.buffer.get() + w.size);
       CHECK(w.size == 0 || std::memcmp(w.buffer.get(), w1.data(), sizeof(T) * size_t(w.size)) == 0);
     }
     for (int64_t i = 0; i < s.m; ++i) {
       for (int64_t j = 0; j < s.n; ++j) {
         const double x = double(chain(a, b, 0, i, j));
-        const double m1 = double(m0[size_t(m.index(0, i, j))]), v1 = double(v0[size_t(v.index(0, i, j))]);
+        const double m1 = double(m0[size_t(m.index(0, i, j))]),
+                     v1 = double(v0[size_t(v.index(0, i, j))]);
         const double me = m1 + (x - m1) * 0.1, ve = v1 + (x * x - v1) * 0.001;
         const double we = double(w0[size_t(w.index(0, i, j))]) - 0.01 * me / (std::sqrt(ve) + 1e-7);
         const double bound = 1e-5 * (1 + x * x);
@@ -364,7 +412,8 @@ void test_batched_epilogue() {
   const Program p = expression<T>(1, 3, {}, 1, 2, {op_add, 3, 0, 1, op_relu_grad, 3, 3, 2, 3});
   for (int i = 0; i < 40; ++i) {
     const int64_t m = pick(1, 20), n = pick(1, 40), k = pick(1, 30), x = pick(1, 6);
-    Array<T> a({x, m, k}, pick_form(strided)), b({x, k, n}, pick_form(strided)), out({x, m, n}, pick_form(strided));
+    Array<T> a({x, m, k}, pick_form(strided)), b({x, k, n}, pick_form(strided)),
+        out({x, m, n}, pick_form(strided));
     Array<T> bias({x, m, n}, one_row), y({x, m, n}, rows);
     if (pick(0, 1)) b.stride[0] = 0;
     bias.stride[0] = 0;
@@ -382,7 +431,8 @@ void test_refusals() {
   Array<double> e({5, 6}, rows);
   auto refused = [](std::vector<Tensor> t, Program p) {
     Work work;
-    const Call call{t.data(), int(t.size()), p.ints.data(), int(p.ints.size()), p.floats.data(), int(p.floats.size()), nullptr};
+    const Call call{t.data(),        int(t.size()),        p.ints.data(), int(p.ints.size()),
+                    p.floats.data(), int(p.floats.size()), nullptr};
     return plan_gemm(call, work) != nullptr;
   };
   CHECK(!refused({c.tensor(), a.tensor(), b.tensor()}, {}));

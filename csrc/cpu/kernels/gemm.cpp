@@ -1,13 +1,18 @@
 // out = f(a @ b, extra inputs...), batched, with any strides.
 //
 //   for each group of columns of C                     (512 bytes wide)
-//     for each block of k                              B's block of the group stays in L2, packed if its rows are
-//       for each strip of rows                         A's strip stays in L1           far apart or it is transposed
-//         for each register tile of the group          sums in registers; epilogue in registers or on a block in L1
+//     for each block of k                              B's block of the group stays in L2, packed
+//     if its rows are
+//       for each strip of rows                         A's strip stays in L1           far apart or
+//       it is transposed
+//         for each register tile of the group          sums in registers; epilogue in registers or
+//         on a block in L1
 //
-// Small and middle sizes read both operands in place: packing costs more than it gains until the rows of B are a page
-// apart. Sums wait in C (or in scratch) between blocks of k, so each output is one chain over k for any shape, cut
-// and number of threads, and a row of a batch has the same bits as that row alone.
+// Small and middle sizes read both operands in place: copying costs more than it gains until rows
+// are a page apart. Large ones copy B, and with 16 registers A too; then a block of A in L2 passes
+// by each panel of B in L1. Sums wait in C (or in scratch) between blocks of k, so each output is
+// one chain over k for any shape, cut and number of threads, and a row of a batch has the same bits
+// as that row alone.
 #include "cpu/kernels/gemm_pack.h"
 #include "cpu/kernels/gemm_plan.h"
 #include "cpu/kernels/level.h"
@@ -37,7 +42,8 @@ Layout lay_out(const Product& p) {
   const int64_t block = most(kBlockSums, p.height * group);
   int64_t registers = 0;
   if (p.evaluates || p.store == Store::relu_grad) {
-    const int64_t side = most(block_rows(p, L), group);  // no block has more rows, or columns when turned
+    const int64_t side =
+        most(block_rows(p, L), group);  // no block has more rows, or columns when turned
     registers = register_elements<T>(p.expression, side, ceil_div(block, side));
   }
   const bool waits = p.k > p.k_step && !p.sums_in_c;
@@ -50,7 +56,9 @@ Layout lay_out(const Product& p) {
   at.panel = take(p.pack_b ? p.k_step * group : 0);
   at.tail = take(p.pack_b || p.n % L == 0 ? 0 : p.k_step * p.width * L);
   at.rows = take(p.pack_a ? p.k_step * least(p.packed_rows, round_up(p.m, p.height)) : 0);
-  at.sums = take(p.direct && p.n % L == 0 ? 0 : waits ? most(block, least(p.row_limit, p.m) * group) : block);
+  at.sums = take(p.direct && p.n % L == 0 ? 0
+                 : waits                  ? most(block, least(p.row_limit, p.m) * group)
+                                          : block);
   at.turned = take(p.evaluates && p.swap ? block : 0);
   at.bias = take(p.n % L ? group : 0);
   at.registers = take(registers);
@@ -61,7 +69,8 @@ Layout lay_out(const Product& p) {
 template <class T>
 class Multiplier {
  public:
-  Multiplier(const Call& call, const Product& p, char* scratch) : call_(call), p_(p), at_(lay_out<T>(p)) {
+  Multiplier(const Call& call, const Product& p, char* scratch)
+      : call_(call), p_(p), at_(lay_out<T>(p)) {
     base_ = reinterpret_cast<T*>(scratch);
   }
 
@@ -101,7 +110,8 @@ class Multiplier {
   static constexpr int64_t L = kLanes<T>;
 
   void begin_group() {
-    store_ = direct_ || p_.store == Store::bias || p_.store == Store::bias_relu ? p_.store : Store::plain;
+    store_ = direct_ || p_.store == Store::bias || p_.store == Store::bias_relu ? p_.store
+                                                                                : Store::plain;
     evaluates_ = p_.has_expression && (p_.evaluates || store_ != p_.store);
     bias_ = store_ == Store::plain ? nullptr : extra_ + j0_;
     if (bias_ && padded_ != cols_) {
@@ -126,21 +136,24 @@ class Multiplier {
     for (int64_t i = i_begin_; i < i_end_; i += step) block(i, least(step, i_end_ - i));
   }
 
-  // Rows in place are read a few at a time across all panels: long runs, which the hardware prefetches.
+  // Rows in place are read a few at a time across all panels: long runs, which the hardware
+  // prefetches.
   void pack_b() {
     const int64_t depth = k1_ - k0_, step = p_.b_col == 1 ? 16 : depth;
     for (int64_t k = 0; k < depth; k += step) {
       for (int64_t j = 0; j < cols_;) {
         const int64_t w = tile_width(p_, ceil_div(cols_ - j, L)) * L;
-        pack_panel(b_ + (k0_ + k) * p_.b_row + (j0_ + j) * p_.b_col, p_.b_row, p_.b_col, least(step, depth - k),
-                   least(w, cols_ - j), base_ + at_.panel + j * depth + k * w, w);
+        pack_panel(b_ + (k0_ + k) * p_.b_row + (j0_ + j) * p_.b_col, p_.b_row, p_.b_col,
+                   least(step, depth - k), least(w, cols_ - j),
+                   base_ + at_.panel + j * depth + k * w, w);
         j += w;
       }
     }
   }
 
-  // The last panel of a B in place is read by whole vectors. That is harmless while they end inside the matrix; the
-  // last rows, where they would not, are read from a padded copy. Returns how many rows of this block are in place.
+  // The last panel of a B in place is read by whole vectors. That is harmless while they end inside
+  // the matrix; the last rows, where they would not, are read from a padded copy. Returns how many
+  // rows of this block are in place.
   int64_t rows_in_place(int64_t over) const {
     const int64_t copied = p_.b_row > 0 ? least(p_.k, ceil_div(over, p_.b_row)) : p_.k;
     return most(0, least(k1_, p_.k - copied) - k0_);
@@ -152,8 +165,8 @@ class Multiplier {
     j -= w;
     tail_ = j;
     in_place_ = rows_in_place(w - (cols_ - j));
-    pack_panel(b_ + (k0_ + in_place_) * p_.b_row + j0_ + j, p_.b_row, 1, k1_ - k0_ - in_place_, cols_ - j,
-               base_ + at_.tail, w);
+    pack_panel(b_ + (k0_ + in_place_) * p_.b_row + j0_ + j, p_.b_row, 1, k1_ - k0_ - in_place_,
+               cols_ - j, base_ + at_.tail, w);
   }
 
   // Sums of rows [i, i + rows) of the group, and their epilogue.
@@ -175,8 +188,8 @@ class Multiplier {
     }
   }
 
-  // Strips of nearly equal heights. A strip of A in place stays in L1 while the panels of B pass by; of a packed A,
-  // the whole block stays in L2 and passes by a panel of B in L1.
+  // Strips of nearly equal heights. A strip of A in place stays in L1 while the panels of B pass
+  // by; of a packed A, the whole block stays in L2 and passes by a panel of B in L1.
   void tiles(int64_t i, int64_t rows, T* c, int64_t c_row) {
     Tile<T> t;
     t.c_row = c_row;
@@ -185,12 +198,14 @@ class Multiplier {
     t.extra_row = store_ == Store::relu_grad ? call_.tensors[p_.extra].stride[p_.row_axis] : 0;
     const int64_t strips = ceil_div(rows, p_.height);
     if (p_.pack_a) {
-      for (int64_t s = 0; s < strips; ++s) pack_strip(i, rows * s / strips, rows * (s + 1) / strips);
+      for (int64_t s = 0; s < strips; ++s)
+        pack_strip(i, rows * s / strips, rows * (s + 1) / strips);
       for (int64_t j = 0; j < cols_;) {
         const int w = set_panel(t, j);
         for (int64_t s = 0; s < strips; ++s) {
           const int64_t r0 = rows * s / strips, r1 = rows * (s + 1) / strips;
-          prefetch_sums(c + (r1 + p_.height) * c_row + j, c_row, least(p_.height, rows - r1 - p_.height), w);
+          prefetch_sums(c + (r1 + p_.height) * c_row + j, c_row,
+                        least(p_.height, rows - r1 - p_.height), w);
           strip_tile(t, i, r0, r1, j, w, c);
         }
         j += w * L;
@@ -208,7 +223,8 @@ class Multiplier {
     }
   }
 
-  // Far rows of C are waited for at the start of a tile, unless they are in L2; those of the strip after the next.
+  // Far rows of C are waited for at the start of a tile, unless they are in L2; those of the strip
+  // after the next.
   static void prefetch_sums(const T* c, int64_t c_row, int64_t rows, int w) {
     for (int64_t r = 0; r < rows; ++r) {
       for (int v = 0; v < w; ++v) __builtin_prefetch(c + r * c_row + v * L, 0, 2);
@@ -221,7 +237,8 @@ class Multiplier {
                  base_ + at_.rows + r0 * depth, r1 - r0);
   }
 
-  // Rows [r0, r1) of the block that starts at row i, and the panel of w vectors at column j of the group.
+  // Rows [r0, r1) of the block that starts at row i, and the panel of w vectors at column j of the
+  // group.
   void strip_tile(Tile<T>& t, int64_t i, int64_t r0, int64_t r1, int64_t j, int w, T* c) {
     const int h = static_cast<int>(r1 - r0);
     if (p_.pack_a) {
@@ -258,7 +275,8 @@ class Multiplier {
   // The operand's view of the block whose first row and column are i and j0_.
   Operand view(const Tensor& t, int64_t i) const {
     const int64_t row = t.stride[p_.row_axis], col = t.stride[t.rank - 1];
-    const int64_t at = strides_offset(p_, call_, t, batch_) + (p_.swap ? j0_ * row + i * col : i * row + j0_ * col);
+    const int64_t at = strides_offset(p_, call_, t, batch_) +
+                       (p_.swap ? j0_ * row + i * col : i * row + j0_ * col);
     return {t.data + at * size_of(t.dtype), t.dtype, row, col};
   }
 
@@ -270,7 +288,8 @@ class Multiplier {
       const int64_t size = size_of(o.dtype);
       for (int64_t r = 0; r < h; ++r) {
         const char* line = o.data + r * o.row_stride * size;
-        for (const char* end = line + cols_ * size; line < end; line += 64) __builtin_prefetch(line, 1);
+        for (const char* end = line + cols_ * size; line < end; line += 64)
+          __builtin_prefetch(line, 1);
       }
     }
   }
@@ -285,7 +304,8 @@ class Multiplier {
     }
     for (int x = 0; x < p_.n_out; ++x) out[x] = view(call_.tensors[x], i);
     for (int x = 1; x < p_.expression.n_in; ++x) in[x] = view(call_.tensors[p_.n_out + 1 + x], i);
-    evaluate(p_.expression, p_.swap ? cols_ : rows, p_.swap ? rows : cols_, out, in, base_ + at_.registers);
+    evaluate(p_.expression, p_.swap ? cols_ : rows, p_.swap ? rows : cols_, out, in,
+             base_ + at_.registers);
   }
 
   const Call& call_;
@@ -295,14 +315,15 @@ class Multiplier {
   int64_t batch_ = 0;
   const T *a_ = nullptr, *b_ = nullptr, *extra_ = nullptr, *bias_ = nullptr;
   T* c_ = nullptr;
-  int64_t j0_ = 0, cols_ = 0, padded_ = 0;     // columns of the group, and rounded up to whole vectors
+  int64_t j0_ = 0, cols_ = 0, padded_ = 0;  // columns of the group, and rounded up to whole vectors
   int64_t i_begin_ = 0, i_end_ = 0, k0_ = 0, k1_ = 0;
-  int64_t tail_ = 0, in_place_ = 0;            // the panel with a partial last vector
+  int64_t tail_ = 0, in_place_ = 0;  // the panel with a partial last vector
   Store store_ = Store::plain;
   bool direct_ = false, evaluates_ = false;
 };
 
-// Parts are numbered by batch, column part, row part; neighbours are joined into the largest rectangles.
+// Parts are numbered by batch, column part, row part; neighbours are joined into the largest
+// rectangles.
 template <class T>
 void run_parts(const Call& call, const Product& p, int64_t begin, int64_t end, char* scratch) {
   Multiplier<T> work(call, p, scratch);
@@ -343,10 +364,13 @@ const char* plan_gemm(const Call& call, Work& work) {
   work.prepared_bytes = sizeof p;
   if (call.prepared) std::memcpy(call.prepared, &p, sizeof p);
   work.parts[0] = most(1, p.batch_parts * p.col_parts * p.row_parts);
-  const int64_t elements = p.dtype == DType::f32 ? lay_out<float>(p).total : lay_out<double>(p).total;
+  const int64_t elements =
+      p.dtype == DType::f32 ? lay_out<float>(p).total : lay_out<double>(p).total;
   work.scratch_bytes = elements * size_of(p.dtype);
-  const double outputs = static_cast<double>(p.batches) * static_cast<double>(p.m) * static_cast<double>(p.n);
-  work.flops = outputs * (2.0 * static_cast<double>(p.k) + (p.has_expression ? cost(p.expression) : 0));
+  const double outputs =
+      static_cast<double>(p.batches) * static_cast<double>(p.m) * static_cast<double>(p.n);
+  work.flops =
+      outputs * (2.0 * static_cast<double>(p.k) + (p.has_expression ? cost(p.expression) : 0));
   work.bytes = 0;
   for (int t = 0; t < call.n_tensors; ++t) work.bytes += distinct(call.tensors[t]);
   return nullptr;

@@ -1,12 +1,14 @@
-// Moving pieces of matrices between their own layout and the layout a register tile reads or writes.
+// Moving pieces of matrices between their own layout and the layout a register tile reads or
+// writes.
 #pragma once
 
 #include "cpu/simd.h"
 
 namespace dl::DL_LEVEL {
 
-// Transposes go through 4 x 4 (float) or 2 x 2 (double) blocks of 16-byte vectors: every instruction set has them and
-// their two shuffles a vector, and the cache, not the shuffles, is the limit.
+// Transposes go through 4 x 4 (float) or 2 x 2 (double) blocks of 16-byte vectors: every
+// instruction set has them and their two shuffles a vector, and the cache, not the shuffles, is the
+// limit.
 template <class T>
 struct Quad {
   static constexpr int kSize = 16 / sizeof(T);
@@ -51,11 +53,13 @@ inline void transpose_block(const double* x, int64_t x_row, double* y, int64_t y
 }
 #undef DL_SHUFFLE
 
-// y (cols x rows) = x (rows x cols) transposed; both have unit column stride. The last blocks overlap the ones before.
+// y (cols x rows) = x (rows x cols) transposed; both have unit column stride. The last blocks
+// overlap the ones before.
 template <class T>
 void transpose(const T* x, int64_t x_row, int64_t rows, int64_t cols, T* y, int64_t y_row) {
   constexpr int64_t Q = Quad<T>::kSize;
-  constexpr int64_t kRun = 64;  // columns of x at a time, so that the lines of y stay in L1 until they are full
+  constexpr int64_t kRun =
+      64;  // columns of x at a time, so that the lines of y stay in L1 until they are full
   if (rows < Q || cols < Q) {
     for (int64_t i = 0; i < rows; ++i) {
       for (int64_t j = 0; j < cols; ++j) y[j * y_row + i] = x[i * x_row + j];
@@ -67,8 +71,10 @@ void transpose(const T* x, int64_t x_row, int64_t rows, int64_t cols, T* y, int6
     for (int64_t r = 0; r < rows; r += Q) {
       const int64_t i = r + Q <= rows ? r : rows - Q;
       int64_t j = j0;
-      for (; j + Q <= j1; j += Q) transpose_block(x + i * x_row + j, x_row, y + j * y_row + i, y_row);
-      if (j < j1) transpose_block(x + i * x_row + cols - Q, x_row, y + (cols - Q) * y_row + i, y_row);
+      for (; j + Q <= j1; j += Q)
+        transpose_block(x + i * x_row + j, x_row, y + j * y_row + i, y_row);
+      if (j < j1)
+        transpose_block(x + i * x_row + cols - Q, x_row, y + (cols - Q) * y_row + i, y_row);
     }
   }
 }
@@ -89,7 +95,8 @@ inline void copy_run(T* y, const T* x, int64_t n) {
 
 // y (rows x cols, unit column stride) = x of any strides.
 template <class T>
-void gather_block(const T* x, int64_t x_row, int64_t x_col, int64_t rows, int64_t cols, T* y, int64_t y_row) {
+void gather_block(const T* x, int64_t x_row, int64_t x_col, int64_t rows, int64_t cols, T* y,
+                  int64_t y_row) {
   if (x_col == 1) {
     for (int64_t i = 0; i < rows; ++i) copy_run(y + i * y_row, x + i * x_row, cols);
   } else if (x_row == 1) {
@@ -103,7 +110,8 @@ void gather_block(const T* x, int64_t x_row, int64_t x_col, int64_t rows, int64_
 
 // y of any strides = x (rows x cols, unit column stride).
 template <class T>
-void scatter_block(const T* x, int64_t x_row, int64_t rows, int64_t cols, T* y, int64_t y_row, int64_t y_col) {
+void scatter_block(const T* x, int64_t x_row, int64_t rows, int64_t cols, T* y, int64_t y_row,
+                   int64_t y_col) {
   if (y_col == 1) {
     for (int64_t i = 0; i < rows; ++i) copy_run(y + i * y_row, x + i * x_row, cols);
   } else if (y_row == 1) {
@@ -117,7 +125,8 @@ void scatter_block(const T* x, int64_t x_row, int64_t rows, int64_t cols, T* y, 
 
 // A panel of B: rows x width, zero beyond its cols.
 template <class T>
-void pack_panel(const T* x, int64_t x_row, int64_t x_col, int64_t rows, int64_t cols, T* y, int64_t width) {
+void pack_panel(const T* x, int64_t x_row, int64_t x_col, int64_t rows, int64_t cols, T* y,
+                int64_t width) {
   gather_block(x, x_row, x_col, rows, cols, y, width);
   for (int64_t i = 0; cols < width && i < rows; ++i) {
     for (int64_t j = cols; j < width; ++j) y[i * width + j] = 0;

@@ -1,5 +1,6 @@
-// Decisions of gemm: orientation, register tile, blocks, packing and the cut into parts. All follow from shapes,
-// strides and types; none changes a bit of the result, since every output is one chain over k.
+// Decisions of gemm: orientation, register tile, blocks, packing and the cut into parts. All follow
+// from shapes, strides and types; none changes a bit of the result, since every output is one chain
+// over k.
 #include "cpu/kernels/gemm_plan.h"
 
 namespace dl::DL_LEVEL {
@@ -14,19 +15,23 @@ enum : int64_t {
 
 // Rows this many bytes apart, or a multiple of it, meet in few sets of the caches.
 constexpr int64_t kPage = 4096;
-constexpr int64_t kFarRow = kVectorRegisters == 32 ? kPage : 2048;  // for B; low tiles read it more often
-constexpr int64_t kGroupBytes = 512;      // a row of the column group: one k block of B's group stays in L2
-constexpr int64_t kWideGroupBytes = 4096;  // when A is packed too: B's group in L3, a panel of it in L1
-constexpr int64_t kPackedRows = 32768;    // elements of packed A: a block of its rows stays in L2
-constexpr int64_t kHeldSums = 262144;     // sums that wait in scratch between blocks of k
+constexpr int64_t kFarRow =
+    kVectorRegisters == 32 ? kPage : 2048;  // for B; low tiles read it more often
+constexpr int64_t kGroupBytes =
+    512;  // a row of the column group: one k block of B's group stays in L2
+constexpr int64_t kWideGroupBytes =
+    4096;  // when A is packed too: B's group in L3, a panel of it in L1
+constexpr int64_t kPackedRows = 32768;  // elements of packed A: a block of its rows stays in L2
+constexpr int64_t kHeldSums = 262144;   // sums that wait in scratch between blocks of k
 constexpr int64_t kStreamBytes = int64_t{1} << 22;  // a B that no L2 holds
 constexpr double kMinPartFlops = 0.25e6, kMaxPartFlops = 4e6;
 
 // Large enough for copies to cost little: each element then serves many tiles.
 bool is_large(const Product& p) { return p.n >= 768 && p.k >= 256 && p.m >= 256; }
 
-// Copying takes about a third of a cycle an element, which then serves n / lanes multiply-adds. With 32 registers a
-// multiply-add is so cheap beside it, and tiles so tall, that A in place is better even when large.
+// Copying takes about a third of a cycle an element, which then serves n / lanes multiply-adds.
+// With 32 registers a multiply-add is so cheap beside it, and tiles so tall, that A in place is
+// better even when large.
 bool pays_to_pack_a(const Product& p, int lanes, int64_t size) {
   if (p.k < 16 || p.m < 4) return false;
   if (p.a_row != 1 && p.a_col != 1) return p.n > 2 * lanes;
@@ -41,7 +46,8 @@ bool is_unit(int64_t stride, int64_t size) { return stride == 1 || size <= 1; }
 const char* check_shapes(const Call& call, int n_out) {
   const Tensor &a = call.tensors[n_out], &b = call.tensors[n_out + 1], &out = call.tensors[0];
   const int r = out.rank;
-  if (r < 2 || a.rank != r || b.rank != r) return "gemm: expected a, b and outputs of one rank of 2 or more";
+  if (r < 2 || a.rank != r || b.rank != r)
+    return "gemm: expected a, b and outputs of one rank of 2 or more";
   if (a.dtype != b.dtype || (a.dtype != DType::f32 && a.dtype != DType::f64)) {
     return "gemm: expected a and b both float32 or both float64";
   }
@@ -50,7 +56,8 @@ const char* check_shapes(const Call& call, int n_out) {
       return "gemm: expected the leading shape of a, b and outputs to be equal";
     }
   }
-  if (a.shape[r - 2] != out.shape[r - 2] || b.shape[r - 1] != out.shape[r - 1] || a.shape[r - 1] != b.shape[r - 2]) {
+  if (a.shape[r - 2] != out.shape[r - 2] || b.shape[r - 1] != out.shape[r - 1] ||
+      a.shape[r - 1] != b.shape[r - 2]) {
     return "gemm: expected a (.., M, K), b (.., K, N) and outputs (.., M, N)";
   }
   for (int t = 1; t < call.n_tensors; ++t) {
@@ -87,7 +94,8 @@ void read_axes(const Call& call, Product& p) {
   for (d = 0; d < p.batch_axes; ++d) p.batches *= out.shape[d];
 }
 
-// Cycles of moving what has to be transposed or gathered, and of the multiply-adds with n in the lanes.
+// Cycles of moving what has to be transposed or gathered, and of the multiply-adds with n in the
+// lanes.
 double orientation_cost(double m, double n, double k, bool b_unit, bool c_unit, int lanes) {
   constexpr double kMove = 0.3;
   const double vectors = static_cast<double>(ceil_div(static_cast<int64_t>(n), lanes));
@@ -116,7 +124,8 @@ void orient(const Call& call, Product& p, int lanes) {
   if (p.m <= 1) p.a_row = p.c_row = 1;
 }
 
-// The tile with the least modelled cycles per k: multiply-adds at 2 a cycle, their latency, loads at 2 a cycle.
+// The tile with the least modelled cycles per k: multiply-adds at 2 a cycle, their latency, loads
+// at 2 a cycle.
 void choose_tile(Product& p, int lanes, int64_t size) {
   const int64_t vectors = ceil_div(p.n, lanes);
   // Rows of A a multiple of a page apart meet in one set of L1, which has room for about 8 of them.
@@ -127,7 +136,8 @@ void choose_tile(Product& p, int lanes, int64_t size) {
   for (const int w : kWidths) {
     if (w > vectors || (w == 1 && p.width)) continue;
     const int h = static_cast<int>(least(max_height(w), cap));
-    const double strips = static_cast<double>(ceil_div(p.m, h)), mean = static_cast<double>(p.m) / strips;
+    const double strips = static_cast<double>(ceil_div(p.m, h)),
+                 mean = static_cast<double>(p.m) / strips;
     auto cycles = [&](double v) {
       double c = mean * v * 0.5;
       if (c < 4) c = 4;
@@ -151,7 +161,8 @@ void choose_blocks(Product& p, int lanes, int64_t size) {
   p.group = most(1, row / size / tile) * tile;
   p.packed_rows = most(1, kPackedRows / p.k_step / p.height) * p.height;
   if (p.width == 8 && p.b_col == 1 && p.n >= 2 * tile && p.n * p.k * size >= kStreamBytes) {
-    // A few rows against a large B: memory is the limit, so B is read in long runs, a few rows at a time.
+    // A few rows against a large B: memory is the limit, so B is read in long runs, a few rows at a
+    // time.
     p.k_step = least(p.k, 8);
     p.group = least(round_up(p.n, tile), 4096 / tile * tile);
   }
@@ -193,17 +204,21 @@ void choose_sums(const Call& call, Product& p) {
   if (p.has_expression) recognise(call, p);
   p.sums_in_c = p.direct;
   for (int t = 1; t < call.n_tensors; ++t) {
-    if (p.evaluates && t != p.n_out && t != p.n_out + 1 && call.tensors[t].data == out.data) p.sums_in_c = false;
+    if (p.evaluates && t != p.n_out && t != p.n_out + 1 && call.tensors[t].data == out.data)
+      p.sums_in_c = false;
   }
   if (p.evaluates) p.direct = false;
   p.row_limit = INT64_MAX;
-  if (p.k > p.k_step && !p.sums_in_c) p.row_limit = most(p.height, kHeldSums / p.group / p.height * p.height);
+  if (p.k > p.k_step && !p.sums_in_c)
+    p.row_limit = most(p.height, kHeldSums / p.group / p.height * p.height);
 }
 
-// Parts are many and small, and equal within a tile; a thread joins its neighbouring parts into one rectangle again.
+// Parts are many and small, and equal within a tile; a thread joins its neighbouring parts into one
+// rectangle again.
 void cut(Product& p, int lanes) {
   constexpr double kRowsOfRead = 8;  // reading B costs as much as multiplying it by so many rows
-  const double rows = static_cast<double>(p.m) < kRowsOfRead ? kRowsOfRead : static_cast<double>(p.m);
+  const double rows =
+      static_cast<double>(p.m) < kRowsOfRead ? kRowsOfRead : static_cast<double>(p.m);
   const double each = 2.0 * rows * static_cast<double>(p.n) * static_cast<double>(p.k);
   const double total = each * static_cast<double>(p.batches);
   p.batch_step = p.batch_parts = p.col_parts = p.row_parts = 1;
@@ -226,7 +241,8 @@ void cut(Product& p, int lanes) {
   p.col_parts = least(ceil_div(p.n, p.group), wanted);
   const int64_t tall = p.m / (4 * p.height);
   while (p.row_parts * 2 <= tall && p.row_parts * p.col_parts < wanted) p.row_parts *= 2;
-  if (p.row_parts * p.col_parts < wanted) p.col_parts = least(panels, ceil_div(wanted, p.row_parts));
+  if (p.row_parts * p.col_parts < wanted)
+    p.col_parts = least(panels, ceil_div(wanted, p.row_parts));
   if (p.row_parts * p.col_parts % 2 && p.m >= 2 * p.height) p.row_parts *= 2;
 }
 
@@ -236,15 +252,19 @@ const char* check_gemm(const Call& call) {
   Expression e{};
   int n_out = 1, n_extra = 0;
   if (call.n_ints > 0) {
-    if (const char* wrong = decode(call.ints, call.n_ints, call.floats, call.n_floats, e)) return wrong;
+    if (const char* wrong = decode(call.ints, call.n_ints, call.floats, call.n_floats, e))
+      return wrong;
     if (e.n_in < 1) return "gemm: expected an expression whose input 0 is a @ b";
     n_out = e.n_out, n_extra = e.n_in - 1;
   }
-  if (call.n_tensors != n_out + 2 + n_extra) return "gemm: expected outputs, a, b and the extra inputs of its expression";
+  if (call.n_tensors != n_out + 2 + n_extra)
+    return "gemm: expected outputs, a, b and the extra inputs of its expression";
   if (const char* wrong = check_shapes(call, n_out)) return wrong;
   const DType dtype = call.tensors[n_out].dtype;
-  if (call.n_ints > 0 && e.compute != (dtype == DType::f64)) return "gemm: expected an expression of a's dtype";
-  if (call.n_ints == 0 && call.tensors[0].dtype != dtype) return "gemm: expected an output of a's dtype";
+  if (call.n_ints > 0 && e.compute != (dtype == DType::f64))
+    return "gemm: expected an expression of a's dtype";
+  if (call.n_ints == 0 && call.tensors[0].dtype != dtype)
+    return "gemm: expected an output of a's dtype";
   return nullptr;
 }
 

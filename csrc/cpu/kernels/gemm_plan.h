@@ -13,8 +13,8 @@ struct Product {
   int n_out;
   DType dtype;
 
-  // C (m x n) = A (m x k) @ B (k x n) for every index of the leading axes. When `swap`, this is the transpose of what
-  // was asked: A is the caller's b transposed, and C the caller's out transposed.
+  // C (m x n) = A (m x k) @ B (k x n) for every index of the leading axes. When `swap`, this is the
+  // transpose of what was asked: A is the caller's b transposed, and C the caller's out transposed.
   bool swap;
   int batch_axes;  // leading axes; the others are merged into the rows
   int row_axis;    // whose stride is the row stride of a, C and the extra inputs
@@ -26,11 +26,11 @@ struct Product {
   // Epilogue applied in registers, and its operand (index in Call::tensors).
   Store store;
   int extra;
-  bool evaluates;       // any other epilogue: the expression runs over blocks of sums
-  bool direct;          // sums may be stored straight into C
-  bool sums_in_c;       // between blocks of k the sums wait in C, else in scratch
+  bool evaluates;  // any other epilogue: the expression runs over blocks of sums
+  bool direct;     // sums may be stored straight into C
+  bool sums_in_c;  // between blocks of k the sums wait in C, else in scratch
 
-  int height, width;    // of the register tile: rows, vectors
+  int height, width;  // of the register tile: rows, vectors
   bool pack_a, pack_b;
   int64_t k_step;       // rows of B at a time
   int64_t group;        // columns of C at a time

@@ -1,8 +1,9 @@
 // The register tile of gemm: C (h x w) = or += A (h x k) @ B (k x w), with w whole vectors.
 //
-// Every element of C is one chain of fused multiply-adds in the order of k, whatever the tile's shape, so no cut of
-// the work changes a bit. Both strides of A are run-time values: elements of A are broadcast one by one, so a
-// transposed A is as good as a plain one, and a packed A is only another pair of strides.
+// Every element of C is one chain of fused multiply-adds in the order of k, whatever the tile's
+// shape, so no cut of the work changes a bit. Both strides of A are run-time values: elements of A
+// are broadcast one by one, so a transposed A is as good as a plain one, and a packed A is only
+// another pair of strides.
 #pragma once
 
 #include "cpu/simd.h"
@@ -16,7 +17,8 @@ template <class T>
 struct Tile {
   const T* a;
   int64_t a_row, a_col;
-  // B in two runs of rows: in place, then a padded copy of the rows whose last vector would reach past the matrix.
+  // B in two runs of rows: in place, then a padded copy of the rows whose last vector would reach
+  // past the matrix.
   const T* b[2];
   int64_t b_row[2];
   int64_t k[2];
@@ -34,8 +36,8 @@ constexpr int kVectorRegisters = 32;
 constexpr int kVectorRegisters = 16;
 #endif
 
-// Tallest tile of nv vectors: h * nv accumulators + a row of B + one broadcast fit the registers, and at least 8
-// chains hide the latency of the multiply-adders.
+// Tallest tile of nv vectors: h * nv accumulators + a row of B + one broadcast fit the registers,
+// and at least 8 chains hide the latency of the multiply-adders.
 constexpr int max_height(int nv) {
   constexpr int few[] = {0, 12, 6, 4, 3, 0, 0, 0, 1};
   constexpr int many[] = {0, 14, 14, 8, 6, 0, 0, 0, 3};
@@ -83,7 +85,8 @@ __attribute__((always_inline)) inline void store_tile(const Tile<T>& t, Vec<T> (
 template <class T, int NV, int H>
 void tile(const Tile<T>& t) {
   constexpr int L = kLanes<T>;
-  constexpr int kBases = (H + 2) / 3;  // a pointer for every third row; the others are one and two strides away
+  constexpr int kBases =
+      (H + 2) / 3;  // a pointer for every third row; the others are one and two strides away
   Vec<T> acc[H][NV];
 #pragma GCC unroll 14
   for (int r = 0; r < H; ++r) {
@@ -138,9 +141,9 @@ constexpr TileFunction<T> tile_or_null() {
 template <class T, int NV>
 TileFunction<T> tile_of_height(int h) {
 #define DL_H(H) tile_or_null<T, NV, H>()
-  static constexpr TileFunction<T> kTiles[kTallest] = {DL_H(1), DL_H(2),  DL_H(3),  DL_H(4),  DL_H(5),
-                                                       DL_H(6), DL_H(7),  DL_H(8),  DL_H(9),  DL_H(10),
-                                                       DL_H(11), DL_H(12), DL_H(13), DL_H(14)};
+  static constexpr TileFunction<T> kTiles[kTallest] = {
+      DL_H(1), DL_H(2), DL_H(3),  DL_H(4),  DL_H(5),  DL_H(6),  DL_H(7),
+      DL_H(8), DL_H(9), DL_H(10), DL_H(11), DL_H(12), DL_H(13), DL_H(14)};
 #undef DL_H
   return kTiles[h - 1];
 }
@@ -149,11 +152,16 @@ TileFunction<T> tile_of_height(int h) {
 template <class T>
 TileFunction<T> find_tile(int nv, int h) {
   switch (nv) {
-    case 1: return tile_of_height<T, 1>(h);
-    case 2: return tile_of_height<T, 2>(h);
-    case 3: return tile_of_height<T, 3>(h);
-    case 4: return tile_of_height<T, 4>(h);
-    default: return tile_of_height<T, 8>(h);
+    case 1:
+      return tile_of_height<T, 1>(h);
+    case 2:
+      return tile_of_height<T, 2>(h);
+    case 3:
+      return tile_of_height<T, 3>(h);
+    case 4:
+      return tile_of_height<T, 4>(h);
+    default:
+      return tile_of_height<T, 8>(h);
   }
 }
 
