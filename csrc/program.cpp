@@ -24,6 +24,7 @@ constexpr double kBytesPerThread = 65536;
 // and wakes the team for the next one.
 constexpr double kWakeCost = 16;
 
+constexpr int kMaxSlots = 1 << 16;
 constexpr int64_t kOffsetBits = (int64_t{1} << 44) - 1;
 
 [[noreturn]] void refuse(const std::string& sentence) { throw std::invalid_argument(sentence); }
@@ -89,7 +90,10 @@ int worthwhile_threads(double cost, int64_t parts, int team_size) {
 Program::Program(int n_slots, std::vector<Instruction> instructions,
                  const std::map<int, int64_t>& slot_bytes)
     : instructions_(std::move(instructions)) {
-  if (n_slots < 0) refuse("program: expected n_slots >= 0, got " + std::to_string(n_slots));
+  if (n_slots < 0 || n_slots > kMaxSlots) {
+    refuse("program: expected n_slots from 0 to " + std::to_string(kMaxSlots) + ", got " +
+           std::to_string(n_slots));
+  }
   slots_.resize(n_slots);
   for (const auto& [slot, bytes] : slot_bytes) {
     Slot& s = slots_[check_slot(slot)];
@@ -137,17 +141,17 @@ void Program::plan(Instruction& instruction) {
     }
     tensors.push_back(operand.tensor);
     // Not an address, but equal where addresses will be: kernels ask whether operands are the same.
-    tensors.back().data =
-        reinterpret_cast<char*>((int64_t{operand.slot} + 1) << 44 | (operand.offset & kOffsetBits));
+    tensors.back().data = reinterpret_cast<char*>((int64_t{check_slot(operand.slot)} + 1) << 44 |
+                                                  (operand.offset & kOffsetBits));
     extent_of(tensors.back());
   }
   Call call{tensors.data(),
-                  static_cast<int>(tensors.size()),
-                  instruction.ints.data(),
-                  static_cast<int>(instruction.ints.size()),
-                  instruction.floats.data(),
-                  static_cast<int>(instruction.floats.size()),
-                  nullptr};
+            static_cast<int>(tensors.size()),
+            instruction.ints.data(),
+            static_cast<int>(instruction.ints.size()),
+            instruction.floats.data(),
+            static_cast<int>(instruction.floats.size()),
+            nullptr};
   Work& work = instruction.work = Work{};
   if (const char* sentence = instruction.kernel->plan(call, work)) {
     const bool named = std::string_view(sentence).starts_with(name + ":");

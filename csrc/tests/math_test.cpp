@@ -46,6 +46,12 @@ struct Worst {
   Wide<T> exact = 0;
 };
 
+// v scaled to [2^k, 2^(k+1)); zero, infinities and NaN as they are
+template <class T>
+T with_exponent(T v, int k) {
+  return v == 0 || !std::isfinite(v) ? v : std::ldexp(v, k - std::ilogb(v));
+}
+
 template <class T, class F, class G>
 void check(const char* name, double bound, int64_t n, F vector_function, G exact_function) {
   constexpr int kN = kLanes<T>;
@@ -60,15 +66,15 @@ void check(const char* name, double bound, int64_t n, F vector_function, G exact
         std::memcpy(&v, &b, 4);
         std::memcpy(&v2, &b2, 4);
         x[j] = v;
-        x2[j] = i & (3 * kN) ? std::ldexp(v2, -std::ilogb(v2) + int(random() % 10) - 4) : v2;
+        x2[j] = i & (3 * kN) ? with_exponent(v2, int(random() % 10) - 4) : v2;
       } else {
         uint64_t b = random(), b2 = random();
         double v, v2;
         std::memcpy(&v, &b, 8);
         std::memcpy(&v2, &b2, 8);
         int k = i & (3 * kN) ? int(random() % 24) - 12 : 2000;  // most points of modest size
-        x[j] = k > 20 ? v : std::ldexp(v, -std::ilogb(v) + k);
-        x2[j] = k > 20 ? v2 : std::ldexp(v2, -std::ilogb(v2) + int(random() % 16) - 6);
+        x[j] = k > 20 ? v : with_exponent(v, k);
+        x2[j] = k > 20 ? v2 : with_exponent(v2, int(random() % 16) - 6);
       }
     }
     Vec<T> y = vector_function(x, x2);
