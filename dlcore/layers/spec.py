@@ -6,9 +6,8 @@ from contextlib import contextmanager
 import numpy as np
 
 from dlcore import lookup
-from dlcore.program.function import _Suspended as suspended
 from dlcore.program.function import flatten, unflatten
-from dlcore.program.graph import Tensor, Trace
+from dlcore.program.graph import Tensor, Trace, suspended
 
 # The batch that stands for None while output shapes are traced: not 1, which `squeeze` would drop.
 _SOME_ROWS = 2

@@ -3,26 +3,11 @@
 import numpy as np
 
 from dlcore.program import variable as variables
-from dlcore.program.graph import Graph, Tensor, Trace, current_trace
+from dlcore.program.graph import Graph, Tensor, Trace, current_trace, suspended
 
 _CACHE_LIMIT = 512  # programs of eager ops; the oldest goes first
 
 _eager = {}
-
-
-class _Suspended:
-    """No trace is open inside: concrete values met while tracing are computed at once."""
-
-    def __enter__(self):
-        self._trace = Trace()
-        self._trace.__enter__()
-        from dlcore.program import graph
-
-        graph._local.trace = None
-        return self
-
-    def __exit__(self, *_):
-        self._trace.__exit__()
 
 
 def run_eagerly(f, tensors, rest, kwargs, is_list, dispatcher):
@@ -30,10 +15,10 @@ def run_eagerly(f, tensors, rest, kwargs, is_list, dispatcher):
     from dlcore import backends
     from dlcore.ops.op import is_scalar, to_array
 
-    with _Suspended():
+    with suspended():
         tensors = [x if x is None or is_scalar(x) else _concrete(x, to_array) for x in tensors]
         if any(backends.is_device_array(x) for x in tensors):
-            return _on_arrays(f, tensors, rest, kwargs, is_list)
+            return _on_device(f, tensors, rest, kwargs, is_list)
         tensors, axes = zip(*map(_in_memory_order, tensors), strict=True) if tensors else ((), ())
         key = (
             f,
@@ -46,7 +31,8 @@ def run_eagerly(f, tensors, rest, kwargs, is_list, dispatcher):
         )
         entry = _eager.get(key)
         if entry is None:
-            entry = _compile_eager(f, tensors, axes, rest, kwargs, is_list)
+            graph, structure = _trace_eager(f, tensors, axes, rest, kwargs, is_list)
+            entry = backends.compile(graph), structure
             if len(_eager) >= _CACHE_LIMIT:
                 _eager.pop(next(iter(_eager)))
             _eager[key] = entry
@@ -76,34 +62,29 @@ def _in_memory_order(x):
     return dense, tuple(np.argsort(order).tolist())
 
 
-def _compile_eager(f, tensors, axes, rest, kwargs, is_list):
-    from dlcore import backends, ops
+def _trace_eager(f, tensors, axes, rest, kwargs, is_list):
+    """(graph of `f` on arrays like `tensors`, structure of its results)."""
+    from dlcore import ops
 
     with Trace() as trace:
         symbolic = [
-            trace.input(x.shape, x.dtype.name) if isinstance(x, np.ndarray) else x for x in tensors
+            trace.input(x.shape, x.dtype.name) if hasattr(x, "dtype") else x for x in tensors
         ]
         symbolic = [
             x if a is None else ops.transpose(x, a) for x, a in zip(symbolic, axes, strict=True)
         ]
         result = f(symbolic, *rest, **kwargs) if is_list else f(*symbolic, *rest, **kwargs)
         outputs, structure = _flatten_result(result)
-        graph = Graph(trace, outputs)
-    return backends.compile(graph), structure
+        return Graph(trace, outputs), structure
 
 
-def _on_arrays(f, tensors, rest, kwargs, is_list):
+def _on_device(f, tensors, rest, kwargs, is_list):
     """Arrays of a device without compiled kernels: the formulas run on them."""
     from dlcore import backends
 
-    with Trace() as trace:
-        symbolic = [
-            trace.input(x.shape, x.dtype.name) if hasattr(x, "shape") else x for x in tensors
-        ]
-        result = f(symbolic, *rest, **kwargs) if is_list else f(*symbolic, *rest, **kwargs)
-        outputs, structure = _flatten_result(result)
-        graph = Graph(trace, outputs)
-    results = backends.interpret(graph, [x for x in tensors if hasattr(x, "shape")])
+    axes = [None] * len(tensors)
+    graph, structure = _trace_eager(f, tensors, axes, rest, kwargs, is_list)
+    results = backends.interpret(graph, [x for x in tensors if hasattr(x, "dtype")])
     return results[0] if structure is None else structure(results)
 
 

@@ -151,6 +151,17 @@ def tracing():
     return getattr(_local, "trace", None) is not None
 
 
+class suspended:
+    """No trace is open inside: concrete values met while tracing are computed at once."""
+
+    def __enter__(self):
+        self._outer = current_trace()
+        _local.trace = None
+
+    def __exit__(self, *_):
+        _local.trace = self._outer
+
+
 class Graph:
     """A finished trace: what a backend compiles.
 
