@@ -22,34 +22,34 @@ def _choose():
 name = _choose()
 if name == "cpu":
     from dlcore import _cpu
-    from dlcore.backends import cpu
+    from dlcore.backends import cpu as _native
 else:
-    _cpu = cpu = None
+    _cpu = _native = None  # not the name `cpu`, which an import of the submodule would set
 
 
 def compile(graph):
     """A callable ``program(*arrays) -> tuple of arrays`` that runs `graph` and updates its
     variables."""
-    program = cpu.compile(graph) if cpu else None
+    program = _native.compile(graph) if _native else None
     return program or arrays.ArrayProgram(graph, np)
 
 
 def compile_batches(graph, signature):
     """The program of `dlcore.program.BatchProgram`."""
-    program = cpu.compile_batches(graph, signature) if cpu else None
+    program = _native.compile_batches(graph, signature) if _native else None
     return program or arrays.ArrayBatches(graph, signature, np)
 
 
 def make_dispatcher(miss):
     """A fast native callable that runs remembered programs and calls `miss` for all else, or
     None."""
-    return _cpu.Dispatcher(miss) if cpu else None
+    return _cpu.Dispatcher(miss) if _native else None
 
 
 def remember(dispatcher, signature, program):
     """Let `dispatcher` run `program` for arrays of `signature` [(shape, dtype name), ...]."""
-    if cpu:
-        cpu.remember(dispatcher, signature, program)
+    if _native:
+        _native.remember(dispatcher, signature, program)
 
 
 def is_device_array(x):
