@@ -21,7 +21,14 @@ def _choose():
 
 name = _choose()
 if name == "cpu":
-    from dlcore import _cpu
+    try:
+        import dlcore._cpu as _cpu
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"dlcore: expected its compiled module in {os.path.dirname(os.path.dirname(__file__))}, "
+            "found none: this is the source folder; start Python in another folder, or install "
+            "in place with: pip install -e ."
+        ) from error
     from dlcore.backends import cpu as _native
 else:
     _cpu = _native = None  # not the name `cpu`, which an import of the submodule would set
