@@ -27,13 +27,13 @@ namespace {
 #if defined(__x86_64__)
 // The features of the psABI's micro-architecture levels. The compiler's own names for the levels
 // are too new.
-bool has_v2() {
+[[maybe_unused]] bool has_v2() {
   __builtin_cpu_init();
   return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("ssse3") &&
          __builtin_cpu_supports("popcnt");
 }
 
-bool has_v3() {
+[[maybe_unused]] bool has_v3() {
   unsigned a, b, c, d;
   constexpr unsigned kMovbe = 1u << 22, kF16c = 1u << 29, kLzcnt = 1u << 5;
   if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & kMovbe) || !(c & kF16c)) return false;
@@ -42,13 +42,13 @@ bool has_v3() {
          __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
 }
 
-bool has_v4() {
+[[maybe_unused]] bool has_v4() {
   return has_v3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512vl");
 }
 #else
-bool has_v2() { return true; }
+[[maybe_unused]] bool has_v2() { return true; }
 #endif
 
 #define DL_LEVEL_ENTRY(level, supported)                                              \
@@ -56,7 +56,9 @@ bool has_v2() { return true; }
     #level, supported, level::table, { level::probe_multiply_add, level::probe_read } \
   }
 constexpr Level kLevels[] = {
+#if defined(DL_HAVE_baseline)
     DL_LEVEL_ENTRY(baseline, has_v2),
+#endif
 #if defined(DL_HAVE_avx2)
     DL_LEVEL_ENTRY(avx2, has_v3),
 #endif
