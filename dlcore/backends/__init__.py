@@ -24,10 +24,10 @@ if name == "cpu":
     try:
         import dlcore._cpu as _cpu
     except ModuleNotFoundError as error:
+        folder = os.path.dirname(os.path.dirname(__file__))
         raise ModuleNotFoundError(
-            f"dlcore: expected its compiled module in {os.path.dirname(os.path.dirname(__file__))}, "
-            "found none: this is the source folder; start Python in another folder, or install "
-            "in place with: pip install -e ."
+            f"dlcore: expected the compiled module in {folder}, got the sources alone; start Python "
+            "in another folder, or install in place with: pip install -e ."
         ) from error
     from dlcore.backends import cpu as _native
 else:
