@@ -26,7 +26,7 @@ if name == "cpu":
     except ModuleNotFoundError as error:
         folder = os.path.dirname(os.path.dirname(__file__))
         raise ModuleNotFoundError(
-            f"dlcore: expected the compiled module in {folder}, got the sources alone; start Python "
+            f"dlcore: expected its compiled module in {folder}, got sources alone; start Python "
             "in another folder, or install in place with: pip install -e ."
         ) from error
     from dlcore.backends import cpu as _native
