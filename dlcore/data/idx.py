@@ -9,7 +9,7 @@ import os
 
 import numpy as np
 
-TIMEOUT = 30  # seconds without an answer before the next mirror is tried
+from dlcore.data.files import download, home
 
 
 def load(name, mirrors, files, path=None):
@@ -38,20 +38,21 @@ def load(name, mirrors, files, path=None):
     ValueError
         A file is not the published one.
     """
-    folder = os.fspath(path) if path is not None else os.path.join(_home(), name)
+    folder = os.fspath(path) if path is not None else os.path.join(home(), name)
     arrays = []
     for file, (digest, shape) in files.items():
         at = os.path.join(folder, file)
         if not os.path.exists(at):
             if path is not None:
                 raise FileNotFoundError(f"{name}: expected the file {at}, got no such file")
-            _download(name, mirrors, at, digest, shape)
+            limit = 2 * int(np.prod(shape)) + 4096  # gzip never needs more
+
+            def check(part, digest=digest, shape=shape):
+                _decode(name, part, digest, shape)
+
+            download(name, mirrors, at, limit, check, "the four files")
         arrays.append(_decode(name, at, digest, shape))
     return (arrays[0], arrays[1]), (arrays[2], arrays[3])
-
-
-def _home():
-    return os.environ.get("DLCORE_DATA") or os.path.join(os.path.expanduser("~"), ".dlcore")
 
 
 def _header(shape):
@@ -80,41 +81,3 @@ def _decode(name, path, digest, shape):
             f"got others in {path}; delete it to download it again"
         )
     return np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape).copy()
-
-
-def _download(name, mirrors, path, digest, shape):
-    """Fetch `path` from the first mirror that has it; the file appears whole or not at all."""
-    import tempfile
-    import urllib.request
-
-    folder, file = os.path.split(path)
-    limit = 2 * int(np.prod(shape)) + 4096  # gzip never needs more: stops an endless answer
-    reasons = []
-    try:
-        os.makedirs(folder, exist_ok=True)
-        handle, part = tempfile.mkstemp(prefix=file, suffix=".part", dir=folder)
-        os.close(handle)
-    except OSError as error:
-        raise FileNotFoundError(
-            f"{name}: expected {path} or a folder to download it to, got {error.strerror}; "
-            "set DLCORE_DATA to a folder you can write"
-        ) from None
-    try:
-        for mirror in mirrors:
-            try:
-                with urllib.request.urlopen(mirror + file, timeout=TIMEOUT) as answer:
-                    content = answer.read(limit)
-                with open(part, "wb") as out:
-                    out.write(content)
-                _decode(name, part, digest, shape)
-                os.replace(part, path)
-                return
-            except (OSError, ValueError) as error:
-                reasons.append(f"{mirror}: {error}")
-    finally:
-        if os.path.exists(part):
-            os.remove(part)
-    raise FileNotFoundError(
-        f"{name}: expected {path} or a mirror that has it, got {'; '.join(reasons)}; "
-        f"put the four files into {folder}"
-    )

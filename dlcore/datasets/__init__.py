@@ -1,6 +1,8 @@
 """Data sets in the form of `keras.datasets`: `mnist.load_data()`, and two-dimensional toy sets."""
 
 from dlcore.data.toy import blobs, circles, spiral, xor
-from dlcore.datasets import digits, fashion_mnist, mnist
+from dlcore.datasets import cifar10, cifar100, digits, fashion_mnist, mnist
 
-__all__ = ["blobs", "circles", "digits", "fashion_mnist", "mnist", "spiral", "xor"]
+__all__ = [
+    "blobs", "cifar10", "cifar100", "circles", "digits", "fashion_mnist", "mnist", "spiral", "xor",
+]  # fmt: skip
