@@ -2,6 +2,7 @@
 
 _floatx = "float32"
 _epsilon = 1e-7
+_image_data_format = "channels_last"
 _check_numerics = False
 
 
@@ -39,6 +40,32 @@ def set_epsilon(value):
     if not value > 0:
         raise ValueError(f"set_epsilon: expected a positive number, got {value!r}")
     _epsilon = float(value)
+
+
+def image_data_format():
+    """Default order of the axes of images: "channels_last" or "channels_first"."""
+    return _image_data_format
+
+
+def set_image_data_format(data_format):
+    """Set the default order of the axes of images.
+
+    Parameters
+    ----------
+    data_format : {"channels_last", "channels_first"}
+
+    Raises
+    ------
+    ValueError
+        For any other value.
+    """
+    global _image_data_format
+    if data_format not in ("channels_last", "channels_first"):
+        raise ValueError(
+            "set_image_data_format: expected 'channels_last' or 'channels_first', "
+            f"got {data_format!r}"
+        )
+    _image_data_format = data_format
 
 
 def check_numerics(enable=None):

@@ -33,6 +33,7 @@ Op(
     lambda xp, a, b: xp.matmul(a, b),
     _matmul_gradient,
     kernel=lambda node: ("gemm", [], []),
+    epilogue=True,
 )
 
 

@@ -34,12 +34,24 @@ class Op:
     fold : callable, optional
         ``fold(inputs, numbers, attrs)``: the one number of the result where every input holds one
         number everywhere. Pointwise ops have it by themselves.
+    epilogue : bool
+        Whether the kernel evaluates an expression, encoded behind its own ints, on its result.
     """
 
-    def __init__(self, name, shape, formula, gradient=None, kind="kernel", kernel=None, fold=None):
+    def __init__(
+        self,
+        name,
+        shape,
+        formula,
+        gradient=None,
+        kind="kernel",
+        kernel=None,
+        fold=None,
+        epilogue=False,
+    ):
         self.name, self.shape, self.formula, self.gradient = name, shape, formula, gradient
         self.kind, self.kernel = kind, kernel
-        self.fold = fold
+        self.fold, self.epilogue = fold, epilogue
         if kind == "pointwise":
             self.fold = lambda inputs, arrays, attrs: formula(np, *arrays, **attrs)
         OPS[name] = self

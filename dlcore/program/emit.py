@@ -132,7 +132,7 @@ class Emission:
     def _unit(self, unit):
         if isinstance(unit, Copy):
             self._copy_result(unit)
-        elif unit.anchor is None or unit.anchor.op.name in ("matmul", "reduce"):
+        elif unit.anchor is None or unit.anchor.op.epilogue or unit.anchor.op.name == "reduce":
             self._expression(unit)
         elif unit.anchor.op.kind == "assemble":
             self._assemble(unit.anchor)
@@ -187,24 +187,30 @@ class Emission:
         return self._operand((CONSTANTS, offset, 0), 0, dtype, shape, (0,) * len(shape))
 
     def _expression(self, unit):
-        anchor = unit.anchor
-        kind = None if anchor is None else anchor.op.name
-        outputs = [anchor.outputs[0]] if kind == "reduce" else unit.outputs
-        shape = unit.shape if kind != "reduce" else anchor.inputs[0].shape
-        encoder = _Encoder(unit, outputs, kind, self.opcodes)
-        ints, floats = encoder.encode()
-        operands = [
-            self.operand(t) if kind == "reduce" else self.operand(t, shape) for t in outputs
-        ]
-        if kind == "matmul":
-            operands += [self._matrix(x, shape) for x in anchor.inputs]
-            if encoder.trivial:
-                ints, floats = [], []
+        """A chain of pointwise nodes, alone, before a reduction or behind a kernel's result."""
+        anchor, shape = unit.anchor, unit.shape
+        if anchor is not None and anchor.op.name == "reduce":
+            self._reduction(unit)
+            return
+        encoder = _Encoder(unit, unit.outputs, self.opcodes)
+        name, (ints, floats) = "pointwise", encoder.encode()
+        operands = [self.operand(t, shape) for t in unit.outputs]
+        if anchor is not None:
+            name, geometry, _ = anchor.op.kernel(anchor)
+            ints, floats = (geometry, []) if encoder.trivial else (geometry + ints, floats)
+            matrix = self._matrix if name == "gemm" else lambda x, _: self.operand(x)
+            operands += [matrix(x, shape) for x in anchor.inputs]
         operands += [self.operand(t, shape) for t in encoder.inputs]
-        if kind == "reduce":
-            ints = anchor.op.kernel(anchor)[1] + ints
-        name = {None: "pointwise", "matmul": "gemm"}.get(kind, kind)
         self.instructions.append((name, operands, ints, floats))
+
+    def _reduction(self, unit):
+        anchor = unit.anchor
+        encoder = _Encoder(unit, anchor.inputs, self.opcodes)
+        ints, floats = encoder.encode()
+        name, kind, _ = anchor.op.kernel(anchor)
+        operands = [self.operand(anchor.outputs[0])]
+        operands += [self.operand(t, anchor.inputs[0].shape) for t in encoder.inputs]
+        self.instructions.append((name, operands, kind + ints, floats))
 
     def _matrix(self, x, shape):
         """Operand of a product: leading axes broadcast to those of the result."""
@@ -218,14 +224,15 @@ class NoKernel(Exception):
 class _Encoder:
     """The expression of one unit: value ids of inputs, constants and temporaries, and the code."""
 
-    def __init__(self, unit, outputs, kind, opcodes):
-        self.unit, self.kind, self.opcodes = unit, kind, opcodes
-        self.results = [unit.anchor.inputs[0]] if kind == "reduce" else outputs
+    def __init__(self, unit, results, opcodes):
+        self.unit, self.results, self.opcodes = unit, results, opcodes
         self.members = [n for n in unit.nodes if n is not unit.anchor]
         self.made = {t for n in self.members for t in n.outputs}
         self.inputs, self.floats = [], []
         self._ids = {}
-        self._first = 1 if kind == "matmul" else 0  # input 0 is the product
+        follows = unit.anchor is not None and unit.anchor.op.epilogue
+        self._product = unit.anchor.outputs[0] if follows else None  # what the kernel computes
+        self._first = int(follows)  # it is input 0
         self._fused = {}
 
     @property
@@ -271,7 +278,7 @@ class _Encoder:
 
     def _leaf(self, x):
         """Give an input or a constant its place."""
-        if x in self.made or x in self._ids or self._is_product(x):
+        if x in self.made or x in self._ids or x is self._product:
             return
         value = scalar_value(x)
         if value is not None:
@@ -281,11 +288,8 @@ class _Encoder:
             self._ids[x] = ("in", len(self.inputs))
             self.inputs.append(x)
 
-    def _is_product(self, x):
-        return self.kind == "matmul" and x is self.unit.anchor.outputs[0]
-
     def _id(self, x):
-        if self._is_product(x):
+        if x is self._product:
             return 0
         where = self._ids[x]
         if isinstance(where, int):

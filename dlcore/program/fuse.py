@@ -1,9 +1,9 @@
 """Fusion: the nodes of a graph become units, each one kernel call.
 
 A chain of pointwise nodes of one shape is a unit (one expression, evaluated a cache-sized block at
-a time). A matrix product takes the pointwise nodes that follow it as its epilogue: bias and
-activation, the activation's gradient, the optimizer's update of the weight whose gradient it is. A
-reduction takes the pointwise nodes that feed nothing else as its prologue.
+a time). A matrix product or convolution takes the pointwise nodes that follow it as its epilogue:
+bias and activation, the activation's gradient, the optimizer's update of the weight whose gradient
+it is. A reduction takes the pointwise nodes that feed nothing else as its prologue.
 """
 
 from dlcore.program.graph import CONSTANT, INPUT, VARIABLE
@@ -54,6 +54,12 @@ def contiguous(shape):
         strides.append(step)
         step *= max(n, 1)
     return tuple(reversed(strides))
+
+
+def is_dense(shape, strides):
+    """Whether `strides` are row-major, but for axes of size 1."""
+    pairs = zip(shape, contiguous(shape), strides, strict=True)
+    return all(n == 1 or e == s for n, e, s in pairs)
 
 
 def reshape_strides(shape, strides, new):
@@ -115,6 +121,8 @@ def _view(node, x):
     if name == "reshape":
         strides = reshape_strides(shape, x.strides, node.attrs["shape"])
         return None if strides is None else Layout(x.source, x.offset, strides)
+    if name == "dense":
+        return x if is_dense(shape, x.strides) else None
     return x  # stop_gradient
 
 
@@ -162,7 +170,7 @@ def _join(node, deps, unit_of, most):
     fitting = [
         u
         for u in direct
-        if u.shape == shape and u.compute == compute and (u.anchor is None or _takes_epilogue(u))
+        if u.shape == shape and u.compute == compute and (u.anchor is None or u.anchor.op.epilogue)
     ]
     fitting = [u for u in fitting if len(u.nodes) < most]
     fitting.sort(key=lambda u: u.nodes[-1].id, reverse=True)
@@ -181,10 +189,6 @@ def _join(node, deps, unit_of, most):
     home.deps |= deps - {home}
     unit_of[node.id] = home
     return home
-
-
-def _takes_epilogue(unit):
-    return unit.anchor.op.name == "matmul"
 
 
 def _may_merge(a, b, most):
@@ -248,7 +252,7 @@ def _too_large(unit):
 
 
 def _in_expression(unit, node):
-    return node.op.kind == "pointwise" or (unit.anchor is node and _takes_epilogue(unit))
+    return node.op.kind == "pointwise" or (unit.anchor is node and node.op.epilogue)
 
 
 def _fuse_prologues(units, kept, unit_of):

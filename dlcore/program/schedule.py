@@ -8,7 +8,7 @@ one arena, planned by lifetime before the first step.
 import heapq
 
 from dlcore.program import dtypes
-from dlcore.program.fuse import LEAVES, contiguous, depends
+from dlcore.program.fuse import LEAVES, depends, is_dense
 
 _ALIGNMENT = 64
 
@@ -42,7 +42,8 @@ def plan(graph, layouts, units):
     for i, tensor in enumerate(graph.outputs):
         layout = layouts[tensor]
         source = layout.source
-        whole = layout.offset == 0 and source.size == tensor.size and _is_dense(tensor, layout)
+        dense = is_dense(tensor.shape, layout.strides)
+        whole = layout.offset == 0 and source.size == tensor.size and dense
         if source in maker and source not in homes and whole:
             homes[source] = ("output", i)
         else:
@@ -51,12 +52,6 @@ def plan(graph, layouts, units):
     ordered = _sort(units + copies)
     arena = _place(ordered, layouts, homes)
     return Plan(ordered, homes, arena)
-
-
-def _is_dense(tensor, layout):
-    expected = contiguous(tensor.shape)
-    pairs = zip(tensor.shape, expected, layout.strides, strict=True)
-    return all(n == 1 or e == s for n, e, s in pairs)
 
 
 def _readers(units, layouts):
@@ -118,7 +113,7 @@ def _may_overwrite(unit, old, layouts):
                 continue
             if node is unit.anchor or x is not old or node.outputs[0].shape != old.shape:
                 return False
-    return unit.anchor is None or unit.anchor.op.name == "matmul" or not _reads(unit, old, layouts)
+    return unit.anchor is None or unit.anchor.op.epilogue or not _reads(unit, old, layouts)
 
 
 def _reads(unit, tensor, layouts):
