@@ -1,8 +1,24 @@
 """What can be computed, with the names of `keras.ops`: on NumPy (or CuPy) arrays at once, on
 symbolic tensors inside a traced function. The backward kernels are here too."""
 
-from dlcore.ops import activations, indexing, linalg, losses, pointwise, reduction, shaping
+from dlcore.ops import (
+    activations,
+    indexing,
+    linalg,
+    losses,
+    pointwise,
+    reduction,
+    shaping,
+)
 from dlcore.ops.activations import *  # noqa: F403
+from dlcore.ops.convolution import (
+    conv,
+    conv_filter_grad,
+    conv_input_grad,
+    conv_transpose,
+    depthwise_conv,
+    separable_conv,
+)
 from dlcore.ops.indexing import *  # noqa: F403
 from dlcore.ops.linalg import dot, matmul
 from dlcore.ops.losses import logits_of, softmax_cross_entropy, sparse_softmax_cross_entropy
@@ -49,5 +65,9 @@ __all__ = [
     for name, value in vars(module).items()
     if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
 ]
+__all__ += [
+    "conv", "conv_filter_grad", "conv_input_grad", "conv_transpose", "depthwise_conv",
+    "separable_conv",
+]  # fmt: skip
 __all__ += ["OPS", "Op", "dot", "matmul", "traceable"]
 __all__ += ["logits_of", "softmax_cross_entropy", "sparse_softmax_cross_entropy"]

@@ -1,0 +1,479 @@
+"""Convolution in 1 to 3 dimensions, its two gradients, and what is made of them.
+
+    y[n, p, k] = sum over r, c of x[n, p stride + r dilation - before, c] w[r, c, k]
+
+x (N, H.., C), w (R.., C / groups, K), y (N, P.., K); p, r are positions on all spatial axes; x is 0
+outside; with groups, each of `groups` runs of K / groups results sees its own run of C / groups
+channels. `conv`, `conv_input_grad` and `conv_filter_grad` are the three ways to solve this
+trilinear form for one of its parts, so each has the two others as its gradients. Transposed
+convolution is `conv_input_grad`, depthwise convolution has one group a channel.
+"""
+
+import itertools
+import math
+
+from dlcore.ops.op import OPS, Op, as_float, promoted, traceable
+from dlcore.ops.shaping import _dense, _ints, reshape
+from dlcore.ops.spatial import (
+    channels_last,
+    check_data_format,
+    check_sizes,
+    count_places,
+    find_padding,
+    from_channels_last,
+)
+
+_LIMIT = 2**59  # elements of an array: its bytes fit 64 bits
+
+
+# The three kernels, on channels-last arrays. Attributes: `shape` of the result; strides, dilation
+# and `before` (zeros in front) per spatial axis; groups.
+
+
+def _checked(name, x, w, y, shape, strides, groups):
+    rank = len(strides)
+    if not len(x) == len(w) == len(y) == rank + 2:
+        raise ValueError(f"{name}: expected {rank + 2} axes, got shapes {x}, {w} and {y}")
+    if groups < 1 or x[-1] != w[-2] * groups or y[-1] % groups:
+        raise ValueError(
+            f"{name}: expected {groups} groups that divide {x[-1]} channels for a filter of "
+            f"{w[-2]} and {y[-1]} results, got filter {w}"
+        )
+    if x[0] != y[0] or w[-1] != y[-1]:
+        raise ValueError(
+            f"{name}: expected one batch size and number of results, got {x}, {w} and {y}"
+        )
+    if math.prod(shape) > _LIMIT:
+        raise ValueError(f"{name}: expected a result of at most 2**59 elements, got shape {shape}")
+    return shape
+
+
+def _conv_shape(x, w, *, shape, strides, groups, **_):
+    return _checked("conv", x.shape, w.shape, shape, shape, strides, groups), x.dtype
+
+
+def _input_grad_shape(dy, w, *, shape, strides, groups, **_):
+    name = "conv_input_grad"
+    return _checked(name, shape, w.shape, dy.shape, shape, strides, groups), dy.dtype
+
+
+def _filter_grad_shape(x, dy, *, shape, strides, groups, **_):
+    name = "conv_filter_grad"
+    return _checked(name, x.shape, shape, dy.shape, shape, strides, groups), x.dtype
+
+
+class _Taps:
+    """The formulas: a sum over the taps of the filter, each a matrix product per group."""
+
+    def __init__(self, sizes, window, places, strides, dilation, before, groups):
+        spatial = (sizes, window, places, strides, dilation, before)
+        self.padded = tuple(
+            max((p - 1) * s + (r - 1) * d + 1, a + h)
+            for h, r, p, s, d, a in zip(*spatial, strict=True)
+        )
+        self.inside = tuple(slice(a, a + h) for h, a in zip(sizes, before, strict=True))
+        self.places, self.groups = places, groups
+        self.steps = tuple(zip(window, places, strides, dilation, strict=True))
+
+    def __iter__(self):
+        """(tap, the values of the padded input that it meets)."""
+        for tap in itertools.product(*(range(r) for r, *_ in self.steps)):
+            yield (
+                tap,
+                tuple(
+                    slice(t * d, t * d + max((p - 1) * s + 1, 0), s)
+                    for t, (_, p, s, d) in zip(tap, self.steps, strict=True)
+                ),
+            )
+
+    def pad(self, xp, x):
+        padded = xp.zeros((x.shape[0], *self.padded, x.shape[-1]), x.dtype)
+        padded[(slice(None), *self.inside)] = x
+        return padded
+
+    def rows(self, x):
+        """(N, P.., C) as (groups, N P.., C / groups)."""
+        count, channels = math.prod(x.shape[:-1]), x.shape[-1] // self.groups
+        return x.reshape(count, self.groups, channels).swapaxes(0, 1)
+
+    def images(self, rows, batch):
+        """The inverse of `rows`."""
+        channels = rows.shape[0] * rows.shape[2]
+        return rows.swapaxes(0, 1).reshape(batch, *self.places, channels)
+
+    def matrix(self, w, tap):
+        """(groups, C / groups, K / groups)."""
+        return w[tap].reshape(w.shape[-2], self.groups, -1).swapaxes(0, 1)
+
+
+def _conv(xp, x, w, *, shape, strides, dilation, before, groups):
+    taps = _Taps(x.shape[1:-1], w.shape[:-2], shape[1:-1], strides, dilation, before, groups)
+    padded = taps.pad(xp, x)
+    y = 0
+    for tap, at in taps:
+        y = y + taps.rows(padded[(slice(None), *at)]) @ taps.matrix(w, tap)
+    return taps.images(y, x.shape[0])
+
+
+def _input_grad(xp, dy, w, *, shape, strides, dilation, before, groups):
+    taps = _Taps(shape[1:-1], w.shape[:-2], dy.shape[1:-1], strides, dilation, before, groups)
+    padded = xp.zeros((shape[0], *taps.padded, shape[-1]), dy.dtype)
+    rows = taps.rows(dy)
+    for tap, at in taps:
+        product = rows @ taps.matrix(w, tap).swapaxes(1, 2)
+        padded[(slice(None), *at)] += taps.images(product, shape[0])
+    return padded[(slice(None), *taps.inside)]
+
+
+def _filter_grad(xp, x, dy, *, shape, strides, dilation, before, groups):
+    taps = _Taps(x.shape[1:-1], shape[:-2], dy.shape[1:-1], strides, dilation, before, groups)
+    padded = taps.pad(xp, x)
+    dw, rows = xp.empty(shape, x.dtype), taps.rows(dy)
+    for tap, at in taps:
+        product = taps.rows(padded[(slice(None), *at)]).swapaxes(1, 2) @ rows
+        dw[tap] = product.swapaxes(0, 1).reshape(shape[-2:])
+    return dw
+
+
+def _solve(name, a, b, like, attrs):
+    return OPS[name](_dense(a), _dense(b), **attrs | {"shape": like.shape})
+
+
+def _kernel(node):
+    attrs = node.attrs
+    rank = len(attrs["strides"])
+    ints = [rank, attrs["groups"], *attrs["strides"], *attrs["dilation"], *attrs["before"]]
+    return node.op.name, ints, []
+
+
+Op(
+    "conv",
+    _conv_shape,
+    _conv,
+    lambda g, y, x, w, **attrs: [
+        _solve("conv_input_grad", g, w, x, attrs),
+        _solve("conv_filter_grad", x, g, w, attrs),
+    ],
+    kernel=_kernel,
+    epilogue=True,
+)
+Op(
+    "conv_input_grad",
+    _input_grad_shape,
+    _input_grad,
+    lambda g, dx, dy, w, **attrs: [
+        _solve("conv", g, w, dy, attrs),
+        _solve("conv_filter_grad", g, dy, w, attrs),
+    ],
+    kernel=_kernel,
+    epilogue=True,
+)
+Op(
+    "conv_filter_grad",
+    _filter_grad_shape,
+    _filter_grad,
+    lambda g, dw, x, dy, **attrs: [
+        _solve("conv_input_grad", dy, g, x, attrs),
+        _solve("conv", x, g, dy, attrs),
+    ],
+    kernel=_kernel,
+    epilogue=True,
+)
+
+
+# The functions of `dlcore.ops`.
+
+
+class _Geometry:
+    """What the functions have in common: their arguments, checked, and the attributes made of
+    them.
+
+    x_shape is (N, H.., C), channels last; w_shape (R.., C / groups, K).
+    """
+
+    def __init__(self, name, x_shape, w_shape, strides, padding, dilation_rate):
+        self.name, self.x_shape, self.w_shape = name, x_shape, w_shape
+        self.rank = len(w_shape) - 2
+        if not 1 <= self.rank <= 3 or len(x_shape) != self.rank + 2:
+            raise ValueError(
+                f"{name}: expected inputs (batch, 1 to 3 spatial axes, channels) and a kernel with "
+                f"as many axes, got shapes {x_shape} and {w_shape}"
+            )
+        if 0 in w_shape:
+            raise ValueError(f"{name}: expected a kernel without empty axes, got {w_shape}")
+        self.window = w_shape[:-2]
+        self.strides = check_sizes(name, "strides", strides, self.rank)
+        self.dilation = check_sizes(name, "dilation_rate", dilation_rate, self.rank)
+        self.groups, rest = divmod(x_shape[-1], w_shape[-2])
+        if rest or not self.groups or w_shape[-1] % self.groups:
+            raise ValueError(
+                f"{name}: expected {w_shape[-2]} channels in each of some groups that divide the "
+                f"{w_shape[-1]} filters of kernel {w_shape}, got inputs {x_shape}"
+            )
+        self.pairs = find_padding(
+            name, padding, x_shape[1:-1], self.window, self.strides, self.dilation
+        )
+
+    def attrs(self, shape):
+        return {
+            "shape": tuple(shape),
+            "strides": self.strides,
+            "dilation": self.dilation,
+            "before": tuple(a for a, _ in self.pairs),
+            "groups": self.groups,
+        }
+
+    def y_shape(self):
+        places = count_places(
+            self.x_shape[1:-1], self.pairs, self.window, self.strides, self.dilation
+        )
+        return (self.x_shape[0], *places, self.w_shape[-1])
+
+    def check_results(self, dy):
+        if dy.shape != self.y_shape():
+            raise ValueError(
+                f"{self.name}: expected dy {self.y_shape()} (channels last) for inputs "
+                f"{self.x_shape} and kernel {self.w_shape}, got {dy.shape}"
+            )
+
+
+def _floats(*xs):
+    return [as_float(x) for x in promoted(*xs)]
+
+
+def convolve(name, x, w, strides, padding, data_format, dilation_rate):
+    """`conv` of tensors, for the function or layer called `name`."""
+    x, w = _floats(x, w)
+    data_format = check_data_format(name, data_format)
+    x = channels_last(x, data_format)
+    geometry = _Geometry(name, x.shape, w.shape, strides, padding, dilation_rate)
+    y = OPS["conv"](_dense(x), _dense(w), **geometry.attrs(geometry.y_shape()))
+    return from_channels_last(y, data_format)
+
+
+@traceable(2)
+def conv(inputs, kernel, strides=1, padding="valid", data_format=None, dilation_rate=1):
+    """Convolution (cross-correlation) in 1 to 3 dimensions, as `keras.ops.conv`.
+
+    y[n, p, k] = sum over r, c of x[n, p strides + r dilation_rate - before, c] w[r, c, k]
+
+    Parameters
+    ----------
+    inputs : array (N, H.., C), or (N, C, H..) for "channels_first"
+    kernel : array (R.., C / groups, K)
+        The number of groups follows from its shape.
+    strides, dilation_rate : int or tuple of int
+    padding : "valid", "same", "causal" (one axis), or a pair (before, after) per spatial axis
+    data_format : "channels_last" or "channels_first", default `config.image_data_format()`
+
+    Returns
+    -------
+    array (N, P.., K), or (N, K, P..)
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit each other or the kernel does not fit into the padded inputs.
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore
+    >>> x = np.arange(5, dtype="float32").reshape(1, 5, 1)
+    >>> dlcore.ops.conv(x, np.ones((3, 1, 1), "float32")).ravel()
+    array([3., 6., 9.], dtype=float32)
+    """
+    return convolve("conv", inputs, kernel, strides, padding, data_format, dilation_rate)
+
+
+def convolve_depthwise(name, x, w, strides, padding, data_format, dilation_rate):
+    """`depthwise_conv` of tensors, for the function or layer called `name`."""
+    x, w = _floats(x, w)
+    first = check_data_format(name, data_format) == "channels_first"
+    channels = x.shape[1 if first else -1] if x.ndim > 2 else None
+    if w.ndim < 3 or w.shape[-2] != channels:
+        raise ValueError(
+            f"{name}: expected a kernel (size.., channels, multiplier) for inputs {x.shape}, got "
+            f"{w.shape}"
+        )
+    w = reshape(w, (*w.shape[:-2], 1, w.shape[-2] * w.shape[-1]))
+    return convolve(name, x, w, strides, padding, data_format, dilation_rate)
+
+
+@traceable(2)
+def depthwise_conv(inputs, kernel, strides=1, padding="valid", data_format=None, dilation_rate=1):
+    """Convolution of every channel with filters of its own, as `keras.ops.depthwise_conv`.
+
+    Parameters
+    ----------
+    inputs : array (N, H.., C)
+    kernel : array (R.., C, M)
+        Channel c is the source of results c M .. c M + M - 1.
+    strides, padding, data_format, dilation_rate
+        See `conv`.
+
+    Returns
+    -------
+    array (N, P.., C M)
+    """
+    return convolve_depthwise(
+        "depthwise_conv", inputs, kernel, strides, padding, data_format, dilation_rate
+    )
+
+
+@traceable(3)
+def separable_conv(
+    inputs,
+    depthwise_kernel,
+    pointwise_kernel,
+    strides=1,
+    padding="valid",
+    data_format=None,
+    dilation_rate=1,
+):
+    """A depthwise convolution, then one of size 1 that mixes channels, as
+    `keras.ops.separable_conv`.
+
+    Parameters
+    ----------
+    inputs : array (N, H.., C)
+    depthwise_kernel : array (R.., C, M)
+    pointwise_kernel : array (1.., C M, K)
+    strides, padding, data_format, dilation_rate
+        Of the depthwise convolution; see `conv`.
+
+    Returns
+    -------
+    array (N, P.., K)
+    """
+    name = "separable_conv"
+    y = convolve_depthwise(
+        name, inputs, depthwise_kernel, strides, padding, data_format, dilation_rate
+    )
+    return convolve(name, y, pointwise_kernel, 1, "valid", data_format, 1)
+
+
+def convolve_transposed(name, x, w, strides, padding, output_padding, data_format, dilation_rate):
+    """`conv_transpose` of tensors, for the function or layer called `name`."""
+    x, w = _floats(x, w)
+    data_format = check_data_format(name, data_format)
+    x, rank = channels_last(x, data_format), w.ndim - 2
+    if not 1 <= rank <= 3 or x.ndim != w.ndim or x.shape[-1] != w.shape[-1]:
+        raise ValueError(
+            f"{name}: expected a kernel (size.., filters, channels) for inputs {x.shape} (channels "
+            f"last), got {w.shape}"
+        )
+    strides = check_sizes(name, "strides", strides, rank)
+    dilation = check_sizes(name, "dilation_rate", dilation_rate, rank)
+    more = (None,) * rank
+    if output_padding is not None:
+        more = check_sizes(name, "output_padding", output_padding, rank, least=0)
+    spans = [(r - 1) * d + 1 for r, d in zip(w.shape, dilation, strict=False)]
+    axes = zip(x.shape[1:-1], spans, strides, more, _pads(name, padding, rank), strict=True)
+    before, sizes = zip(*(_grown(*axis) for axis in axes), strict=True)
+    if min(sizes) < 1:
+        raise ValueError(f"{name}: expected results of at least size 1, got {sizes}")
+    attrs = {"strides": strides, "dilation": dilation, "before": before, "groups": 1}
+    shape = (x.shape[0], *sizes, w.shape[-2])
+    dx = OPS["conv_input_grad"](_dense(x), _dense(w), shape=shape, **attrs)
+    return from_channels_last(dx, data_format)
+
+
+def _pads(name, padding, rank):
+    """Per axis "valid", "same" or a pair."""
+    if padding in ("valid", "same"):
+        return (padding,) * rank
+    if padding == "causal":
+        raise ValueError(f"{name}: expected padding 'valid', 'same' or pairs, got 'causal'")
+    return find_padding(name, padding, (1,) * rank, (1,) * rank, (1,) * rank)
+
+
+def _grown(size, span, stride, more, padding):
+    """(values cut off in front, size of the result) on one axis."""
+    inner = (size - 1) * stride + span
+    if padding == "valid":
+        return 0, inner + (max(stride - span, 0) if more is None else more)
+    if padding == "same":  # the size that a convolution with "same" padding brings back to `size`
+        more = stride - span % 2 if more is None else more
+        return max((span - span % 2 - more) // 2, 0), inner - span + span % 2 + more
+    return padding[0], inner - sum(padding) + (more or 0)
+
+
+@traceable(2)
+def conv_transpose(
+    inputs,
+    kernel,
+    strides=1,
+    padding="valid",
+    output_padding=None,
+    data_format=None,
+    dilation_rate=1,
+):
+    """Transposed convolution, as `keras.ops.conv_transpose`: the gradient of `conv` by its inputs.
+
+    Parameters
+    ----------
+    inputs : array (N, P.., C), or (N, C, P..) for "channels_first"
+    kernel : array (R.., K, C)
+    strides, dilation_rate : int or tuple of int
+    padding : "valid", "same", or a pair (before, after) cut off per spatial axis
+        The result has (P - 1) stride + E values, E = (R - 1) dilation_rate + 1, or the stride's if
+        that is larger; P stride values for "same".
+    output_padding : int or tuple of int, optional
+        How many values longer the result is than the least: (P - 1) stride + E, or
+        (P - 1) stride + E mod 2 for "same".
+    data_format : "channels_last" or "channels_first", default `config.image_data_format()`
+
+    Returns
+    -------
+    array (N, H.., K), or (N, K, H..)
+    """
+    return convolve_transposed(
+        "conv_transpose",
+        inputs,
+        kernel,
+        strides,
+        padding,
+        output_padding,
+        data_format,
+        dilation_rate,
+    )
+
+
+@traceable(2)
+def conv_input_grad(
+    dy, kernel, input_shape, strides=1, padding="valid", data_format=None, dilation_rate=1
+):
+    """dx of y = conv(x, kernel, ...): the gradient by the inputs, whose shape is `input_shape`."""
+    name = "conv_input_grad"
+    dy, w = _floats(dy, kernel)
+    data_format = check_data_format(name, data_format)
+    shape = _shape_last(name, input_shape, data_format)
+    dy = channels_last(dy, data_format)
+    geometry = _Geometry(name, shape, w.shape, strides, padding, dilation_rate)
+    geometry.check_results(dy)
+    dx = OPS[name](_dense(dy), _dense(w), **geometry.attrs(shape))
+    return from_channels_last(dx, data_format)
+
+
+@traceable(2)
+def conv_filter_grad(
+    inputs, dy, kernel_shape, strides=1, padding="valid", data_format=None, dilation_rate=1
+):
+    """dw of y = conv(inputs, w, ...): the gradient by the kernel, whose shape is `kernel_shape`."""
+    name = "conv_filter_grad"
+    x, dy = _floats(inputs, dy)
+    data_format = check_data_format(name, data_format)
+    x, dy = channels_last(x, data_format), channels_last(dy, data_format)
+    shape = _ints(name, kernel_shape)
+    geometry = _Geometry(name, x.shape, shape, strides, padding, dilation_rate)
+    geometry.check_results(dy)
+    return OPS[name](_dense(x), _dense(dy), **geometry.attrs(shape))
+
+
+def _shape_last(name, shape, data_format):
+    shape = _ints(name, shape)
+    if any(n < 0 for n in shape):
+        raise ValueError(f"{name}: expected sizes of at least 0, got {shape}")
+    if data_format == "channels_first":
+        return (shape[0], *shape[2:], shape[1]) if len(shape) > 2 else shape
+    return shape
