@@ -30,12 +30,14 @@ class ProgbarLogger(Callback):
         self._live = verbose != 2 and _is_terminal()
         self._evaluating = evaluating
         self._shown = 0  # characters of the live line
+        self._done = 0  # steps
         self._begin = self._last = 0.0
         self._title = ""
 
     def _start(self, title):
         self._title = title
         self._begin = self._last = time.perf_counter()
+        self._done = 0
 
     def on_epoch_begin(self, epoch, logs=None):
         self._start(f"Epoch {epoch + 1}/{self.params['epochs']}")
@@ -46,19 +48,26 @@ class ProgbarLogger(Callback):
 
     def show(self, step):
         """`step` steps are done."""
+        self._done = step
         now = time.perf_counter()
         if not self._live or now - self._last < _REFRESH_SECONDS:
             return
         self._last = now
-        steps = self.params["steps"]
-        done = step / steps
         seconds = now - self._begin
+        rate = f"{step / seconds:.4g} steps/s"
+        logs = _figures(self.model._compiled.results())
+        place, left = self._place(step, seconds)
+        self._write(f"{self._title} {place}, {rate}, {left}{logs}")
+
+    def _place(self, step, seconds):
+        """(bar, time left): how far it is, where the number of steps is known."""
+        steps = self.params["steps"]
+        if steps is None:
+            return f"{step} steps", ""
+        done = step / steps
         filled = int(_BAR_WIDTH * done)
         bar = "=" * filled + "." * (_BAR_WIDTH - filled)
-        left = _duration(seconds / done * (1 - done))
-        logs = _figures(self.model._compiled.results())
-        rate = f"{step / seconds:.4g} steps/s"
-        self._write(f"{self._title} [{bar}] {step}/{steps}, {rate}, {left} left, {logs}")
+        return f"[{bar}] {step}/{steps}", f"{_duration(seconds / done * (1 - done))} left, "
 
     def _write(self, line):
         line = line[: _terminal_width() - 1]
@@ -75,7 +84,7 @@ class ProgbarLogger(Callback):
 
     def _finish(self, logs):
         seconds = time.perf_counter() - self._begin
-        steps = self.params["steps"]
+        steps = self.params["steps"] or self._done
         line = (
             f"{self._title}: {steps} steps in {_duration(seconds)},"
             f" {_duration(seconds / max(steps, 1))} per step, {_figures(logs)}"

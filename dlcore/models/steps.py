@@ -7,11 +7,13 @@ Everything that changes lies in Variables, so that Python may stop between any t
 import numpy as np
 
 from dlcore import config, losses, ops, optimizers
+from dlcore.data.batches import Stream
 from dlcore.layers import spec
 from dlcore.layers.base import Layer
 from dlcore.models import arrays
 from dlcore.models.compiled import Compiled
 from dlcore.models.runner import Runner
+from dlcore.models.streaming import StreamRunner
 from dlcore.program import BatchProgram, function, gradients, layout, pack
 
 _MOST_PROGRAMS = 30  # of other batch sizes and data, per model
@@ -242,6 +244,8 @@ class Steps(Layer):
         return self._functions[key]
 
     def _runner(self, kind, data, batch, indexed=False):
+        if isinstance(data, Stream):
+            return StreamRunner(self, kind, data)
         return Runner(lambda rows: self._program(kind, data, rows, indexed), data, batch)
 
 

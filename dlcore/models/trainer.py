@@ -3,6 +3,7 @@
 import numpy as np
 
 from dlcore.callbacks import CallbackList
+from dlcore.data.batches import Stream, is_batches
 from dlcore.layers import spec
 from dlcore.models import arrays
 from dlcore.models.arrays import Data
@@ -44,8 +45,10 @@ class Trainer(Steps):
         Parameters
         ----------
         x, y : array_like
-            Inputs and targets, one row per sample.
+            Inputs and targets, one row per sample. Without y, x may be a generator, an iterator,
+            a `PyDataset` or another source of batches (x, y) or (x, y, sample_weight).
         batch_size : int, default 32
+            Of arrays.
         epochs : int
             Number of the last epoch.
         verbose : "auto", 0, 1 or 2
@@ -54,9 +57,10 @@ class Trainer(Steps):
         callbacks : list of Callback, optional
         validation_split : float, 0..1
             The last rows validate, and are not trained on.
-        validation_data : (x, y) or (x, y, sample_weight), optional
+        validation_data : (x, y), (x, y, sample_weight) or a source of batches, optional
         shuffle : bool, default True
-            Whether every epoch takes the rows in a new random order.
+            Whether every epoch takes the rows, or the batches of a sequence, in a new random
+            order.
         class_weight : dict of int to float, optional
         sample_weight : array_like, optional
         initial_epoch : int
@@ -76,40 +80,47 @@ class Trainer(Steps):
         ------
         ValueError, TypeError
             If the arrays do not fit together, or not the model.
+        RuntimeError
+            If a source of batches raises.
         """
         self._check_compiled("fit")
-        batch = (
-            _BATCH
-            if batch_size is None
-            else spec.check_positive_int("fit", "batch_size", batch_size)
-        )
-        data = Data("fit", x, y, sample_weight, self._single_input())
-        self._prepare(data, train=True)
-        self._prepare_targets(data, class_weight)
+        batch = _batch_size("fit", batch_size)
         validation = None
+        if is_batches(x):
+            data = _stream("fit", x, y, sample_weight, shuffle, class_weight)
+            if validation_split:
+                raise ValueError(
+                    "fit: expected validation_split only with arrays, got a source of batches"
+                )
+            shuffle = False  # the stream does it
+        else:
+            data = Data("fit", x, y, sample_weight, self._single_input())
+            self._prepare(data, train=True)
+            self._prepare_targets(data, class_weight)
         if validation_data is not None:
             validation = self._validation_data(validation_data)
         elif validation_split:
             data, validation = arrays.split_off(data, validation_split)
-        steps = -(-data.rows // batch)
-        limit = _at_most("fit", "steps_per_epoch", steps_per_epoch, steps)
+        limit = _limit("fit", "steps_per_epoch", steps_per_epoch, data, batch)
         epochs = spec.check_positive_int("fit", "epochs", epochs, least=0)
         callback_list = CallbackList(
             callbacks, add_history=True, model=self, verbose=verbose, epochs=epochs, steps=limit
         )
         loop = Fitting(self, data, batch, shuffle, limit, callback_list)
         if validation is not None:
-            size = batch
-            if validation_batch_size is not None:
-                size = spec.check_positive_int(
-                    "fit", "validation_batch_size", validation_batch_size
-                )
-            loop.validate(validation, size, validation_steps, validation_freq)
+            size = _batch_size("fit", validation_batch_size, batch, "validation_batch_size")
+            steps = _limit("fit", "validation_steps", validation_steps, validation, size)
+            loop.validate(validation, size, steps, validation_freq)
         return loop.run(initial_epoch, epochs)
 
     def _validation_data(self, given):
+        if is_batches(given):
+            return Stream("fit validation_data", given)
         if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
-            raise ValueError("fit: expected validation_data as (x, y) or (x, y, sample_weight)")
+            raise ValueError(
+                "fit: expected validation_data as (x, y), (x, y, sample_weight) or a source of"
+                f" batches, got {type(given).__name__}"
+            )
         data = Data("fit validation_data", *given, single=self._single_input())
         self._prepare(data)
         self._prepare_targets(data)
@@ -133,6 +144,7 @@ class Trainer(Steps):
         Parameters
         ----------
         x, y, sample_weight : array_like
+            Without y, x may be a source of batches; see `fit`.
         batch_size : int, default 32
         verbose : "auto", 0, 1 or 2
         steps : int, optional
@@ -147,17 +159,18 @@ class Trainer(Steps):
             The loss alone when there are no metrics.
         """
         self._check_compiled("evaluate")
-        batch = _BATCH
-        if batch_size is not None:
-            batch = spec.check_positive_int("evaluate", "batch_size", batch_size)
-        data = Data("evaluate", x, y, sample_weight, self._single_input())
-        self._prepare(data)
-        self._prepare_targets(data)
-        steps_all = -(-data.rows // batch)
+        batch = _batch_size("evaluate", batch_size)
+        if is_batches(x):
+            data = _stream("evaluate", x, y, sample_weight)
+        else:
+            data = Data("evaluate", x, y, sample_weight, self._single_input())
+            self._prepare(data)
+            self._prepare_targets(data)
+        limit = _limit("evaluate", "steps", steps, data, batch)
         callback_list = CallbackList(
-            callbacks, model=self, verbose=verbose, epochs=1, steps=steps_all, evaluating=True
+            callbacks, model=self, verbose=verbose, epochs=1, steps=limit, evaluating=True
         )
-        logs = self._evaluate(self._runner("test", data, batch), callback_list, steps)
+        logs = self._evaluate(self._runner("test", data, batch), callback_list, limit)
         return logs if return_dict else self._in_order(logs)
 
     def _evaluate(self, runner, callback_list, limit=None):
@@ -187,7 +200,8 @@ class Trainer(Steps):
 
         Parameters
         ----------
-        x : array_like
+        x : array_like, or a source of batches
+            Of batches (x, y) the y is left out.
         batch_size : int, default 32
             Does not change the result.
         verbose : "auto", 0, 1 or 2
@@ -221,9 +235,9 @@ class Trainer(Steps):
         return self._predict_small(x, data, self._fast_on_batch)
 
     def _predict(self, x, batch_size, verbose, steps, callbacks):
-        batch = _BATCH
-        if batch_size is not None:
-            batch = spec.check_positive_int("predict", "batch_size", batch_size)
+        batch = _batch_size("predict", batch_size)
+        if is_batches(x):
+            return self._predict_stream(Stream("predict", x), steps, callbacks)
         data = Data("predict", x, single=self._single_input())
         if callbacks is None and data.rows <= batch:
             return self._predict_small(x, data, self._fast_predict if batch <= _BATCH else {})
@@ -247,6 +261,23 @@ class Trainer(Steps):
         runner.run(before=before, after=after, outputs=outputs)
         callback_list.on_predict_end()
         return outputs[0] if structure is None else unflatten(structure, outputs)
+
+    def _predict_stream(self, stream, steps, callbacks):
+        limit = _limit("predict", "steps", steps, stream)
+        outputs = []
+        callback_list = CallbackList(
+            callbacks, model=self, verbose=0, epochs=1, steps=limit, evaluating=True
+        )
+
+        def after(step):
+            callback_list.on_predict_batch_end(step, {"outputs": outputs[-1]})
+
+        callback_list.on_predict_begin()
+        runner = self._runner("predict", stream, None)
+        runner.run(None, limit, callback_list.on_predict_batch_begin, after, outputs=outputs)
+        callback_list.on_predict_end()
+        outputs = [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
+        return unflatten(runner.structure, outputs)
 
     def _predict_small(self, x, data, cache):
         """All rows in one program; `cache` then knows it by the shape and dtype of `x`."""
@@ -291,6 +322,30 @@ class Trainer(Steps):
         run(*data.arrays)
         logs = self._compiled.results()
         return logs if return_dict else self._in_order(logs)
+
+
+def _batch_size(who, given, default=_BATCH, what="batch_size"):
+    return default if given is None else spec.check_positive_int(who, what, given)
+
+
+def _stream(who, x, y, sample_weight, shuffle=False, class_weight=None):
+    """A source of batches, which must be all that is given."""
+    for name, given in (("y", y), ("sample_weight", sample_weight)):
+        if given is not None:
+            raise ValueError(
+                f"{who}: expected {name}=None beside a {type(x).__name__} of batches,"
+                f" got {type(given).__name__}"
+            )
+    return Stream(who, x, shuffle, class_weight)
+
+
+def _limit(who, what, count, data, batch=None):
+    """The batches of one pass when `count` are asked for; None where the end is not known."""
+    if isinstance(data, Stream):
+        if count is not None:
+            spec.check_positive_int(who, what, count)
+        return data.limit(what, count)
+    return _at_most(who, what, count, -(-data.rows // batch))
 
 
 def _at_most(who, what, count, limit, unit=1):

@@ -1,9 +1,12 @@
 """Helpers with the names of `keras.utils`."""
 
+from dlcore.data.batches import PyDataset
 from dlcore.data.splitting import one_hot
 from dlcore.random import set_random_seed
 
-__all__ = ["normalize", "set_random_seed", "to_categorical"]
+Sequence = PyDataset  # its name in older scripts
+
+__all__ = ["PyDataset", "Sequence", "normalize", "set_random_seed", "to_categorical"]
 
 
 def to_categorical(x, num_classes=None):

@@ -1,0 +1,59 @@
+"""Runs a step over batches that come one by one; the counterpart of `Runner`."""
+
+from contextlib import closing
+
+from dlcore.data.batches import unpack
+from dlcore.models.arrays import Data
+from dlcore.program.function import flatten
+
+
+class StreamRunner:
+    """One native call per batch, by the program for arrays like those of the batch.
+
+    Parameters
+    ----------
+    model : Steps
+    kind : {"train", "test", "predict"}
+    stream : Stream
+    """
+
+    def __init__(self, model, kind, stream):
+        self.model, self.kind, self.stream = model, kind, stream
+        self.steps = stream.steps
+        self.structure = None  # of nested outputs
+
+    def run(self, index=None, limit=None, before=None, after=None, progress=None, outputs=None):
+        """Go over the batches of one epoch; see `Runner.run`.
+
+        Parameters
+        ----------
+        outputs : list, optional
+            Gets the outputs of every batch, as lists of arrays.
+        """
+        with closing(self.stream.epoch(limit)) as batches:
+            for step, batch in enumerate(batches):
+                if before is not None:
+                    before(step)
+                self._one(batch, outputs)
+                stop = progress is not None and progress(step + 1)
+                if after is not None:
+                    stop = after(step) or stop
+                if stop:
+                    break
+
+    def _one(self, batch, outputs):
+        model, who = self.model, self.stream.who
+        x, y, weights = unpack(who, batch)
+        if self.kind == "predict":
+            y = weights = None
+        data = Data(who, x, y, weights, model._single_input())
+        specs = model._prepare(data, train=self.kind == "train")
+        if self.kind != "predict":
+            model._prepare_targets(data, self.stream.class_weight)
+        program = model._program(self.kind, data, data.rows, False)
+        results = None
+        if outputs is not None:
+            results = program.empty_outputs(data.rows)
+            outputs.append(results)
+            self.structure = flatten(specs)[1]
+        program.run(data.arrays, 0, 1, None, results)
