@@ -60,11 +60,11 @@ def lookup(kind, table, name):
 
 
 def snake_case(name):
-    """MeanSquaredError -> mean_squared_error, KLDivergence -> kl_divergence."""
+    """MeanSquaredError -> mean_squared_error, KLDivergence -> kl_divergence, Conv2D -> conv2d."""
     text = ""
     for i, c in enumerate(name):
         starts_word = c.isupper() and i > 0
-        after_lower = starts_word and not name[i - 1].isupper()
+        after_lower = starts_word and name[i - 1].islower()
         before_lower = starts_word and i + 1 < len(name) and name[i + 1].islower()
         text += ("_" if after_lower or before_lower else "") + c.lower()
     return text

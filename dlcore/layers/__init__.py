@@ -1,34 +1,48 @@
 """Layers, with the names, arguments and defaults of `keras.layers`."""
 
+import importlib
+
 from dlcore import lookup
-from dlcore.layers.activations import ELU, LeakyReLU, PReLU, ReLU, Softmax
 from dlcore.layers.base import Layer
-from dlcore.layers.core import (
-    Activation,
-    Dense,
-    Dropout,
-    Identity,
-    Input,
-    InputLayer,
-    Lambda,
-    Maxout,
-)
-from dlcore.layers.reshaping import Flatten, Reshape
 
-__all__ = [
-    "ELU", "Activation", "Dense", "Dropout", "Flatten", "Identity", "Input", "InputLayer",
-    "Lambda", "Layer", "LeakyReLU", "Maxout", "PReLU", "ReLU", "Reshape", "Softmax",
-    "deserialize", "serialize",
-]  # fmt: skip
-
-# Classes that configurations may name; dlcore.models adds its own.
-_TABLE = {
-    cls.__name__: cls
-    for cls in (
-        ELU, Activation, Dense, Dropout, Flatten, Identity, InputLayer, Lambda, LeakyReLU, Maxout,
-        PReLU, ReLU, Reshape, Softmax,
-    )
+# Module -> its public names; a module is loaded when one of them is first used.
+_MODULES = {
+    "activations": ("ELU", "LeakyReLU", "PReLU", "ReLU", "Softmax"),
+    "convolution": (
+        "Conv1D", "Conv1DTranspose", "Conv2D", "Conv2DTranspose", "Conv3D", "Conv3DTranspose",
+        "Convolution1D", "Convolution1DTranspose", "Convolution2D", "Convolution2DTranspose",
+        "Convolution3D", "Convolution3DTranspose", "DepthwiseConv1D", "DepthwiseConv2D",
+        "SeparableConv1D", "SeparableConv2D", "SeparableConvolution1D", "SeparableConvolution2D",
+    ),
+    "core": (
+        "Activation", "Dense", "Dropout", "Identity", "Input", "InputLayer", "Lambda", "Maxout",
+    ),
+    "reshaping": ("Flatten", "Reshape"),
 }  # fmt: skip
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+_TABLE = {}  # classes that configurations may name besides; dlcore.models adds its own
+
+__all__ = ["Layer", "deserialize", "serialize", *_HOMES]
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"dlcore.layers: expected a public name, got {name!r}")
+    module = importlib.import_module(f"dlcore.layers.{_HOMES[name]}")
+    value = globals()[name] = getattr(module, name)
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *_HOMES})
+
+
+def _find(name):
+    """The class that configurations call `name`, or None."""
+    if name in _HOMES:
+        value = globals().get(name) or __getattr__(name)
+        return value if isinstance(value, type) else None
+    return _TABLE.get(name) if isinstance(name, str) else None
 
 
 def serialize(layer):
@@ -55,7 +69,7 @@ def deserialize(config, custom_objects=None):
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
         raise ValueError(f"layer: expected a dictionary with class_name and config, got {config!r}")
     name = config.get("class_name")
-    cls = lookup.get_custom_objects().get(name) or _TABLE.get(name)
+    cls = lookup.get_custom_objects().get(name) or _find(name)
     if cls is None:
         raise ValueError(f"layer: expected a built-in class or one in custom_objects, got {name!r}")
     layer = cls.from_config(config["config"])

@@ -12,11 +12,12 @@ convolution is `conv_input_grad`, depthwise convolution has one group a channel.
 import itertools
 import math
 
-from dlcore.ops.op import OPS, Op, as_float, promoted, traceable
+from dlcore.ops.op import OPS, Op, as_float, promoted, to_tensor, traceable
 from dlcore.ops.shaping import _dense, _ints, reshape
 from dlcore.ops.spatial import (
     channels_last,
     check_data_format,
+    check_padding,
     check_sizes,
     count_places,
     find_padding,
@@ -241,14 +242,19 @@ def _floats(*xs):
     return [as_float(x) for x in promoted(*xs)]
 
 
-def convolve(name, x, w, strides, padding, data_format, dilation_rate):
-    """`conv` of tensors, for the function or layer called `name`."""
+def convolve(name, x, w, strides, padding, dilation_rate):
+    """`conv` of channels-last tensors, for the function or layer called `name`."""
     x, w = _floats(x, w)
-    data_format = check_data_format(name, data_format)
-    x = channels_last(x, data_format)
     geometry = _Geometry(name, x.shape, w.shape, strides, padding, dilation_rate)
-    y = OPS["conv"](_dense(x), _dense(w), **geometry.attrs(geometry.y_shape()))
-    return from_channels_last(y, data_format)
+    return OPS["conv"](_dense(x), _dense(w), **geometry.attrs(geometry.y_shape()))
+
+
+def _in_format(f, name, x, w, data_format, *args):
+    """f(name, x, w, *args) with x and the result in `data_format`."""
+    data_format = check_data_format(name, data_format)
+    return from_channels_last(
+        f(name, channels_last(to_tensor(x), data_format), w, *args), data_format
+    )
 
 
 @traceable(2)
@@ -282,21 +288,21 @@ def conv(inputs, kernel, strides=1, padding="valid", data_format=None, dilation_
     >>> dlcore.ops.conv(x, np.ones((3, 1, 1), "float32")).ravel()
     array([3., 6., 9.], dtype=float32)
     """
-    return convolve("conv", inputs, kernel, strides, padding, data_format, dilation_rate)
+    return _in_format(
+        convolve, "conv", inputs, kernel, data_format, strides, padding, dilation_rate
+    )
 
 
-def convolve_depthwise(name, x, w, strides, padding, data_format, dilation_rate):
-    """`depthwise_conv` of tensors, for the function or layer called `name`."""
+def convolve_depthwise(name, x, w, strides, padding, dilation_rate):
+    """`depthwise_conv` of channels-last tensors, for the function or layer called `name`."""
     x, w = _floats(x, w)
-    first = check_data_format(name, data_format) == "channels_first"
-    channels = x.shape[1 if first else -1] if x.ndim > 2 else None
-    if w.ndim < 3 or w.shape[-2] != channels:
+    if w.ndim != x.ndim or w.ndim < 3 or w.shape[-2] != x.shape[-1]:
         raise ValueError(
-            f"{name}: expected a kernel (size.., channels, multiplier) for inputs {x.shape}, got "
-            f"{w.shape}"
+            f"{name}: expected a kernel (size.., channels, multiplier) for inputs {x.shape} "
+            f"(channels last), got {w.shape}"
         )
     w = reshape(w, (*w.shape[:-2], 1, w.shape[-2] * w.shape[-1]))
-    return convolve(name, x, w, strides, padding, data_format, dilation_rate)
+    return convolve(name, x, w, strides, padding, dilation_rate)
 
 
 @traceable(2)
@@ -315,9 +321,16 @@ def depthwise_conv(inputs, kernel, strides=1, padding="valid", data_format=None,
     -------
     array (N, P.., C M)
     """
-    return convolve_depthwise(
-        "depthwise_conv", inputs, kernel, strides, padding, data_format, dilation_rate
+    name = "depthwise_conv"
+    return _in_format(
+        convolve_depthwise, name, inputs, kernel, data_format, strides, padding, dilation_rate
     )
+
+
+def convolve_separable(name, x, depthwise, pointwise, strides, padding, dilation_rate):
+    """`separable_conv` of channels-last tensors, for the function or layer called `name`."""
+    y = convolve_depthwise(name, x, depthwise, strides, padding, dilation_rate)
+    return convolve(name, y, pointwise, 1, "valid", 1)
 
 
 @traceable(3)
@@ -345,46 +358,42 @@ def separable_conv(
     -------
     array (N, P.., K)
     """
-    name = "separable_conv"
-    y = convolve_depthwise(
-        name, inputs, depthwise_kernel, strides, padding, data_format, dilation_rate
+    return _in_format(
+        convolve_separable,
+        "separable_conv",
+        inputs,
+        depthwise_kernel,
+        data_format,
+        pointwise_kernel,
+        strides,
+        padding,
+        dilation_rate,
     )
-    return convolve(name, y, pointwise_kernel, 1, "valid", data_format, 1)
 
 
-def convolve_transposed(name, x, w, strides, padding, output_padding, data_format, dilation_rate):
-    """`conv_transpose` of tensors, for the function or layer called `name`."""
+def convolve_transposed(name, x, w, strides, padding, output_padding, dilation_rate):
+    """`conv_transpose` of channels-last tensors, for the function or layer called `name`."""
     x, w = _floats(x, w)
-    data_format = check_data_format(name, data_format)
-    x, rank = channels_last(x, data_format), w.ndim - 2
-    if not 1 <= rank <= 3 or x.ndim != w.ndim or x.shape[-1] != w.shape[-1]:
+    rank = w.ndim - 2
+    if not 1 <= rank <= 3 or x.ndim != w.ndim or x.shape[-1] != w.shape[-1] or 0 in w.shape:
         raise ValueError(
             f"{name}: expected a kernel (size.., filters, channels) for inputs {x.shape} (channels "
             f"last), got {w.shape}"
         )
     strides = check_sizes(name, "strides", strides, rank)
     dilation = check_sizes(name, "dilation_rate", dilation_rate, rank)
-    more = (None,) * rank
+    pads, more = check_padding(name, padding, rank), (None,) * rank
+    pads = (pads,) * rank if isinstance(pads, str) else pads
     if output_padding is not None:
         more = check_sizes(name, "output_padding", output_padding, rank, least=0)
     spans = [(r - 1) * d + 1 for r, d in zip(w.shape, dilation, strict=False)]
-    axes = zip(x.shape[1:-1], spans, strides, more, _pads(name, padding, rank), strict=True)
+    axes = zip(x.shape[1:-1], spans, strides, more, pads, strict=True)
     before, sizes = zip(*(_grown(*axis) for axis in axes), strict=True)
     if min(sizes) < 1:
         raise ValueError(f"{name}: expected results of at least size 1, got {sizes}")
     attrs = {"strides": strides, "dilation": dilation, "before": before, "groups": 1}
     shape = (x.shape[0], *sizes, w.shape[-2])
-    dx = OPS["conv_input_grad"](_dense(x), _dense(w), shape=shape, **attrs)
-    return from_channels_last(dx, data_format)
-
-
-def _pads(name, padding, rank):
-    """Per axis "valid", "same" or a pair."""
-    if padding in ("valid", "same"):
-        return (padding,) * rank
-    if padding == "causal":
-        raise ValueError(f"{name}: expected padding 'valid', 'same' or pairs, got 'causal'")
-    return find_padding(name, padding, (1,) * rank, (1,) * rank, (1,) * rank)
+    return OPS["conv_input_grad"](_dense(x), _dense(w), shape=shape, **attrs)
 
 
 def _grown(size, span, stride, more, padding):
@@ -427,14 +436,15 @@ def conv_transpose(
     -------
     array (N, H.., K), or (N, K, H..)
     """
-    return convolve_transposed(
+    return _in_format(
+        convolve_transposed,
         "conv_transpose",
         inputs,
         kernel,
+        data_format,
         strides,
         padding,
         output_padding,
-        data_format,
         dilation_rate,
     )
 
@@ -445,14 +455,15 @@ def conv_input_grad(
 ):
     """dx of y = conv(x, kernel, ...): the gradient by the inputs, whose shape is `input_shape`."""
     name = "conv_input_grad"
-    dy, w = _floats(dy, kernel)
-    data_format = check_data_format(name, data_format)
-    shape = _shape_last(name, input_shape, data_format)
-    dy = channels_last(dy, data_format)
-    geometry = _Geometry(name, shape, w.shape, strides, padding, dilation_rate)
-    geometry.check_results(dy)
-    dx = OPS[name](_dense(dy), _dense(w), **geometry.attrs(shape))
-    return from_channels_last(dx, data_format)
+    shape = _shape_last(name, input_shape, check_data_format(name, data_format))
+
+    def solve(name, dy, w):
+        dy, w = _floats(dy, w)
+        geometry = _Geometry(name, shape, w.shape, strides, padding, dilation_rate)
+        geometry.check_results(dy)
+        return OPS[name](_dense(dy), _dense(w), **geometry.attrs(shape))
+
+    return _in_format(solve, name, dy, kernel, data_format)
 
 
 @traceable(2)

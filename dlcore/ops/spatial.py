@@ -45,13 +45,31 @@ def check_data_format(name, data_format):
 
 def channels_last(x, data_format):
     """x (N, C, H, ..) seen as (N, H, .., C) where `data_format` is "channels_first"."""
-    return transpose(x, (0, *range(2, x.ndim), 1)) if data_format == "channels_first" else x
+    first = data_format == "channels_first" and x.ndim > 2
+    return transpose(x, (0, *range(2, x.ndim), 1)) if first else x
 
 
 def from_channels_last(x, data_format):
     """The inverse of `channels_last`."""
     last = x.ndim - 1
     return transpose(x, (0, last, *range(1, last))) if data_format == "channels_first" else x
+
+
+def check_padding(name, padding, rank, kinds=("valid", "same")):
+    """`padding` as one of `kinds`, or as `rank` pairs (before, after)."""
+    if isinstance(padding, str) and padding.lower() in kinds:
+        return padding.lower()
+    pairs = padding if isinstance(padding, (tuple, list)) else ()
+    ok = len(pairs) == rank and all(
+        isinstance(p, (tuple, list)) and len(p) == 2 and all(_is_size(n, 0) for n in p)
+        for p in pairs
+    )
+    if not ok:
+        raise ValueError(
+            f"{name}: expected padding {', '.join(map(repr, kinds))} or {rank} pairs "
+            f"(before, after) of 0 to 2**31 - 1, got {padding!r}"
+        )
+    return tuple((int(a), int(b)) for a, b in pairs)
 
 
 def find_padding(name, padding, sizes, window, strides, dilation=None):
@@ -64,39 +82,24 @@ def find_padding(name, padding, sizes, window, strides, dilation=None):
     ValueError
         For other paddings, and where the window does not fit into the padded input.
     """
-    dilation = dilation or (1,) * len(sizes)
-    spans = tuple((r - 1) * d + 1 for r, d in zip(window, dilation, strict=True))
-    pairs = _pairs(name, padding, sizes, spans, strides)
+    rank = len(sizes)
+    kinds = ("valid", "same", "causal") if rank == 1 else ("valid", "same")
+    pairs = check_padding(name, padding, rank, kinds)
+    spans = tuple((r - 1) * d + 1 for r, d in zip(window, dilation or (1,) * rank, strict=True))
+    if pairs == "valid":
+        pairs = ((0, 0),) * rank
+    elif pairs == "causal":
+        pairs = ((spans[0] - 1, 0),)
+    elif pairs == "same":
+        axes = zip(sizes, spans, strides, strict=True)
+        totals = [max((-(-h // s) - 1) * s + e - h, 0) for h, e, s in axes]
+        pairs = tuple((n // 2, n - n // 2) for n in totals)
     padded = tuple(h + a + b for h, (a, b) in zip(sizes, pairs, strict=True))
     if any(n < e for n, e in zip(padded, spans, strict=True)):
         raise ValueError(
             f"{name}: expected a window that fits into the padded input {padded}, got {spans}"
         )
     return pairs
-
-
-def _pairs(name, padding, sizes, spans, strides):
-    kind = padding.lower() if isinstance(padding, str) else padding
-    if kind == "valid":
-        return ((0, 0),) * len(sizes)
-    if kind == "causal" and len(sizes) == 1:
-        return ((spans[0] - 1, 0),)
-    if kind == "same":
-        zip3 = zip(sizes, spans, strides, strict=True)
-        totals = [max((-(-h // s) - 1) * s + e - h, 0) for h, e, s in zip3]
-        return tuple((n // 2, n - n // 2) for n in totals)
-    pairs = kind if isinstance(kind, (tuple, list)) else ()
-    ok = len(pairs) == len(sizes) and all(
-        isinstance(p, (tuple, list)) and len(p) == 2 and all(_is_size(n, 0) for n in p)
-        for p in pairs
-    )
-    if not ok:
-        names = "'valid', 'same'" + (", 'causal'" if len(sizes) == 1 else "")
-        raise ValueError(
-            f"{name}: expected padding {names} or {len(sizes)} pairs (before, after) of 0 to "
-            f"2**31 - 1, got {padding!r}"
-        )
-    return tuple((int(a), int(b)) for a, b in pairs)
 
 
 def count_places(sizes, pairs, window, strides, dilation=None):

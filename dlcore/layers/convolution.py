@@ -1,0 +1,425 @@
+"""Layers that slide filters over 1 to 3 spatial axes: y = activation(conv(x, w) + b).
+
+Conv            w (R.., C / groups, filters)      every filter sees the channels of its group
+ConvTranspose   w (R.., filters, C)               what the gradient of Conv computes
+DepthwiseConv   w (R.., C, depth_multiplier)      every channel has filters of its own
+SeparableConv   depthwise, then a Conv of size 1  no bias and activation between
+
+Shapes are those of "channels_last", x (N, H.., C); inside all is computed in that order.
+"""
+
+from dlcore import activations, initializers, ops, regularizers
+from dlcore.layers import spec
+from dlcore.layers.base import Layer
+from dlcore.ops import convolution
+from dlcore.ops.spatial import (
+    channels_last,
+    check_data_format,
+    check_padding,
+    check_sizes,
+    from_channels_last,
+)
+
+_AXES = {1: ("steps",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+
+
+class _Convolution(Layer):
+    """What all of them share; subclasses set `rank` and define `build` and `convolve`."""
+
+    rank = 2
+    paddings = ("valid", "same")
+
+    def _set_window(self, kernel_size, strides, padding, data_format, dilation_rate):
+        self.kernel_size = check_sizes(self.name, "kernel_size", kernel_size, self.rank)
+        self.strides = check_sizes(self.name, "strides", strides, self.rank)
+        self.padding = check_padding(self.name, padding, self.rank, self.paddings)
+        self.data_format = check_data_format(self.name, data_format)
+        self.dilation_rate = check_sizes(self.name, "dilation_rate", dilation_rate, self.rank)
+
+    def _set_results(self, activation, use_bias, bias_initializer, bias_regularizer):
+        self.activation = activations.get(activation)
+        self.use_bias = use_bias
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+
+    def _check_input(self, shape, channels=None):
+        """The number of channels of inputs of `shape`."""
+        first = self.data_format == "channels_first"
+        found = shape[1 if first else -1] if len(shape) == self.rank + 2 else None
+        if not found or (channels is not None and found != channels):
+            axes, shown = _AXES[self.rank], "channels" if channels is None else str(channels)
+            expected = ("batch", shown, *axes) if first else ("batch", *axes, shown)
+            raise ValueError(
+                f"{self.name}: expected input ({', '.join(expected)}), got {tuple(shape)}"
+            )
+        return int(found)
+
+    def _add_bias(self, size):
+        if self.use_bias:
+            self.bias = self.add_weight(
+                (size,), self.bias_initializer, regularizer=self.bias_regularizer, name="bias"
+            )
+
+    def call(self, inputs):
+        self._check_input(inputs.shape, self._channels)
+        y = self.convolve(channels_last(self._as_float(inputs), self.data_format))
+        if self.use_bias:
+            y = ops.add(y, self.bias)
+        return self.activation(from_channels_last(y, self.data_format))
+
+
+class Conv2D(_Convolution):
+    """Convolution over two axes: y = activation(conv(x, w) + b).
+
+    Parameters
+    ----------
+    filters : int
+        Number K of filters: the channels of the output.
+    kernel_size : int or tuple of int
+    strides : int or tuple of int, default 1
+    padding : {"valid", "same"} or a pair (before, after) per axis
+        No zeros around the input; as many that the output has size / strides values, rounded up; or
+        as many as given.
+    data_format : {"channels_last", "channels_first"}, default `config.image_data_format()`
+    dilation_rate : int or tuple of int, default 1
+        Distance between the values that neighbouring weights of a filter see.
+    groups : int, default 1
+        Channels and filters fall into that many groups that do not see each other.
+    activation : str, callable or Layer, optional
+    use_bias : bool, default True
+    kernel_initializer : default "glorot_uniform"
+    bias_initializer : default "zeros"
+    kernel_regularizer, bias_regularizer : optional
+    **kwargs
+        See `Layer`.
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore
+    >>> layer = dlcore.layers.Conv2D(16, 3, padding="same", activation="relu")
+    >>> layer(np.zeros((1, 28, 28, 1), "float32")).shape
+    (1, 28, 28, 16)
+    """
+
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        strides=1,
+        padding="valid",
+        data_format=None,
+        dilation_rate=1,
+        groups=1,
+        activation=None,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.filters = spec.check_positive_int(self.name, "filters", filters)
+        self._set_window(kernel_size, strides, padding, data_format, dilation_rate)
+        self.groups = spec.check_positive_int(self.name, "groups", groups)
+        if self.filters % self.groups:
+            raise ValueError(
+                f"{self.name}: expected groups that divide {self.filters} filters, got {groups}"
+            )
+        self._set_results(activation, use_bias, bias_initializer, bias_regularizer)
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+
+    def build(self, input_shape):
+        self._channels = self._check_input(input_shape)
+        if self._channels % self.groups:
+            raise ValueError(
+                f"{self.name}: expected channels in {self.groups} groups, got {tuple(input_shape)}"
+            )
+        self.kernel = self.add_weight(
+            (*self.kernel_size, self._channels // self.groups, self.filters),
+            self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            name="kernel",
+        )
+        self._add_bias(self.filters)
+
+    def convolve(self, x):
+        return convolution.convolve(
+            self.name, x, self.kernel, self.strides, self.padding, self.dilation_rate
+        )
+
+
+class Conv1D(Conv2D):
+    """Convolution over one axis. See `Conv2D`.
+
+    With padding "causal", a value of the output depends on no later value of the input.
+    """
+
+    rank = 1
+    paddings = ("valid", "same", "causal")
+
+
+class Conv3D(Conv2D):
+    """Convolution over three axes. See `Conv2D`."""
+
+    rank = 3
+
+
+class Conv2DTranspose(_Convolution):
+    """Transposed convolution over two axes: every value of x adds its multiple of the filters.
+
+    Parameters
+    ----------
+    filters : int
+        Number K of channels of the output.
+    kernel_size : int or tuple of int
+    strides : int or tuple of int, default 1
+        Distance in the output of what neighbouring values of the input add.
+    padding : {"valid", "same"} or a pair (before, after) per axis
+        Keep all of the output; only size * strides values; or cut off as many as given.
+    output_padding : int or tuple of int, optional
+        How many values the output is longer than (size - 1) * strides + span of the filter, or than
+        (size - 1) * strides + span % 2 for "same".
+    data_format : {"channels_last", "channels_first"}, default `config.image_data_format()`
+    dilation_rate : int or tuple of int, default 1
+    activation : str, callable or Layer, optional
+    use_bias : bool, default True
+    kernel_initializer : default "glorot_uniform"
+    bias_initializer : default "zeros"
+    kernel_regularizer, bias_regularizer : optional
+    **kwargs
+        See `Layer`.
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore
+    >>> layer = dlcore.layers.Conv2DTranspose(3, 3, strides=2, padding="same")
+    >>> layer(np.zeros((1, 7, 7, 16), "float32")).shape
+    (1, 14, 14, 3)
+    """
+
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        strides=1,
+        padding="valid",
+        output_padding=None,
+        data_format=None,
+        dilation_rate=1,
+        activation=None,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.filters = spec.check_positive_int(self.name, "filters", filters)
+        self._set_window(kernel_size, strides, padding, data_format, dilation_rate)
+        if output_padding is not None:
+            output_padding = check_sizes(
+                self.name, "output_padding", output_padding, self.rank, least=0
+            )
+        self.output_padding = output_padding
+        self._set_results(activation, use_bias, bias_initializer, bias_regularizer)
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+
+    def build(self, input_shape):
+        self._channels = self._check_input(input_shape)
+        self.kernel = self.add_weight(
+            (*self.kernel_size, self.filters, self._channels),
+            self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            name="kernel",
+        )
+        self._add_bias(self.filters)
+
+    def convolve(self, x):
+        return convolution.convolve_transposed(
+            self.name,
+            x,
+            self.kernel,
+            self.strides,
+            self.padding,
+            self.output_padding,
+            self.dilation_rate,
+        )
+
+
+class Conv1DTranspose(Conv2DTranspose):
+    """Transposed convolution over one axis. See `Conv2DTranspose`."""
+
+    rank = 1
+
+
+class Conv3DTranspose(Conv2DTranspose):
+    """Transposed convolution over three axes. See `Conv2DTranspose`."""
+
+    rank = 3
+
+
+class DepthwiseConv2D(_Convolution):
+    """Convolution over two axes of every channel with `depth_multiplier` filters of its own.
+
+    Parameters
+    ----------
+    kernel_size : int or tuple of int
+    strides : int or tuple of int, default 1
+    padding : {"valid", "same"} or a pair (before, after) per axis
+    depth_multiplier : int, default 1
+    data_format : {"channels_last", "channels_first"}, default `config.image_data_format()`
+    dilation_rate : int or tuple of int, default 1
+    activation : str, callable or Layer, optional
+    use_bias : bool, default True
+    depthwise_initializer : default "glorot_uniform"
+    bias_initializer : default "zeros"
+    depthwise_regularizer, bias_regularizer : optional
+    **kwargs
+        See `Layer`.
+    """
+
+    def __init__(
+        self,
+        kernel_size,
+        strides=1,
+        padding="valid",
+        depth_multiplier=1,
+        data_format=None,
+        dilation_rate=1,
+        activation=None,
+        use_bias=True,
+        depthwise_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        depthwise_regularizer=None,
+        bias_regularizer=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self._set_window(kernel_size, strides, padding, data_format, dilation_rate)
+        self.depth_multiplier = spec.check_positive_int(
+            self.name, "depth_multiplier", depth_multiplier
+        )
+        self._set_results(activation, use_bias, bias_initializer, bias_regularizer)
+        self.depthwise_initializer = initializers.get(depthwise_initializer)
+        self.depthwise_regularizer = regularizers.get(depthwise_regularizer)
+
+    def build(self, input_shape):
+        self._channels = self._check_input(input_shape)
+        self.kernel = self.add_weight(
+            (*self.kernel_size, self._channels, self.depth_multiplier),
+            self.depthwise_initializer,
+            regularizer=self.depthwise_regularizer,
+            name="kernel",
+        )
+        self._add_bias(self._channels * self.depth_multiplier)
+
+    def convolve(self, x):
+        return convolution.convolve_depthwise(
+            self.name, x, self.kernel, self.strides, self.padding, self.dilation_rate
+        )
+
+
+class DepthwiseConv1D(DepthwiseConv2D):
+    """Convolution over one axis of every channel by itself. See `DepthwiseConv2D`."""
+
+    rank = 1
+    paddings = ("valid", "same", "causal")
+
+
+class SeparableConv2D(_Convolution):
+    """Convolution of every channel by itself, then one of size 1 that mixes channels.
+
+    Parameters
+    ----------
+    filters : int
+        Number K of channels of the output.
+    kernel_size : int or tuple of int
+    strides : int or tuple of int, default 1
+    padding : {"valid", "same"} or a pair (before, after) per axis
+    data_format : {"channels_last", "channels_first"}, default `config.image_data_format()`
+    dilation_rate : int or tuple of int, default 1
+    depth_multiplier : int, default 1
+        Filters of each channel in the first convolution.
+    activation : str, callable or Layer, optional
+    use_bias : bool, default True
+    depthwise_initializer, pointwise_initializer : default "glorot_uniform"
+    bias_initializer : default "zeros"
+    depthwise_regularizer, pointwise_regularizer, bias_regularizer : optional
+    **kwargs
+        See `Layer`.
+    """
+
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        strides=1,
+        padding="valid",
+        data_format=None,
+        dilation_rate=1,
+        depth_multiplier=1,
+        activation=None,
+        use_bias=True,
+        depthwise_initializer="glorot_uniform",
+        pointwise_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        depthwise_regularizer=None,
+        pointwise_regularizer=None,
+        bias_regularizer=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.filters = spec.check_positive_int(self.name, "filters", filters)
+        self._set_window(kernel_size, strides, padding, data_format, dilation_rate)
+        self.depth_multiplier = spec.check_positive_int(
+            self.name, "depth_multiplier", depth_multiplier
+        )
+        self._set_results(activation, use_bias, bias_initializer, bias_regularizer)
+        self.depthwise_initializer = initializers.get(depthwise_initializer)
+        self.depthwise_regularizer = regularizers.get(depthwise_regularizer)
+        self.pointwise_initializer = initializers.get(pointwise_initializer)
+        self.pointwise_regularizer = regularizers.get(pointwise_regularizer)
+
+    def build(self, input_shape):
+        self._channels = self._check_input(input_shape)
+        self.depthwise_kernel = self.add_weight(
+            (*self.kernel_size, self._channels, self.depth_multiplier),
+            self.depthwise_initializer,
+            regularizer=self.depthwise_regularizer,
+            name="depthwise_kernel",
+        )
+        self.pointwise_kernel = self.add_weight(
+            (*(1,) * self.rank, self._channels * self.depth_multiplier, self.filters),
+            self.pointwise_initializer,
+            regularizer=self.pointwise_regularizer,
+            name="pointwise_kernel",
+        )
+        self._add_bias(self.filters)
+
+    def convolve(self, x):
+        return convolution.convolve_separable(
+            self.name,
+            x,
+            self.depthwise_kernel,
+            self.pointwise_kernel,
+            self.strides,
+            self.padding,
+            self.dilation_rate,
+        )
+
+
+class SeparableConv1D(SeparableConv2D):
+    """Depthwise convolution over one axis, then one of size 1. See `SeparableConv2D`."""
+
+    rank = 1
+    paddings = ("valid", "same", "causal")
+
+
+Convolution1D, Convolution2D, Convolution3D = Conv1D, Conv2D, Conv3D
+Convolution1DTranspose, Convolution2DTranspose = Conv1DTranspose, Conv2DTranspose
+Convolution3DTranspose = Conv3DTranspose
+SeparableConvolution1D, SeparableConvolution2D = SeparableConv1D, SeparableConv2D
