@@ -7,6 +7,7 @@ from dlcore.program import dtypes
 from dlcore.program.emit import ARENA, CONSTANTS, Emission, NoKernel
 
 _OPCODES = _cpu.opcodes()
+_KERNELS = frozenset(_cpu.kernels())
 
 
 def compile(graph):
@@ -32,6 +33,8 @@ def remember(dispatcher, signature, program):
 
 
 def _build(emission, inputs=(), outputs=()):
+    for name in {instruction[0] for instruction in emission.instructions} - _KERNELS:
+        raise NoKernel(name)
     owned = {
         slot: size
         for slot, size in ((ARENA, emission.arena_bytes), (CONSTANTS, emission.constant_bytes))
