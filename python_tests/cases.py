@@ -150,4 +150,24 @@ UPDATES = [
     Row("momentum_update", ((33,), (33,), (33,), (), ()), gradient=False),
 ]  # fmt: skip
 
-ROWS = POINTWISE + REDUCTIONS + SOFTMAX + SHAPES + MATMUL + UPDATES
+POOLING = [
+    *(
+        Row(op, (shape,), attrs)
+        for op in ("max_pool", "average_pool")
+        for shape, attrs in (
+            ((2, 9, 3), {"pool_size": 2}),
+            ((2, 9, 5), {"pool_size": 3, "strides": 2, "padding": "same"}),
+            ((3, 6, 8, 16), {"pool_size": 2}),
+            ((2, 7, 9, 33), {"pool_size": (3, 2), "strides": (2, 1), "padding": "same"}),
+            ((2, 7, 7, 70), {"pool_size": 3, "strides": 2}),
+            ((2, 3, 7, 5), {"pool_size": 2, "strides": 3, "data_format": "channels_first"}),
+            ((2, 4, 5, 6, 7), {"pool_size": 2, "strides": 1}),
+            ((1, 1, 1, 1), {"pool_size": 1}),
+            ((2, 1, 1, 3), {"pool_size": 3, "padding": "same"}),
+            ((2, 40, 40, 1), {"pool_size": (17, 16)}),
+            ((0, 4, 4, 3), {"pool_size": 2}),
+        )
+    ),
+]
+
+ROWS = POINTWISE + REDUCTIONS + SOFTMAX + SHAPES + MATMUL + UPDATES + POOLING

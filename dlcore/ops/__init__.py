@@ -24,6 +24,13 @@ from dlcore.ops.linalg import dot, matmul
 from dlcore.ops.losses import logits_of, softmax_cross_entropy, sparse_softmax_cross_entropy
 from dlcore.ops.op import OPS, Op, traceable
 from dlcore.ops.pointwise import *  # noqa: F403
+from dlcore.ops.pooling import (
+    average_pool,
+    average_pool_grad,
+    max_pool,
+    max_pool_grad,
+    max_pool_with_index,
+)
 from dlcore.ops.reduction import *  # noqa: F403
 from dlcore.ops.shaping import *  # noqa: F403
 from dlcore.program.graph import Operators, Tensor
@@ -68,6 +75,9 @@ __all__ = [
 __all__ += [
     "conv", "conv_filter_grad", "conv_input_grad", "conv_transpose", "depthwise_conv",
     "separable_conv",
+]  # fmt: skip
+__all__ += [
+    "average_pool", "average_pool_grad", "max_pool", "max_pool_grad", "max_pool_with_index",
 ]  # fmt: skip
 __all__ += ["OPS", "Op", "dot", "matmul", "traceable"]
 __all__ += ["logits_of", "softmax_cross_entropy", "sparse_softmax_cross_entropy"]

@@ -36,6 +36,8 @@ class Op:
         number everywhere. Pointwise ops have it by themselves.
     epilogue : bool
         Whether the kernel evaluates an expression, encoded behind its own ints, on its result.
+    optional : int
+        How many of the last outputs the kernel leaves out where nobody reads them.
     """
 
     def __init__(
@@ -48,10 +50,11 @@ class Op:
         kernel=None,
         fold=None,
         epilogue=False,
+        optional=0,
     ):
         self.name, self.shape, self.formula, self.gradient = name, shape, formula, gradient
         self.kind, self.kernel = kind, kernel
-        self.fold, self.epilogue = fold, epilogue
+        self.fold, self.epilogue, self.optional = fold, epilogue, optional
         if kind == "pointwise":
             self.fold = lambda inputs, arrays, attrs: formula(np, *arrays, **attrs)
         OPS[name] = self

@@ -148,7 +148,7 @@ class Emission:
             if node.op.kernel is None:
                 raise NoKernel(node.op.name)
             name, ints, floats = node.op.kernel(node)
-            operands = [self.operand(t) for t in (*node.outputs, *node.inputs)]
+            operands = [self.operand(t) for t in (*unit.outputs, *node.inputs)]
             self.instructions.append((name, operands, ints, floats))
 
     def _copy_result(self, unit):

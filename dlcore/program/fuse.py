@@ -241,8 +241,8 @@ def _find_outputs(graph, layouts, unit_of, kept):
     for node in graph.nodes:
         if node.id in unit_of:
             unit = unit_of[node.id]
-            some = [t for t in node.outputs if t in needed]
-            unit.outputs += some if _in_expression(unit, node) else list(node.outputs)
+            required = 0 if _in_expression(unit, node) else len(node.outputs) - node.op.optional
+            unit.outputs += [t for t in node.outputs if t in needed or t.index < required]
 
 
 def _too_large(unit):

@@ -1,0 +1,426 @@
+// Pooling of channels-last arrays with 1 to 3 spatial axes. Window p covers the elements
+// h = p stride + r - before of each axis, 0 <= r < size, that lie inside; tap is r in row-major order.
+//
+//   pool       max      y[p] = max over taps of x[h]; index[p] = the tap of the first largest (or NaN)
+//              average  y[p] = mean over the taps inside of x[h]
+//              sum      y[p] = sum over the taps inside of x[h]
+//   pool_grad  dx[h] = sum over the windows that cover h of dy[p], where index[p] is the tap (max);
+//              dy[p] / number of taps inside (average); dy[p] (sum, which is nearest up-sampling)
+//
+// A window is a list of taps, offsets from its first element, that a row of windows shares; only
+// windows across the border need lists of their own. Channels are the vectors. The gradient walks
+// windows too: it zeroes planes just before the first window that reaches them, then adds, or stores
+// where windows do not overlap. Parts are planes of windows, or images where gradients overlap.
+#include "cpu/kernels/level.h"
+#include "cpu/rows.h"
+
+namespace dl::DL_LEVEL {
+
+namespace {
+
+enum Kind { kMax, kAverage, kSum };
+constexpr int64_t kPartElements = 16 << 10;
+constexpr int64_t kChannelBlock = 64;  // channels of a part where windows overlap
+constexpr int64_t kMaxTaps = 1 << 20;
+
+// Two spatial axes are planes of one row each, one axis is one row; `image` has strides of a pixel.
+struct Image {
+  int64_t batch, axis[3];
+};
+
+struct Pool {
+  int kind;
+  int64_t batch, channels, taps;
+  int64_t in[3], out[3], size[3], stride[3], before[3];
+  Image x, y, index;
+  bool apart;    // windows share no element
+  bool tiled[3];  // windows cover the axis without a gap
+  int64_t block, blocks;  // of channels
+  int64_t units, per_part, parts;
+};
+
+constexpr int kPlace[4][3] = {{}, {2, 0, 0}, {0, 2, 0}, {0, 1, 2}};  // of spatial axes in Image
+
+Image image(const Tensor& t, int d) {
+  Image m{t.stride[0], {0, 0, 0}};
+  for (int i = 0; i < d; ++i) m.axis[kPlace[d][i]] = t.stride[1 + i];
+  return m;
+}
+
+// x and y: the larger and the smaller array, whichever is the result.
+const char* set_geometry(const Call& call, const Tensor& x, const Tensor& y, Pool& p) {
+  const int64_t* ints = call.ints;
+  const int d = call.n_ints > 1 && ints[1] >= 1 && ints[1] <= 3 ? int(ints[1]) : 0;
+  if (!d || call.n_ints != 2 + 3 * d || ints[0] < kMax || ints[0] > kSum)
+    return "pool: expected [kind 0 to 2, axes 1 to 3, sizes, strides, padding before]";
+  if (x.rank != d + 2 || y.rank != d + 2 || x.shape[0] != y.shape[0] ||
+      x.shape[d + 1] != y.shape[d + 1])
+    return "pool: expected (N, spatial..., C) of one batch size and number of channels";
+  p.kind = int(ints[0]), p.batch = x.shape[0], p.channels = x.shape[d + 1], p.taps = 1;
+  for (int a = 0; a < 3; ++a)
+    p.in[a] = p.out[a] = p.size[a] = p.stride[a] = 1, p.before[a] = 0;
+  p.apart = true;
+  for (int i = 0; i < d; ++i) {
+    const int a = kPlace[d][i];
+    p.in[a] = x.shape[1 + i], p.out[a] = y.shape[1 + i];
+    p.size[a] = ints[2 + i], p.stride[a] = ints[2 + d + i], p.before[a] = ints[2 + 2 * d + i];
+    if (p.size[a] < 1 || p.size[a] > kMaxTaps || p.stride[a] < 1 || p.before[a] < 0 ||
+        p.before[a] >= p.size[a])
+      return "pool: expected sizes and strides of at least 1 and less padding than the size";
+    if (p.out[a] < 1 || p.in[a] < 1 ||
+        (p.out[a] - 1) > (p.in[a] - 1 + p.before[a]) / p.stride[a])
+      return "pool: expected windows that hold an element";
+    p.taps *= p.size[a];
+    if (p.taps > kMaxTaps) return "pool: expected a window of at most 2**20 elements";
+    p.apart &= p.stride[a] >= p.size[a];
+  }
+  for (int a = 0; a < 3; ++a)
+    p.tiled[a] = !p.before[a] && p.stride[a] == p.size[a] && p.out[a] * p.size[a] == p.in[a];
+  return nullptr;
+}
+
+const char* check(const Call& call, const Tensor& x, const Tensor& y, const Tensor* index,
+                  const Pool& p) {
+  if (!is_float(x.dtype) || y.dtype != x.dtype)
+    return "pool: expected arrays both float32 or both float64";
+  const int last = x.rank - 1;
+  for (int i = 0; i < call.n_tensors; ++i)
+    if (p.channels > 1 && call.tensors[i].stride[last] != 1)
+      return "pool: expected channels that are neighbours in memory";
+  if (!index) return nullptr;
+  if (p.kind != kMax || !same_shape(*index, 0, y, 0) ||
+      (index->dtype != DType::i32 && (index->dtype != DType::u8 || p.taps > 256)))
+    return "pool: expected an index i32, or u8 for at most 256 taps, of the shape of the results";
+  return nullptr;
+}
+
+const char* make(const Call& call, bool gradient, Pool& p) {
+  if (call.n_tensors < 2 || call.n_tensors > 3) return "pool: expected two or three tensors";
+  const Tensor* t = call.tensors;
+  const bool indexed = call.n_tensors == 3;
+  const Tensor &x = gradient ? t[0] : t[call.n_tensors - 1], &y = gradient ? t[1] : t[0];
+  const Tensor* index = indexed ? &t[gradient ? 2 : 1] : nullptr;
+  if (const char* wrong = set_geometry(call, x, y, p)) return wrong;
+  if (const char* wrong = check(call, x, y, index, p)) return wrong;
+  if (gradient && indexed != (p.kind == kMax)) return "pool_grad: expected an index for max alone";
+  const int d = x.rank - 2;
+  p.x = image(x, d), p.y = image(y, d);
+  if (indexed) p.index = image(*index, d);
+  const bool whole = gradient && !p.apart;
+  p.block = whole && p.channels > kChannelBlock ? kChannelBlock : p.channels;
+  p.blocks = p.block ? (p.channels + p.block - 1) / p.block : 0;
+  p.units = p.batch * (whole ? p.blocks : p.out[0]);
+  if (p.channels == 0) p.units = 0;
+  const int64_t planes = whole ? p.in[0] : p.stride[0];
+  const double elements = double(planes) * p.in[1] * p.in[2] * (p.block ? p.block : 1);
+  p.per_part = elements < kPartElements ? int64_t(kPartElements / elements) : 1;
+  p.parts = (p.units + p.per_part - 1) / p.per_part;
+  return nullptr;
+}
+
+struct Range {
+  int64_t begin, end;
+  int64_t size() const { return end - begin; }
+};
+
+// Taps of window `at` along an axis that lie inside.
+inline Range inside(const Pool& p, int axis, int64_t at) {
+  const int64_t first = at * p.stride[axis] - p.before[axis], left = p.in[axis] - first;
+  return {first < 0 ? -first : 0, left < p.size[axis] ? left : p.size[axis]};
+}
+
+struct Taps {
+  int64_t n;
+  int64_t* offset;  // from the window's first element, which may lie outside
+  int32_t* tap;
+};
+
+void list(const Pool& p, const Range* r, Taps& taps) {
+  taps.n = 0;
+  for (int64_t a = r[0].begin; a < r[0].end; ++a)
+    for (int64_t b = r[1].begin; b < r[1].end; ++b)
+      for (int64_t w = r[2].begin; w < r[2].end; ++w) {
+        taps.offset[taps.n] = a * p.x.axis[0] + b * p.x.axis[1] + w * p.x.axis[2];
+        taps.tap[taps.n++] = int32_t((a * p.size[1] + b) * p.size[2] + w);
+      }
+}
+
+template <class T>
+struct IntOf {
+  typedef int32_t type;
+};
+template <>
+struct IntOf<double> {
+  typedef int64_t type;
+};
+template <class T>
+using Int = typename IntOf<T>::type;  // as wide as T: lanes of masks and taps
+
+template <class I, int n>
+struct PackedOf {
+  typedef I type __attribute__((vector_size(n * sizeof(I))));
+};
+
+template <class T, class I>
+inline void store_index(I* to, Vec<Int<T>> v, int64_t n) {
+  const auto packed = __builtin_convertvector(v, typename PackedOf<I, kLanes<T>>::type);
+  if (n == kLanes<T>)
+    std::memcpy(to, &packed, sizeof packed);
+  else
+    for (int64_t i = 0; i < n; ++i) to[i] = I(v[i]);
+}
+
+template <class T, class I>
+inline Vec<Int<T>> load_index(const I* from, int64_t n) {
+  typename PackedOf<I, kLanes<T>>::type packed{};
+  if (n == kLanes<T>)
+    std::memcpy(&packed, from, sizeof packed);
+  else
+    for (int64_t i = 0; i < n; ++i) packed[i] = from[i];
+  return __builtin_convertvector(packed, Vec<Int<T>>);
+}
+
+// f(c, n) for vectors of n channels from c on; n is a constant for all but the last.
+template <class T, class F>
+inline void for_channels(int64_t channels, F&& f) {
+  constexpr int64_t L = kLanes<T>;
+  int64_t c = 0;
+  for (; c + L <= channels; c += L) f(c, L);
+  if (c < channels) f(c, channels - c);
+}
+
+template <class T>
+inline Vec<T> load_some(const T* p, int64_t n) {
+  return n == kLanes<T> ? load<T>(p) : load_part<T>(p, n);
+}
+
+template <class T>
+inline void store_some(T* p, Vec<T> v, int64_t n) {
+  n == kLanes<T> ? store<T>(p, v) : store_part<T>(p, v, n);
+}
+
+// One window; K taps where that is known. Without an index, I* is null.
+template <class T, class I, int K>
+inline void max_window(const T* x, const Taps& taps, int64_t channels, T* y, I* index) {
+  const int64_t n_taps = K ? K : taps.n;
+  for_channels<T>(channels, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
+    Vec<T> best = load_some(x + taps.offset[0] + c, n);
+    Vec<Int<T>> at = broadcast<Int<T>>(taps.tap[0]);
+#pragma GCC unroll 9
+    for (int64_t t = 1; t < n_taps; ++t) {
+      const Vec<T> v = load_some(x + taps.offset[t] + c, n);
+      const auto wins = (v > best) | (v != v);
+      best = wins ? v : best;
+      at = wins ? broadcast<Int<T>>(taps.tap[t]) : at;
+    }
+    store_some(y + c, best, n);
+    if (index) store_index<T, I>(index + c, at, n);
+  });
+}
+
+template <class T, int K>
+inline void sum_window(const T* x, const Taps& taps, int64_t channels, T* y, bool average) {
+  const int64_t n_taps = K ? K : taps.n;
+  const T count = T(average ? n_taps : 1);
+  for_channels<T>(channels, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
+    Vec<T> sum = load_some(x + taps.offset[0] + c, n);
+#pragma GCC unroll 9
+    for (int64_t t = 1; t < n_taps; ++t) sum += load_some(x + taps.offset[t] + c, n);
+    store_some(y + c, count == 1 ? sum : sum / count, n);
+  });
+}
+
+// dx at the taps of one window: += where windows overlap, else =.
+template <class T, class I, int K, bool apart>
+inline void window_grad(T* dx, const Taps& taps, int64_t channels, const T* dy, const I* index,
+                        bool average) {
+  const int64_t n_taps = K ? K : taps.n;
+  const T count = T(average ? n_taps : 1);
+  for_channels<T>(channels, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
+    Vec<T> g = load_some(dy + c, n);
+    if (count != 1) g /= count;
+    Vec<Int<T>> at{};
+    if (index) at = load_index<T, I>(index + c, n);
+#pragma GCC unroll 9
+    for (int64_t t = 0; t < n_taps; ++t) {
+      T* to = dx + taps.offset[t] + c;
+      Vec<T> v = !index ? g : at == broadcast<Int<T>>(taps.tap[t]) ? g : Vec<T>{};
+      if (!apart) v += load_some<T>(to, n);
+      store_some(to, v, n);
+    }
+  });
+}
+
+// Chooses the window function for the number of taps of the lists most in use.
+template <class F>
+inline void with_taps(int64_t n, F&& f) {
+  switch (n) {
+    case 2:
+      return f.template operator()<2>();
+    case 3:
+      return f.template operator()<3>();
+    case 4:
+      return f.template operator()<4>();
+    case 9:
+      return f.template operator()<9>();
+    default:
+      return f.template operator()<0>();
+  }
+}
+
+template <class T, class I>
+struct Walk {
+  const Call& call;
+  const Pool& p;
+  bool gradient;
+  Taps taps;
+
+  Walk(const Call& c, const Pool& pool, bool grad, char* scratch)
+      : call(c), p(pool), gradient(grad), taps{} {
+    taps.offset = reinterpret_cast<int64_t*>(scratch);
+    taps.tap = reinterpret_cast<int32_t*>(taps.offset + p.taps);
+  }
+
+  const Tensor& x() const { return call.tensors[gradient ? 0 : call.n_tensors - 1]; }
+  const Tensor& y() const { return call.tensors[gradient ? 1 : 0]; }
+  I* index() const {
+    return call.n_tensors == 3 ? call.tensors[gradient ? 2 : 1].template as<I>() : nullptr;
+  }
+
+  // Windows [begin, end) of a row, which share the taps; x, y and index are those of window 0.
+  template <int K>
+  void windows(Range q, T* x, T* y, I* index, int64_t channels) const {
+    const bool average = p.kind == kAverage;
+    for (int64_t w = q.begin; w < q.end; ++w) {
+      T *px = x + w * p.stride[2] * p.x.axis[2], *py = y + w * p.y.axis[2];
+      I* pi = index ? index + w * p.index.axis[2] : nullptr;
+      if (gradient && p.apart)
+        window_grad<T, I, K, true>(px, taps, channels, py, pi, average);
+      else if (gradient)
+        window_grad<T, I, K, false>(px, taps, channels, py, pi, average);
+      else if (p.kind != kMax)
+        sum_window<T, K>(px, taps, channels, py, average);
+      else if (pi)
+        max_window<T, I, K>(px, taps, channels, py, pi);
+      else
+        max_window<T, I, K>(px, taps, channels, py, nullptr);
+    }
+  }
+
+  void row(int64_t n, int64_t a, int64_t b, int64_t c, int64_t channels) {
+    Range r[3] = {inside(p, 0, a), inside(p, 1, b), {0, 0}};
+    T* px = x().template as<T>() + n * p.x.batch + c +
+            (a * p.stride[0] - p.before[0]) * p.x.axis[0] +
+            (b * p.stride[1] - p.before[1]) * p.x.axis[1] - p.before[2] * p.x.axis[2];
+    T* py = y().template as<T>() + n * p.y.batch + a * p.y.axis[0] + b * p.y.axis[1] + c;
+    I* pi = index();
+    if (pi) pi += n * p.index.batch + a * p.index.axis[0] + b * p.index.axis[1] + c;
+    for (int64_t w = 0; w < p.out[2];) {
+      r[2] = inside(p, 2, w);
+      list(p, r, taps);
+      const int64_t first = w * p.stride[2] - p.before[2];
+      int64_t end = w + 1;
+      if (r[2].size() == p.size[2])
+        end = w + 1 + (p.in[2] - p.size[2] - first) / p.stride[2];  // the rest that lies inside
+      end = end < p.out[2] ? end : p.out[2];
+      with_taps(taps.n, [&]<int K>() { windows<K>({w, end}, px, py, pi, channels); });
+      w = end;
+    }
+  }
+
+  void zero(int64_t n, Range planes, int64_t c, int64_t channels) const {
+    for (int64_t a = planes.begin; a < planes.end; ++a)
+      for (int64_t b = 0; b < p.in[1]; ++b) {
+        T* to = x().template as<T>() + n * p.x.batch + a * p.x.axis[0] + b * p.x.axis[1] + c;
+        const bool dense = p.x.axis[2] == channels;
+        for (int64_t w = 0; w < (dense ? 1 : p.in[2]); ++w)
+          std::memset(to + w * p.x.axis[2], 0,
+                      (dense ? p.in[2] : 1) * channels * sizeof(T));
+      }
+  }
+
+  // The first plane that belongs to window a or a later one.
+  int64_t first_plane(int64_t a) const {
+    if (a == 0) return 0;
+    const int64_t first = a * p.stride[0] - p.before[0];
+    return a >= p.out[0] || first > p.in[0] ? p.in[0] : first < 0 ? 0 : first;
+  }
+
+  void plane(int64_t n, int64_t a) {
+    if (gradient) {
+      const Range owned = {first_plane(a), first_plane(a + 1)};
+      const bool tiled = p.tiled[1] && p.tiled[2];
+      const int64_t covered = a * p.stride[0] - p.before[0] + p.size[0];
+      if (!tiled)
+        zero(n, owned, 0, p.channels);
+      else if (owned.end > covered)
+        zero(n, {covered, owned.end}, 0, p.channels);
+    }
+    for (int64_t b = 0; b < p.out[1]; ++b) row(n, a, b, 0, p.channels);
+  }
+
+  void overlapping(int64_t n, int64_t c) {
+    const int64_t channels = p.channels - c < p.block ? p.channels - c : p.block;
+    int64_t zeroed = 0;
+    for (int64_t a = 0; a < p.out[0]; ++a) {
+      int64_t reach = a * p.stride[0] - p.before[0] + p.size[0];
+      if (reach > p.in[0] || a + 1 == p.out[0]) reach = p.in[0];
+      if (reach > zeroed) zero(n, {zeroed, reach}, c, channels), zeroed = reach;
+      for (int64_t b = 0; b < p.out[1]; ++b) row(n, a, b, c, channels);
+    }
+  }
+
+  void run(int64_t begin, int64_t end) {
+    const int64_t last = end * p.per_part < p.units ? end * p.per_part : p.units;
+    for (int64_t u = begin * p.per_part; u < last; ++u) {
+      if (gradient && !p.apart)
+        overlapping(u / p.blocks, u % p.blocks * p.block);
+      else
+        plane(u / p.out[0], u % p.out[0]);
+    }
+  }
+};
+
+const char* plan(const Call& call, bool gradient, Work& work) {
+  Pool p;
+  if (const char* wrong = make(call, gradient, p)) return wrong;
+  work.prepared_bytes = sizeof p;
+  if (call.prepared) std::memcpy(call.prepared, &p, sizeof p);
+  work.parts[0] = p.parts;
+  work.outputs = gradient ? 1 : call.n_tensors - 1;
+  work.scratch_bytes = p.taps * 12;
+  work.flops = double(call.n_tensors) * p.taps * count(call.tensors[gradient], 0, call.tensors[0].rank);
+  for (int i = 0; i < call.n_tensors; ++i)
+    work.bytes += double(count(call.tensors[i], 0, call.tensors[i].rank)) *
+                  size_of(call.tensors[i].dtype);
+  return nullptr;
+}
+
+void run(const Call& call, bool gradient, int64_t begin, int64_t end, char* scratch) {
+  Pool fresh;
+  if (!call.prepared) make(call, gradient, fresh);
+  const Pool& p = call.prepared ? *static_cast<const Pool*>(call.prepared) : fresh;
+  const bool narrow = call.n_tensors == 3 && call.tensors[gradient ? 2 : 1].dtype == DType::u8;
+  if (call.tensors[0].dtype == DType::f32)
+    narrow ? Walk<float, uint8_t>(call, p, gradient, scratch).run(begin, end)
+           : Walk<float, int32_t>(call, p, gradient, scratch).run(begin, end);
+  else
+    narrow ? Walk<double, uint8_t>(call, p, gradient, scratch).run(begin, end)
+           : Walk<double, int32_t>(call, p, gradient, scratch).run(begin, end);
+}
+
+}  // namespace
+
+const char* plan_pool(const Call& call, Work& work) { return plan(call, false, work); }
+
+void run_pool(const Call& call, int, int64_t begin, int64_t end, char* scratch) {
+  run(call, false, begin, end, scratch);
+}
+
+const char* plan_pool_grad(const Call& call, Work& work) { return plan(call, true, work); }
+
+void run_pool_grad(const Call& call, int, int64_t begin, int64_t end, char* scratch) {
+  run(call, true, begin, end, scratch);
+}
+
+}  // namespace dl::DL_LEVEL
