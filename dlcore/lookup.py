@@ -91,6 +91,11 @@ def serialize(obj):
     raise TypeError(f"serialize: expected a function or an object with get_config, got {obj!r}")
 
 
+def is_nest(x):
+    """Whether `x` is a dictionary of entries by name, and not the description of one object."""
+    return isinstance(x, dict) and "class_name" not in x
+
+
 def deserialize(kind, table, config, custom_objects=None):
     """What `serialize` wrote, alive again; `custom_objects` adds names to the table."""
     if custom_objects:

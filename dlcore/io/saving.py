@@ -65,22 +65,20 @@ def _compile_config(model):
     config = model._compile_config
     return {
         "optimizer": optimizers.serialize(model.optimizer),
-        "loss": _named(model, losses.serialize(config["loss"])),
+        "loss": _serialized(model, config["loss"]),
         "loss_weights": config["loss_weights"],
-        "metrics": _serialized_metrics(model, config["metrics"]),
-        "weighted_metrics": _serialized_metrics(model, config["weighted_metrics"]),
+        "metrics": _serialized(model, config["metrics"]),
+        "weighted_metrics": _serialized(model, config["weighted_metrics"]),
     }
 
 
-def _serialized_metrics(model, given):
-    if given is None:
-        return None
+def _serialized(model, given):
+    """Nested losses or metrics as JSON."""
     if isinstance(given, (list, tuple)):
-        return [_serialized_metrics(model, m) for m in given]
-    return _named(model, metrics.serialize(given))
-
-
-def _named(model, serialized):
+        return [_serialized(model, x) for x in given]
+    if lookup.is_nest(given):
+        return {k: _serialized(model, x) for k, x in given.items()}
+    serialized = given if isinstance(given, dict) else lookup.serialize(given)
     if serialized == "<lambda>":
         raise ValueError(f"{model.name}: expected losses and metrics with names, got a lambda")
     return serialized
@@ -150,11 +148,12 @@ def _restore_weights(model, tensors, document):
 
 def _restore_compile(model, tensors, document):
     config = document["compile"]
-    given = {k: config.get(k) for k in ("loss_weights", "metrics", "weighted_metrics")}
-    loss = (
-        losses.deserialize(config["loss"]) if isinstance(config["loss"], dict) else config["loss"]
-    )
-    model.compile(optimizers.deserialize(config["optimizer"]), loss, **_revived(given))
+    loss = _revived(losses.deserialize, config.get("loss"))
+    given = {
+        k: _revived(metrics.deserialize, config.get(k)) for k in ("metrics", "weighted_metrics")
+    }
+    optimizer = optimizers.deserialize(config["optimizer"])
+    model.compile(optimizer, loss, config.get("loss_weights"), **given)
     values = [tensors.get(f"optimizer/{i}") for i in range(int(document["optimizer_variables"]))]
     if any(v is None for v in values):
         raise ValueError("a file with missing optimizer state")
@@ -169,10 +168,10 @@ def _restore_compile(model, tensors, document):
         variable.assign(value)
 
 
-def _revived(given):
-    def revive(value):
-        if isinstance(value, list):
-            return [revive(v) for v in value]
-        return metrics.deserialize(value) if isinstance(value, dict) else value
-
-    return {k: revive(v) for k, v in given.items()}
+def _revived(deserialize, given):
+    """Nested losses or metrics from JSON; names stay names."""
+    if isinstance(given, list):
+        return [_revived(deserialize, x) for x in given]
+    if lookup.is_nest(given):
+        return {k: _revived(deserialize, x) for k, x in given.items()}
+    return deserialize(given) if isinstance(given, dict) else given

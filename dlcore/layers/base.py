@@ -421,7 +421,7 @@ _NO_PARTS = frozenset(
     (
         "_given", "_weights", "_call_losses", "_eager", "_adds_losses", "_name", "_trainable",
         "built", "dtype", "autocast", "_build_specs", "_specs", "_programs", "_functions",
-        "_fast_predict", "_fast_on_batch", "_compile_config", "_packed", "_optimized",
+        "_fast_predict", "_fast_on_batch", "_compile_config", "_optimized",
     )
 )  # fmt: skip
 

@@ -36,17 +36,14 @@ def _kind(x):
     return f"{type(x).__name__} of mixed or non-numeric values"
 
 
-def _tree(who, x, single):
-    """(leaves, structure) of the input: one array, or nested arrays where the model takes
-    several.
+def _tree(who, x):
+    """(leaves, structure) of the input of a model that has not said what it takes: one array, or
+    nested arrays.
     """
     nested = isinstance(x, dict) or (
         isinstance(x, (list, tuple)) and len(x) > 0 and all(_is_batch(v) for v in x)
     )
-    if single or not nested:
-        return [as_array(who, "x", x)], None
-    leaves, structure = flatten(x)
-    return [as_array(who, "x", leaf) for leaf in leaves], structure
+    return flatten(x) if nested else ([x], None)
 
 
 def _is_batch(x):
@@ -66,102 +63,119 @@ class Data:
     who : str
         For messages: "fit", "evaluate", ...
     x : array_like, or nested arrays where the model takes several inputs
-    y, sample_weight : array_like, optional
-    single : bool
-        Whether the model takes one input.
+    form : Form, optional
+        What the model takes; where that is not known, lists of arrays are several inputs.
     """
 
-    def __init__(self, who, x, y=None, sample_weight=None, single=True):
+    def __init__(self, who, x, form=None):
         if x is None:
             raise ValueError(f"{who}: expected x, got None")
-        inputs, self.structure = _tree(who, x, single)
+        if form is None:
+            inputs, self.structure = _tree(who, x)
+        else:
+            inputs, self.structure = form.flatten(x), form.structure
         self.who = who
-        self.arrays = list(inputs)
-        self.inputs = len(inputs)
-        self.targets = None if y is None else as_array(who, "y", y)
-        self.weights = None
-        if y is not None:
-            self.arrays.append(self.targets)
-        if sample_weight is not None:
-            self._set_weights(as_array(who, "sample_weight", sample_weight))
-        self._check_lengths(y is not None)
-        self._check_finite()
+        self.names = _named("x", form, len(inputs))
+        self.inputs = [as_array(who, n, v) for n, v in zip(self.names, inputs, strict=True)]
+        self.targets, self.weights = [], []  # one entry per output, some None
+        self.outputs = None
+        if self.rows == 0:
+            raise ValueError(f"{who}: expected at least one row, got x of shape {self.shape()}")
+        self._check(self.names, self.inputs)
+
+    def add_targets(self, y, sample_weight, form, needed):
+        """Take the targets and sample weights of the outputs.
+
+        Parameters
+        ----------
+        y, sample_weight : array_like, nested or by name where there are several outputs, or None
+            One array of weights is for all outputs.
+        form : Form
+            Of the outputs.
+        needed : list of bool
+            Which outputs the loss and the metrics look at; targets of others are left out.
+        """
+        self.outputs = form
+        nothing = [None] * len(form)
+        targets = nothing if y is None else form.flatten(y)
+        targets = [t if n else None for t, n in zip(targets, needed, strict=True)]
+        self.targets = self._rows_of("y", form, targets)
+        weights = nothing if sample_weight is None else _weights_of(sample_weight, form)
+        self._set_weights(self._rows_of("sample_weight", form, weights))
+
+    def _rows_of(self, what, form, given):
+        names = _named(what, form, len(given))
+        arrays = [
+            None if v is None else as_array(self.who, n, v)
+            for n, v in zip(names, given, strict=True)
+        ]
+        self._check(names, arrays)
+        return arrays
 
     def _set_weights(self, weights):
-        if weights.dtype != config.floatx():
-            weights = weights.astype(config.floatx())
-        if self.weights is None:
-            self.arrays.append(weights)
-        self.arrays[-1] = self.weights = weights
+        floatx = config.floatx()
+        self.weights = [w if w is None or w.dtype == floatx else w.astype(floatx) for w in weights]
 
     def scale_weights(self, weights):
-        """Multiply the sample weights by `weights` (rows,)."""
-        if self.weights is not None:
-            shape = (-1,) + (1,) * (self.weights.ndim - 1)
-            weights = self.weights * weights.reshape(shape)
-        self._set_weights(weights)
+        """Multiply the sample weights of the one output by `weights` (rows,)."""
+        old = self.weights[0]
+        if old is not None:
+            weights = old * weights.reshape((-1,) + (1,) * (old.ndim - 1))
+        self._set_weights([weights])
 
-    def replace_targets(self, targets):
-        """Use `targets`, of the same rows, from now on."""
-        self.targets = self.arrays[self.inputs] = targets
+    @property
+    def arrays(self):
+        """All arrays, in the order in which programs take them."""
+        return [a for a in (*self.inputs, *self.targets, *self.weights) if a is not None]
 
     @property
     def rows(self):
-        return len(self.arrays[0])
+        return len(self.inputs[0])
 
-    def _check_lengths(self, has_targets):
-        names = ["x"] * self.inputs + ["y"] * has_targets + ["sample_weight"]
-        if self.rows == 0:
-            raise ValueError(
-                f"{self.who}: expected at least one row, got x of shape {self.shape()}"
-            )
-        for name, array in zip(names[1:], self.arrays[1:], strict=False):
+    def _check(self, names, arrays):
+        for name, array in zip(names, arrays, strict=True):
+            if array is None:
+                continue
             if len(array) != self.rows:
                 raise ValueError(
                     f"{self.who}: expected {name} with {self.rows} rows like x, got {len(array)}"
                 )
+            _check_finite(self.who, name, array)
 
     def shape(self):
-        return self.arrays[0].shape
-
-    def _check_finite(self):
-        if not config.check_numerics():
-            return
-        names = (
-            ["x"] * self.inputs + (["y"] if self.targets is not None else []) + ["sample_weight"]
-        )
-        for name, array in zip(names, self.arrays, strict=False):
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                row = int(np.argwhere(~np.isfinite(array))[0][0])
-                raise ValueError(
-                    f"{self.who}: expected finite values in {name}, got NaN or Inf in row {row}"
-                )
+        return self.inputs[0].shape
 
     # -- for programs
 
     def specs(self):
         """[(row shape, dtype)] of the arrays."""
-        return [(a.shape[1:], _NAMES[a.dtype.num]) for a in self.arrays]
+        return [_row_spec(a) for a in self.arrays]
 
     def key(self):
         """What programs over such data depend on."""
-        structure = repr(self.structure)
-        return tuple(self.specs()), self.inputs, self.targets is not None, structure
+        given = tuple(a is not None for a in (*self.targets, *self.weights))
+        return tuple(self.specs()), len(self.inputs), given, repr(self.structure)
 
     def input_specs(self):
         """The nested inputs as `Spec`s with None as the batch."""
-        specs = [Spec((None, *shape), dtype) for shape, dtype in self.specs()[: self.inputs]]
+        specs = [Spec((None, *shape), dtype) for shape, dtype in map(_row_spec, self.inputs)]
         return specs[0] if self.structure is None else unflatten(self.structure, specs)
 
     def unpack(self):
         """A function from flat tensors (or arrays) to (x, y, sample_weight)."""
-        inputs, structure = self.inputs, self.structure
-        has_targets, has_weights = self.targets is not None, self.weights is not None
+        inputs, structure, form = len(self.inputs), self.structure, self.outputs
+        has_targets = [t is not None for t in self.targets]
+        has_weights = [w is not None for w in self.weights]
+
+        def nested(given, tensors):
+            entries = [next(tensors) if g else None for g in given]
+            return form.nest(entries) if any(given) else None
 
         def split(tensors):
             x = tensors[0] if structure is None else unflatten(structure, tensors[:inputs])
-            y = tensors[inputs] if has_targets else None
-            return x, y, tensors[-1] if has_weights else None
+            rest = iter(tensors[inputs:])
+            y = nested(has_targets, rest)
+            return x, y, nested(has_weights, rest)
 
         return split
 
@@ -169,12 +183,33 @@ class Data:
         """Rows start..stop, as views."""
         other = object.__new__(Data)
         other.__dict__.update(self.__dict__)
-        other.arrays = [a[start:stop] for a in self.arrays]
-        if self.targets is not None:
-            other.targets = other.arrays[self.inputs]
-        if self.weights is not None:
-            other.weights = other.arrays[-1]
+        for kind in ("inputs", "targets", "weights"):
+            arrays = [a if a is None else a[start:stop] for a in getattr(self, kind)]
+            setattr(other, kind, arrays)
         return other
+
+
+def _named(what, form, count):
+    """What messages call the arrays: x, or x['left'] and x['right']."""
+    if count == 1:
+        return [what]
+    return [what] * count if form is None else [f"{what}[{name!r}]" for name in form.names]
+
+
+def _weights_of(given, form):
+    several = isinstance(given, (list, tuple, dict)) and not form.single
+    numbers = several and not isinstance(given, dict) and not any(map(_is_batch, given))
+    return form.flatten(given) if several and not numbers else [given] * len(form)
+
+
+def _row_spec(array):
+    return array.shape[1:], _NAMES[array.dtype.num]
+
+
+def _check_finite(who, name, array):
+    if config.check_numerics() and array.dtype.kind == "f" and not np.isfinite(array).all():
+        row = int(np.argwhere(~np.isfinite(array))[0][0])
+        raise ValueError(f"{who}: expected finite values in {name}, got NaN or Inf in row {row}")
 
 
 def check_labels(name, labels, classes, ignored=None):

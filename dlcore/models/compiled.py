@@ -1,31 +1,30 @@
-"""What `compile` is given, as objects: the loss and the metrics, made when the shapes are known."""
+"""What `compile` is given, as objects: a loss and metrics for each output of the model.
+
+total loss = sum over the outputs of weight * loss(y, y_pred)
+"""
 
 import numpy as np
 
-from dlcore import losses, metrics, ops
+from dlcore import lookup, losses, metrics, ops
 
 
-class Compiled:
-    """The loss and the metrics of one `compile`.
+class Head:
+    """Loss and metrics of one output, made when the shapes are known.
 
     Parameters
     ----------
     loss : str, function, Loss or None
-    given, weighted : list
-        Metrics, and those that take the sample weights.
     scale : float
         The loss weight.
+    given, weighted : list
+        Metrics, and those that take the sample weights.
     """
 
-    def __init__(self, loss, given, weighted, scale):
+    def __init__(self, loss, scale, given, weighted):
         self.identifier, self.scale = loss, scale
-        self.given = _as_list("metrics", given)
-        self.given_weighted = _as_list("weighted_metrics", weighted)
+        self.given, self.given_weighted = given, weighted
         self.loss = None if _needs_shapes(loss) else losses.resolve(loss)
-        for m in (*self.given, *self.given_weighted):  # unknown names are refused here
-            if not _needs_shapes(m):
-                metrics.get(m)
-        self.tracker = metrics.Mean(name="loss")
+        self.tracker = None  # of the loss, where there are several
         self.plain, self.weighted = [], []
         self.resolved = False
 
@@ -33,49 +32,32 @@ class Compiled:
         """Make the objects for targets and outputs of these shapes; the first call decides."""
         if self.resolved:
             return
+        shapes = target_shape, output_shape
         if _needs_shapes(self.identifier):
-            self.loss = losses.resolve(self.identifier, target_shape, output_shape)
-        self.plain = [metrics.resolve(m, target_shape, output_shape) for m in self.given]
-        self.weighted = [
-            metrics.resolve(m, target_shape, output_shape) for m in self.given_weighted
-        ]
+            self.loss = losses.resolve(self.identifier, *shapes)
+        self.plain = [metrics.resolve(m, *shapes) for m in self.given]
+        self.weighted = [metrics.resolve(m, *shapes) for m in self.given_weighted]
         self.resolved = True
 
     @property
-    def metrics(self):
-        return [self.tracker, *self.plain, *self.weighted]
-
-    def variables(self):
-        """State of the metrics."""
-        return [v for m in self.metrics for v in m.variables]
+    def needs_targets(self):
+        return self.identifier is not None or bool(self.given or self.given_weighted)
 
     def value(self, y, y_pred, sample_weight):
-        """The loss as a scalar tensor."""
+        """The loss as a scalar tensor, times its weight."""
         loss = self.loss(y, y_pred, sample_weight)
         if loss.shape != ():
             loss = ops.mean(loss)
+        if self.tracker is not None:
+            self.tracker.update_state(loss, sample_weight=float(y_pred.shape[0]))
         return loss if self.scale == 1 else loss * self.scale
 
-    def update(self, loss, y, y_pred, sample_weight, rows):
+    def update(self, y, y_pred, sample_weight):
         """Add one batch to the state of the metrics."""
-        self.tracker.update_state(loss, sample_weight=float(rows))
         for m in self.plain:
             m.update_state(y, y_pred)
         for m in self.weighted:
             m.update_state(y, y_pred, sample_weight=sample_weight)
-
-    def reset(self):
-        for m in self.metrics:
-            m.reset_state()
-
-    def results(self):
-        """{name: value} since the last reset: floats, or arrays of metrics with several values."""
-        values = {}
-        for m in self.metrics:
-            result = m.result()
-            named = result if isinstance(result, dict) else {m.name: result}
-            values.update({name: _plain(value) for name, value in named.items()})
-        return values
 
     def classes(self, output_shape):
         """(name, number of classes, ignored class) when the targets are class labels, else None."""
@@ -98,6 +80,123 @@ class Compiled:
         return self.loss.integer_targets or not own or not function.startswith("dlcore.")
 
 
+class Compiled:
+    """The losses and metrics of one `compile`, as given until the outputs are known.
+
+    Parameters
+    ----------
+    loss, loss_weights, given, weighted
+        The arguments of `compile`: one for all outputs, or nested like them, or by name.
+    """
+
+    def __init__(self, loss, loss_weights, given, weighted):
+        self._given = {
+            "loss": loss, "loss_weights": loss_weights, "metrics": given,
+            "weighted_metrics": weighted,
+        }  # fmt: skip
+        for x in _identifiers(loss):  # unknown names are refused here
+            if not _needs_shapes(x):
+                losses.resolve(x)
+        for name in ("metrics", "weighted_metrics"):
+            for m in _identifiers(_checked_metrics(name, self._given[name])):
+                if not _needs_shapes(m):
+                    metrics.get(m)
+        self.tracker = metrics.Mean(name="loss")
+        self.form = None
+        self.heads = []
+
+    def set_outputs(self, form):
+        """The outputs are known: give each its loss and metrics; the first call decides."""
+        if self.form is not None:
+            return
+        loss = self._given["loss"]
+        several = isinstance(loss, (list, tuple)) or lookup.is_nest(loss)
+        chosen = form.flatten(loss, "loss") if several else [loss] * len(form)
+        weights = _loss_weights(self._given["loss_weights"], form)
+        plain = _metrics_by_output("metrics", self._given["metrics"], form)
+        weighted = _metrics_by_output("weighted_metrics", self._given["weighted_metrics"], form)
+        self.heads = [Head(*x) for x in zip(chosen, weights, plain, weighted, strict=True)]
+        with_loss = [(n, h) for n, h in zip(form.names, self.heads, strict=True) if h.identifier]
+        if len(with_loss) > 1:
+            for name, head in with_loss:
+                head.tracker = metrics.Mean(name=f"{name}_loss")
+        self.form = form
+
+    @property
+    def has_loss(self):
+        return any(_identifiers(self._given["loss"]))
+
+    @property
+    def metrics(self):
+        """The metric of the loss, those of the outputs' losses, then the others."""
+        trackers = [h.tracker for h in self.heads if h.tracker is not None]
+        plain = [m for h in self.heads for m in h.plain]
+        return [self.tracker, *trackers, *plain, *(m for h in self.heads for m in h.weighted)]
+
+    def value(self, y, y_pred, sample_weight):
+        """The loss as a scalar tensor, or None where `compile` was given none."""
+        total = None
+        for name, head, target, output, weight in self._entries(y, y_pred, sample_weight):
+            if head.loss is None:
+                continue
+            if target is None:
+                raise ValueError(f"{self.form.who}: expected y for the loss{name}, got None")
+            loss = head.value(target, output, weight)
+            total = loss if total is None else total + loss
+        return total
+
+    def update(self, loss, y, y_pred, sample_weight, rows):
+        """Add one batch to the state of the metrics."""
+        self.tracker.update_state(loss, sample_weight=float(rows))
+        for name, head, target, output, weight in self._entries(y, y_pred, sample_weight):
+            if target is None and (head.plain or head.weighted):
+                raise ValueError(f"{self.form.who}: expected y for the metrics{name}, got None")
+            head.update(target, output, weight)
+
+    def _entries(self, y, y_pred, sample_weight):
+        """(for messages, head, target, output, weight) of every output."""
+        form = self.form
+        if form is None:
+            return []
+        nothing = [None] * len(form)
+        targets = nothing if y is None else form.flatten(y)
+        weights = nothing if sample_weight is None else form.flatten(sample_weight)
+        names = [""] if len(form) == 1 else [f" of {name}" for name in form.names]
+        return zip(names, self.heads, targets, form.flatten(y_pred), weights, strict=True)
+
+    def reset(self):
+        for m in self.metrics:
+            m.reset_state()
+
+    def results(self):
+        """{name: value} since the last reset: floats, or arrays of metrics with several values."""
+        values = {}
+        for m in (self.tracker, *(h.tracker for h in self.heads if h.tracker is not None)):
+            values[m.name] = _plain(m.result())
+        names = self.form.names if len(self.heads) > 1 else [""]
+        for kind in ("plain", "weighted"):
+            for name, head in zip(names, self.heads, strict=False):
+                for m in getattr(head, kind):
+                    _add_result(values, f"{name}_" if name else "", m, kind)
+        return values
+
+
+def _add_result(values, prefix, metric, kind):
+    result = metric.result()
+    for name, value in (result if isinstance(result, dict) else {metric.name: result}).items():
+        names = [prefix + name] + [f"{prefix}weighted_{name}"] * (kind == "weighted")
+        names += [f"{names[-1]}_{i}" for i in range(1, len(values) + 1)]
+        values[next(n for n in names if n not in values)] = _plain(value)
+
+
+def _identifiers(given):
+    """All that is named in nested lists and dictionaries."""
+    if isinstance(given, (list, tuple)) or lookup.is_nest(given):
+        parts = given.values() if isinstance(given, dict) else given
+        return [x for part in parts for x in _identifiers(part)]
+    return [] if given is None else [given]
+
+
 def _needs_shapes(identifier):
     """Whether the name stands for different things by the shapes of targets and outputs."""
     names = ("accuracy", "acc", "crossentropy", "ce")
@@ -109,13 +208,29 @@ def _plain(value):
     return value.item() if value.size == 1 else value
 
 
-def _as_list(name, given):
-    """A flat list of metrics; lists per output of a single output are taken too."""
-    if given is None:
-        return []
-    if isinstance(given, (str, bytes)) or not isinstance(given, (list, tuple)):
+def _checked_metrics(name, given):
+    if given is not None and not isinstance(given, (list, tuple, dict)):
         raise ValueError(f"compile: expected {name} as a list, got {given!r}")
-    flat = []
-    for m in given:
-        flat += _as_list(name, m) if isinstance(m, (list, tuple)) else [m]
-    return flat
+    return given
+
+
+def _metrics_by_output(name, given, form):
+    """A flat list of metrics for every output."""
+    if given is None:
+        return [[] for _ in form.names]
+    if len(form) == 1 and not isinstance(given, dict):
+        return [_identifiers(given)]
+    return [_identifiers(m) for m in form.flatten(given, name)]
+
+
+def _loss_weights(given, form):
+    if given is None:
+        return [1] * len(form)
+    if isinstance(given, (int, float)) and len(form) == 1:
+        return [given]
+    weights = form.flatten(given, "loss_weights") if isinstance(given, (list, tuple, dict)) else []
+    ok = [w is None or (isinstance(w, (int, float)) and not isinstance(w, bool)) for w in weights]
+    if not weights or not all(ok):
+        what = "one number" if len(form) == 1 else f"numbers for {', '.join(form.names)}"
+        raise ValueError(f"compile: expected loss_weights as {what}, got {given!r}")
+    return [1 if w is None else w for w in weights]

@@ -5,7 +5,10 @@ from dlcore.layers import deserialize, serialize, spec
 from dlcore.layers.base import Layer
 from dlcore.layers.core import InputLayer
 from dlcore.layers.spec import Spec
+from dlcore.models.form import Form
 from dlcore.models.model import Model
+
+_UNKNOWN = Spec((), None)  # of the one input and output of a model that is not built
 
 
 class Sequential(Model):
@@ -155,8 +158,11 @@ class Sequential(Model):
 
     # -- for the trainer
 
-    def _single_input(self):
-        return True
+    def _input_form(self):
+        return Form(self.name, "input", self._specs[0] if self._specs else _UNKNOWN)
+
+    def _output_form(self):
+        return Form(self.name, "output", self._specs[-1] if self._specs else _UNKNOWN)
 
     def _check_rows(self, data):
         if self._specs:

@@ -11,7 +11,9 @@ from dlcore.data.batches import Stream
 from dlcore.layers import spec
 from dlcore.layers.base import Layer
 from dlcore.models import arrays
+from dlcore.models.arrays import Data
 from dlcore.models.compiled import Compiled
+from dlcore.models.form import Form
 from dlcore.models.runner import Runner
 from dlcore.models.streaming import StreamRunner
 from dlcore.program import BatchProgram, function, gradients, layout, pack
@@ -30,7 +32,7 @@ class Steps(Layer):
         self._compiled = None
         self._compile_config = None
         self._forget_programs()
-        self._packed = self._optimized = None
+        self._optimized = None
         return self
 
     # -- compile
@@ -53,22 +55,22 @@ class Steps(Layer):
         ----------
         optimizer : str or Optimizer, default "rmsprop"
         loss : str, function (y_true, y_pred) -> values, or Loss
-        loss_weights : float, optional
-            Factor of the loss.
+            For a model with several outputs one for all, or a list or dictionary (by the name of
+            the output) with one for each; an output without a loss has None or is left out.
+        loss_weights : float, or a list or dictionary of floats, optional
+            Factors of the losses.
         metrics : list of str, function or Metric, optional
+            For several outputs a list or dictionary of lists.
         weighted_metrics : list, optional
             Metrics that take `sample_weight` and `class_weight` into account.
         run_eagerly, steps_per_execution, jit_compile, auto_scale_loss
             Accepted for Keras' sake: steps are always compiled, and many run per call.
         """
-        if loss_weights is not None and not isinstance(loss_weights, (int, float)):
-            raise ValueError(
-                f"compile: expected loss_weights as one number, got {loss_weights!r};"
-                " the model has one output"
-            )
         optimizer = optimizers.get(optimizer)
-        scale = 1 if loss_weights is None else loss_weights
-        self._compiled = Compiled(loss, metrics, weighted_metrics, scale)
+        compiled = Compiled(loss, loss_weights, metrics, weighted_metrics)
+        if self._output_form() is not None:
+            compiled.set_outputs(self._output_form())
+        self._compiled = compiled
         self.optimizer, self.loss = optimizer, loss
         self._compile_config = {
             "loss": loss, "loss_weights": loss_weights, "metrics": metrics,
@@ -103,11 +105,7 @@ class Steps(Layer):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The scalar to minimize: the loss of `compile` and the penalties in `losses`."""
-        total = None
-        if self._compiled.loss is not None:
-            if y is None:
-                raise ValueError(f"{self.name}: expected y for the loss, got None")
-            total = self._compiled.value(y, y_pred, sample_weight)
+        total = self._compiled.value(y, y_pred, sample_weight)
         for penalty in self.losses:
             penalty = ops.sum(penalty) if penalty.shape != () else penalty
             total = penalty if total is None else total + penalty
@@ -151,16 +149,20 @@ class Steps(Layer):
         self._fast_predict = {}
         self._fast_on_batch = {}
 
-    def _single_input(self):
-        """Whether x is one array, so that a list is data and not several inputs."""
-        return False
+    def _input_form(self):
+        """`Form` of the inputs, or None where `call` alone knows."""
+        return None
+
+    def _output_form(self):
+        """`Form` of the outputs, or None where it shows only when the model is called."""
+        return None
 
     def _check_rows(self, data):
         """Refuse inputs of a wrong shape, by the name of the layer that gets them."""
 
     def _input_dtypes(self, data):
         """What batches of the inputs are cast to while they are gathered."""
-        return [None] * data.inputs
+        return [None] * len(data.inputs)
 
     def _output_specs(self, data):
         """Nested specs of the output for such inputs; builds the model."""
@@ -169,25 +171,30 @@ class Steps(Layer):
             self._functions[key] = spec.output_spec(self, data.input_specs())
         return self._functions[key]
 
-    def _prepare(self, data, train=False):
-        """Build the model for such data and, to train, the optimizer; weights then lie side by
-        side.
+    def _data(self, who, kind, x, y=None, sample_weight=None, class_weight=None):
+        """What a caller gave to "train", "test" or "predict", checked, and the model (to train,
+        the optimizer too) built for it.
         """
+        data = Data(who, x, self._input_form())
         self._check_rows(data)
         outputs = self._output_specs(data)
         variables = self.trainable_variables
         self._pack_weights(variables)
-        if data.targets is not None and self.compiled:
-            self._compiled.resolve((None, *data.targets.shape[1:]), _single(outputs).shape)
-        if train:
-            self._build_optimizer(data.who, variables)
-        return outputs
+        if kind != "predict":
+            self._add_targets(data, y, sample_weight, outputs)
+            self._check_targets(data, spec.leaves(outputs), class_weight)
+        if kind == "train":
+            self._build_optimizer(who, variables)
+        return data
 
-    def _pack_weights(self, variables):
-        """Put the trainable weights into one buffer, unless they lie there."""
-        if not _same(self._packed, variables):
-            pack(variables)
-            self._packed = variables
+    @staticmethod
+    def _pack_weights(variables):
+        """Put the trainable weights side by side. Those that another model has put into a buffer
+        stay there: moving them would make all its programs anew.
+        """
+        loose = [v for v in variables if not v.packed]
+        if loose:
+            pack(loose)
 
     def _build_optimizer(self, who, variables):
         """Make the optimizer's state for the trainable weights, unless it is there."""
@@ -200,22 +207,38 @@ class Steps(Layer):
         pack([v for v in self.optimizer.variables if v.ndim > 0])
         self._optimized = variables
 
-    def _prepare_targets(self, data, class_weight=None):
-        """Check and convert labels, once for the whole call; needs the resolved loss."""
+    def _add_targets(self, data, y, sample_weight, outputs):
+        form = self._output_form() or Form(self.name, "output", outputs)
+        compiled = self._compiled
+        compiled.set_outputs(form)
+        data.add_targets(y, sample_weight, form, [h.needs_targets for h in compiled.heads])
+        for head, target, output in zip(
+            compiled.heads, data.targets, spec.leaves(outputs), strict=True
+        ):
+            if target is not None:
+                head.resolve((None, *target.shape[1:]), output.shape)
+
+    def _check_targets(self, data, outputs, class_weight):
+        """Check and convert labels, once for the whole call; needs the resolved losses."""
         if class_weight is not None:
-            if data.targets is None:
-                raise ValueError(f"{data.who}: expected y for class_weight, got None")
-            data.scale_weights(losses.class_weights_to_sample_weights(data.targets, class_weight))
-        labels = data.targets
-        if labels is None:
-            return
-        classes = self._compiled.classes(_single(self._output_specs(data)).shape)
-        if classes is not None:
-            arrays.check_labels(classes[0], labels, *classes[1:])
-            if labels.dtype not in (np.int32, np.int64):
-                data.replace_targets(labels.astype(np.int32))
-        elif labels.dtype.kind != "f" and not self._compiled.wants_integers():
-            data.replace_targets(labels.astype(config.floatx()))
+            if len(outputs) > 1 or data.targets[0] is None:
+                got = f"{len(outputs)} outputs" if len(outputs) > 1 else "None"
+                raise ValueError(
+                    f"{data.who}: expected y of one output for class_weight, got {got}"
+                )
+            data.scale_weights(
+                losses.class_weights_to_sample_weights(data.targets[0], class_weight)
+            )
+        for i, (head, labels) in enumerate(zip(self._compiled.heads, data.targets, strict=True)):
+            if labels is None:
+                continue
+            classes = head.classes(outputs[i].shape)
+            if classes is not None:
+                arrays.check_labels(classes[0], labels, *classes[1:])
+                if labels.dtype not in (np.int32, np.int64):
+                    data.targets[i] = labels.astype(np.int32)
+            elif labels.dtype.kind != "f" and not head.wants_integers():
+                data.targets[i] = labels.astype(config.floatx())
 
     def _program(self, kind, data, batch, indexed):
         rows = data.rows if indexed else None
@@ -232,7 +255,8 @@ class Steps(Layer):
                     return tuple(spec.leaves(self.predict_step(split(tensors))))
                 step(split(tensors))
 
-            cast = self._input_dtypes(data) + [None] * (len(data.arrays) - data.inputs)
+            cast = self._input_dtypes(data)
+            cast = cast + [None] * (len(data.arrays) - len(cast))
             program = self._programs[key] = BatchProgram(
                 f, data.specs(), batch, indexed, cast, output_rows=step is None
             )
@@ -247,11 +271,6 @@ class Steps(Layer):
         if isinstance(data, Stream):
             return StreamRunner(self, kind, data)
         return Runner(lambda rows: self._program(kind, data, rows, indexed), data, batch)
-
-
-def _single(outputs):
-    """The spec of the output that the loss is for."""
-    return spec.leaves(outputs)[0]
 
 
 def _same(known, variables):

@@ -3,7 +3,6 @@
 from contextlib import closing
 
 from dlcore.data.batches import unpack
-from dlcore.models.arrays import Data
 from dlcore.program.function import flatten
 
 
@@ -45,15 +44,13 @@ class StreamRunner:
         model, who = self.model, self.stream.who
         x, y, weights = unpack(who, batch)
         if self.kind == "predict":
-            y = weights = None
-        data = Data(who, x, y, weights, model._single_input())
-        specs = model._prepare(data, train=self.kind == "train")
-        if self.kind != "predict":
-            model._prepare_targets(data, self.stream.class_weight)
+            data = model._data(who, self.kind, x)
+        else:
+            data = model._data(who, self.kind, x, y, weights, self.stream.class_weight)
         program = model._program(self.kind, data, data.rows, False)
         results = None
         if outputs is not None:
             results = program.empty_outputs(data.rows)
             outputs.append(results)
-            self.structure = flatten(specs)[1]
+            self.structure = flatten(model._output_specs(data))[1]
         program.run(data.arrays, 0, 1, None, results)

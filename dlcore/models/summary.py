@@ -3,7 +3,6 @@
 import numpy as np
 
 from dlcore.layers import spec
-from dlcore.models.arrays import Data
 
 
 def text(model, line_length, expand_nested, show_trainable, batch):
@@ -74,14 +73,17 @@ def _totals(model, batch):
 
 def _costs(model, batch, weight_bytes):
     """FLOPs and planned memory of a prediction and, when compiled, of a training step."""
+    inputs = spec.map_leaves(lambda x: np.zeros((batch, *x.shape[1:]), x.dtype), model._build_specs)
+    outputs = spec.leaves(model._output_specs(model._data("summary", "predict", inputs)))
+    targets = _targets(model._compiled, outputs, batch)
     lines = []
     for kind, words in (("predict", "Prediction"), ("train", "Training step")):
-        data = _example(model, batch, kind == "train")
-        if data is None:
+        train = kind == "train"
+        if train and targets is None:
             continue
-        model._prepare(data, train=kind == "train")
-        program = model._program(kind, data, batch, kind == "train").compile(batch)
-        slots = sum(v.value.nbytes for v in model.optimizer.variables) if kind == "train" else 0
+        data = model._data("summary", kind, inputs, targets if train else None)
+        program = model._program(kind, data, batch, train).compile(batch)
+        slots = sum(v.value.nbytes for v in model.optimizer.variables) if train else 0
         peak = _bytes(weight_bytes + slots + program.arena_bytes)
         lines.append(
             f"{words}, batch {batch}: {int(program.flops):,} FLOPs, planned peak memory {peak}"
@@ -89,18 +91,17 @@ def _costs(model, batch, weight_bytes):
     return lines
 
 
-def _example(model, batch, train):
-    """Zeros like a batch of the data, or None where the targets are not known before `fit`."""
-    inputs = spec.map_leaves(lambda x: np.zeros((batch, *x.shape[1:]), x.dtype), model._build_specs)
-    if not train:
-        return Data("summary", inputs, single=model._single_input())
-    loss = model._compiled.loss if model.compiled else None
-    if loss is None:
+def _targets(compiled, outputs, batch):
+    """Zeros like a batch of the targets, or None where they are not known before `fit`."""
+    heads = compiled.heads if compiled is not None else []
+    if not any(h.loss for h in heads):
         return None
-    output = spec.leaves(model._output_specs(_example(model, batch, False)))[0]
-    shape = output.shape[1:-1] if loss.integer_targets else output.shape[1:]
-    targets = np.zeros((batch, *shape), "int32" if loss.integer_targets else output.dtype)
-    return Data("summary", inputs, targets, single=model._single_input())
+    targets = []
+    for head, y in zip(heads, outputs, strict=True):
+        labels = head.loss is not None and head.loss.integer_targets
+        shape = y.shape[1:-1] if labels else y.shape[1:]
+        targets.append(np.zeros((batch, *shape), "int32" if labels else y.dtype))
+    return targets if len(targets) > 1 else targets[0]
 
 
 def _bytes(n):

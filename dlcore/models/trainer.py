@@ -6,7 +6,6 @@ from dlcore.callbacks import CallbackList
 from dlcore.data.batches import Stream, is_batches
 from dlcore.layers import spec
 from dlcore.models import arrays
-from dlcore.models.arrays import Data
 from dlcore.models.fitting import Fitting
 from dlcore.models.steps import Steps
 from dlcore.program import dtypes, layout
@@ -45,8 +44,9 @@ class Trainer(Steps):
         Parameters
         ----------
         x, y : array_like
-            Inputs and targets, one row per sample. Without y, x may be a generator, an iterator,
-            a `PyDataset` or another source of batches (x, y) or (x, y, sample_weight).
+            Inputs and targets, one row per sample. Models with several inputs or outputs take
+            lists, or dictionaries by name. Without y, x may be a generator, an iterator, a
+            `PyDataset` or another source of batches (x, y) or (x, y, sample_weight).
         batch_size : int, default 32
             Of arrays.
         epochs : int
@@ -63,6 +63,7 @@ class Trainer(Steps):
             order.
         class_weight : dict of int to float, optional
         sample_weight : array_like, optional
+            For several outputs one for all, or one for each.
         initial_epoch : int
             Epochs counted as done.
         steps_per_epoch, validation_steps : int, optional
@@ -94,9 +95,7 @@ class Trainer(Steps):
                 )
             shuffle = False  # the stream does it
         else:
-            data = Data("fit", x, y, sample_weight, self._single_input())
-            self._prepare(data, train=True)
-            self._prepare_targets(data, class_weight)
+            data = self._data("fit", "train", x, y, sample_weight, class_weight)
         if validation_data is not None:
             validation = self._validation_data(validation_data)
         elif validation_split:
@@ -121,10 +120,7 @@ class Trainer(Steps):
                 "fit: expected validation_data as (x, y), (x, y, sample_weight) or a source of"
                 f" batches, got {type(given).__name__}"
             )
-        data = Data("fit validation_data", *given, single=self._single_input())
-        self._prepare(data)
-        self._prepare_targets(data)
-        return data
+        return self._data("fit validation_data", "test", *given)
 
     # -- evaluate
 
@@ -163,9 +159,7 @@ class Trainer(Steps):
         if is_batches(x):
             data = _stream("evaluate", x, y, sample_weight)
         else:
-            data = Data("evaluate", x, y, sample_weight, self._single_input())
-            self._prepare(data)
-            self._prepare_targets(data)
+            data = self._data("evaluate", "test", x, y, sample_weight)
         limit = _limit("evaluate", "steps", steps, data, batch)
         callback_list = CallbackList(
             callbacks, model=self, verbose=verbose, epochs=1, steps=limit, evaluating=True
@@ -231,19 +225,19 @@ class Trainer(Steps):
                 return call(x)
         except (KeyError, AttributeError, TypeError):
             pass
-        data = Data("predict_on_batch", x, single=self._single_input())
+        data = self._data("predict_on_batch", "predict", x)
         return self._predict_small(x, data, self._fast_on_batch)
 
     def _predict(self, x, batch_size, verbose, steps, callbacks):
         batch = _batch_size("predict", batch_size)
         if is_batches(x):
             return self._predict_stream(Stream("predict", x), steps, callbacks)
-        data = Data("predict", x, single=self._single_input())
+        data = self._data("predict", "predict", x)
         if callbacks is None and data.rows <= batch:
             return self._predict_small(x, data, self._fast_predict if batch <= _BATCH else {})
         if steps is not None:
             data = data.part(0, _at_most("predict", "steps", steps, data.rows, batch))
-        specs, structure = flatten(self._prepare(data))
+        specs, structure = flatten(self._output_specs(data))
         outputs = [np.empty((data.rows, *s.shape[1:]), s.dtype) for s in specs]
         runner = self._runner("predict", data, batch)
         callback_list = CallbackList(
@@ -281,7 +275,6 @@ class Trainer(Steps):
 
     def _predict_small(self, x, data, cache):
         """All rows in one program; `cache` then knows it by the shape and dtype of `x`."""
-        self._prepare(data)
         run = self._function("predict", lambda inputs: self(inputs, training=False))
         result = run(data.unpack()(data.arrays)[0])
         plain = isinstance(x, np.ndarray) and isinstance(result, np.ndarray)
@@ -302,17 +295,13 @@ class Trainer(Steps):
             Loss and metrics of this batch.
         """
         self._check_compiled("train_on_batch")
-        data = Data("train_on_batch", x, y, sample_weight, self._single_input())
-        self._prepare(data, train=True)
-        self._prepare_targets(data, class_weight)
+        data = self._data("train_on_batch", "train", x, y, sample_weight, class_weight)
         return self._one_step("train", self.train_step, data, return_dict)
 
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
         """Loss and metrics of one batch."""
         self._check_compiled("test_on_batch")
-        data = Data("test_on_batch", x, y, sample_weight, self._single_input())
-        self._prepare(data)
-        self._prepare_targets(data)
+        data = self._data("test_on_batch", "test", x, y, sample_weight)
         return self._one_step("test", self.test_step, data, return_dict)
 
     def _one_step(self, kind, step, data, return_dict):

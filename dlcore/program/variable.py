@@ -72,6 +72,11 @@ class Variable(Operators):
     def size(self):
         return self._array.size
 
+    @property
+    def packed(self):
+        """Whether `pack` has put it into a buffer with others."""
+        return self._array.base is not None
+
     def numpy(self):
         """A copy of the current value."""
         return self._array.copy()
