@@ -34,6 +34,9 @@ class Op:
     fold : callable, optional
         ``fold(inputs, numbers, attrs)``: the one number of the result where every input holds one
         number everywhere. Pointwise ops have it by themselves.
+    rewrite : callable, optional
+        ``rewrite(*inputs, **attrs)``: the same values for less work, or None. Pointwise ops have
+        one by themselves.
     epilogue : bool
         Whether the kernel evaluates an expression, encoded behind its own ints, on its result.
     optional : int
@@ -49,14 +52,17 @@ class Op:
         kind="kernel",
         kernel=None,
         fold=None,
+        rewrite=None,
         epilogue=False,
         optional=0,
     ):
         self.name, self.shape, self.formula, self.gradient = name, shape, formula, gradient
         self.kind, self.kernel = kind, kernel
         self.fold, self.epilogue, self.optional = fold, epilogue, optional
+        self.rewrite = rewrite
         if kind == "pointwise":
             self.fold = lambda inputs, arrays, attrs: formula(np, *arrays, **attrs)
+            self.rewrite = self._below_transpose
         OPS[name] = self
 
     def __call__(self, *inputs, **attrs):
@@ -66,6 +72,10 @@ class Op:
             folded = self._fold_constants(inputs, attrs, *specs)
             if folded is not None:
                 return folded
+        if single and self.rewrite is not None:
+            same = self.rewrite(*inputs, **attrs)
+            if same is not None:
+                return same
         node = current_trace().add(self, inputs, attrs, [specs] if single else specs)
         return node.outputs[0] if single else node.outputs
 
@@ -79,6 +89,18 @@ class Op:
             value = np.asarray(self.fold(inputs, arrays, attrs), dtype)
         constant = current_trace().constant(value)
         return constant if shape == () else OPS["broadcast_to"](constant, shape=shape)
+
+    def _below_transpose(self, *inputs, **attrs):
+        """f(transpose(x), ...) as transpose(f(x, ...)) where that lets f ride in what makes x."""
+        nodes = [x.node for x in inputs if x.shape]
+        first = nodes[0] if nodes else None
+        if first is None or any(n.op.name != "transpose" or n.attrs != first.attrs for n in nodes):
+            return None
+        makers = [n.inputs[0].node.op for n in nodes]
+        if not any(isinstance(op, Op) and (op.kind == "pointwise" or op.epilogue) for op in makers):
+            return None
+        y = self(*(x.node.inputs[0] if x.shape else x for x in inputs), **attrs)
+        return OPS["transpose"](y, **first.attrs)
 
     def __repr__(self):
         return f"<op {self.name}>"

@@ -25,12 +25,24 @@ Op(
     lambda g, y, x, shape: [OPS["reshape"](g, shape=x.shape)],
     kind="view",
 )
+
+
+def _join_transposes(x, axes):
+    if axes == tuple(range(len(axes))):
+        return x
+    if x.node.op.name != "transpose":
+        return None
+    inner = x.node.attrs["axes"]
+    return OPS["transpose"](x.node.inputs[0], axes=tuple(inner[a] for a in axes))
+
+
 Op(
     "transpose",
     lambda x, axes: (tuple(x.shape[a] for a in axes), x.dtype),
     lambda xp, x, axes: xp.transpose(x, axes),
     lambda g, y, x, axes: [OPS["transpose"](g, axes=tuple(np.argsort(axes).tolist()))],
     kind="view",
+    rewrite=_join_transposes,
 )
 
 
@@ -41,6 +53,7 @@ Op(
     lambda xp, x: xp.ascontiguousarray(x),
     lambda g, y, x: [g],
     kind="view",
+    rewrite=lambda x: None if getattr(x.node.op, "kind", None) == "view" else x,
 )
 
 
