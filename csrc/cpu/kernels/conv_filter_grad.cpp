@@ -1,0 +1,309 @@
+// dw = f(sum over images and pixels of x dy, extra inputs...), the extra inputs being, say, what an
+// optimizer updates.
+//
+//   for each cell of dw (a range of columns, a range of channels), chunk of the boxes
+//     for each box of about 320 output pixels        inputs -> window, dy -> panels, in L2
+//       for each panel of dy                         32 or 64 bytes wide, in L1
+//         for each register tile of filter elements  its sums are read and written once a box
+//   then, where there are several chunks: their sums are added in order
+//
+// A small dw is cut over the batch, a large one into cells, so that partial sums take little memory.
+#include "cpu/kernels/conv_window.h"
+#include "cpu/kernels/level.h"
+
+namespace dl::DL_LEVEL {
+
+namespace {
+
+// Rows of a cell's partial sums: filter elements.
+int64_t cell_rows(const Conv& c) { return c.k_most; }
+int64_t cell_sums(const Conv& c) { return cell_rows(c) * c.group; }
+int64_t block_count(const Conv& c) { return ceil_div(cell_sums(c), 4 * kBlockSums); }
+int64_t evaluated_rows(const Conv& c) { return most(1, kBlockSums / c.group); }
+
+struct Layout {
+  int64_t rows, partial_rows, pixels, panels, window, partial, sums, registers, total;
+};
+
+template <class T>
+Layout lay_out(const Conv& c) {
+  Layout at{};
+  auto take = [&at](int64_t elements, int64_t size) {
+    const int64_t start = at.total;
+    at.total += round_up(elements * size, 64);
+    return start;
+  };
+  constexpr int64_t kIndex = sizeof(int64_t), kSize = sizeof(T);
+  at.rows = take(cell_rows(c), kIndex);
+  at.partial_rows = take(cell_rows(c), kIndex);
+  at.pixels = take(box_pixels(c), kIndex);
+  at.panels = take(c.packed ? box_pixels(c) * c.group : 0, kSize);
+  at.window = take(c.window, kSize);
+  at.partial = take(c.chunks == 1 ? cell_sums(c) : 0, kSize);
+  at.sums = take(evaluated_rows(c) * c.group, kSize);
+  at.registers = take(
+      c.evaluates ? register_elements<T>(c.expression, evaluated_rows(c), c.group) : 0, kSize);
+  return at;
+}
+
+template <class T>
+class FilterGradient {
+ public:
+  FilterGradient(const Call& call, const Conv& c, char* scratch)
+      : call_(call), c_(c), at_(lay_out<T>(c)), scratch_(scratch) {
+    const Tensor &x = call.tensors[c.n_out], &dy = call.tensors[c.n_out + 1];
+    x_ = x.as<const T>(), in_ = image_strides(x);
+    dy_ = dy.as<const T>(), dy_strides_ = image_strides(dy);
+    pixel_ = c.wide ? c.group : c.channel_step;
+  }
+
+  // Parts of the first phase: cell, chunk.
+  void sum_part(int64_t index) {
+    select(index / c_.chunks);
+    const int64_t chunk = index % c_.chunks, boxes = box_count(c_);
+    partial_ = c_.chunks == 1 ? at<T>(at_.partial)
+                              : reinterpret_cast<T*>(call_.shared) + index * cell_sums(c_);
+    const int64_t begin = boxes * chunk / c_.chunks, end = boxes * (chunk + 1) / c_.chunks;
+    if (begin == end) fill_zero(partial_, cell_sums(c_));
+    for (int64_t i = begin; i < end; ++i) box(find_box(c_, c_.axis, i), i > begin);
+    if (c_.chunks == 1) finish(0, rows_);
+  }
+
+  // Parts of the second: cell, block of rows.
+  void finish_part(int64_t index) {
+    const int64_t blocks = block_count(c_), cell = index / blocks, i = index % blocks;
+    select(cell);
+    partial_ = reinterpret_cast<T*>(call_.shared) + cell * c_.chunks * cell_sums(c_);
+    finish(rows_ * i / blocks, rows_ * (i + 1) / blocks);
+  }
+
+ private:
+  static constexpr int64_t L = kLanes<T>;
+
+  template <class E>
+  E* at(int64_t offset) const {
+    return reinterpret_cast<E*>(scratch_ + offset);
+  }
+
+  void select(int64_t cell) {
+    if (cell == cell_) return;
+    cell_ = cell;
+    channel_ = cell % c_.channel_parts * c_.channel_step, cell /= c_.channel_parts;
+    channels_ = most(0, least(c_.channel_step, c_.inner - channel_));
+    const int64_t col_parts = ceil_div(c_.cols, c_.group);
+    j0_ = cell % col_parts * c_.group, cell /= col_parts;
+    cols_ = least(c_.group, c_.cols - j0_);
+    group_ = cell;
+    rows_ = c_.axis[0].taps * c_.axis[1].taps * c_.axis[2].taps * channels_;
+    reach_ = find_reach(c_, c_.axis, in_, pixel_);
+    tap_offsets(reach_, c_.axis, channels_, c_.windowed ? 1 : in_.c, at<int64_t>(at_.rows));
+    for (int64_t i = 0; i < rows_; ++i) at<int64_t>(at_.partial_rows)[i] = i * c_.width * L;
+    box_ = Box{};
+    if (c_.evaluates)
+      prepare(c_.expression, evaluated_rows(c_), cols_, at<T>(at_.registers));
+  }
+
+  void box(const Box& b, bool accumulate) {
+    if (b.images != box_.images || b.rows != box_.rows || b.cols != box_.cols)
+      pixel_offsets(reach_, b, at<int64_t>(at_.pixels));
+    box_ = b;
+    if (c_.packed) pack_gradient();
+    const T* x = source();
+    const int64_t pixels = b.images * b.rows * b.cols;
+    for (int64_t j = 0; j < cols_; j += c_.width * L) {
+      const int64_t w = panel_width(j);
+      SumTile<T> t{};
+      t.a = c_.wide ? x + j : x;
+      t.col = at<int64_t>(at_.pixels), t.k = pixels;
+      t.b = c_.packed ? at<T>(at_.panels) + j * pixels : gradient(0, 0, j);
+      t.b_row = c_.packed ? w * L : dy_strides_.axis[2];
+      t.c = partial_ + j * cell_rows(c_);
+      t.start_row = c_.width * L;
+      strips(t, static_cast<int>(w), accumulate);
+    }
+  }
+
+  int64_t panel_width(int64_t j) const { return least(c_.width, ceil_div(cols_ - j, L)); }
+
+  // dy of the box's row p in its image n, column j of the group.
+  const T* gradient(int64_t n, int64_t p, int64_t j) const {
+    const Strides& s = dy_strides_;
+    return dy_ + (box_.n + n) * s.n + box_.o * s.axis[0] + (box_.p + p) * s.axis[1] +
+           box_.q * s.axis[2] + (group_ * c_.cols + j0_ + j) * s.c;
+  }
+
+  void pack_gradient() {
+    const int64_t pixels = box_.images * box_.rows * box_.cols;
+    for (int64_t j = 0; j < cols_; j += c_.width * L) {
+      const int64_t width = panel_width(j) * L;
+      T* to = at<T>(at_.panels) + j * pixels;
+      for (int64_t n = 0; n < box_.images; ++n) {
+        for (int64_t p = 0; p < box_.rows; ++p, to += box_.cols * width) {
+          pack_panel(gradient(n, p, j), dy_strides_.axis[2], dy_strides_.c, box_.cols,
+                     least(width, cols_ - j), to, width);
+        }
+      }
+    }
+  }
+
+  const T* source() const {
+    const Window<T> window(c_.axis, in_, reach_, pixel_);
+    const int64_t first = c_.wide ? j0_ : group_ * c_.inner + channel_;
+    if (!c_.windowed) return window.in_place(x_, box_) + first * in_.c;
+    const Channels narrow{first, channels_, 1, 1, 1, 0};
+    const Channels wide{first, cols_, 1, c_.multiplier, 1, 0};
+    window.fill(x_, box_, c_.wide ? wide : narrow, at<T>(at_.window));
+    return at<T>(at_.window);
+  }
+
+  void strips(SumTile<T> t, int w, bool accumulate) const {
+    T* const sums = t.c;
+    const int64_t strips = ceil_div(rows_, sum_height(w));
+    for (int64_t s = 0; s < strips; ++s) {
+      const int64_t r0 = rows_ * s / strips, r1 = rows_ * (s + 1) / strips;
+      const int h = static_cast<int>(r1 - r0);
+      t.row = at<int64_t>(at_.rows) + r0;
+      t.c_at = at<int64_t>(at_.partial_rows) + r0;
+      t.start = accumulate ? sums + r0 * t.start_row : nullptr;
+      (c_.wide ? find_sum<T, true>(w, h) : find_sum<T, false>(w, h))(t);
+    }
+  }
+
+  // Rows [r0, r1) of the cell, in runs of one stride.
+  void finish(int64_t r0, int64_t r1) {
+    const int64_t run = lies_even() ? rows_ : most(1, channels_), step = evaluated_rows(c_);
+    for (int64_t r = r0; r < r1;) {
+      const int64_t left = least(run - r % run, r1 - r), n = least(left, step);
+      add_chunks(r, n);
+      finish_rows(r, n);
+      r += n;
+    }
+  }
+
+  void add_chunks(int64_t r, int64_t rows) {
+    T* sums = at<T>(at_.sums);
+    const int64_t panel = c_.width * L;
+    for (int64_t j = 0; j < cols_; j += panel) {
+      const int64_t width = panel_width(j) * L;
+      for (int64_t i = 0; i < rows; ++i) {
+        const T* from = partial_ + j * cell_rows(c_) + (r + i) * panel;
+        for (int64_t v = 0; v < width; v += L) {
+          Vec<T> s = load(from + v);
+          for (int64_t chunk = 1; chunk < c_.chunks; ++chunk)
+            s += load(from + v + chunk * cell_sums(c_));
+          store(sums + i * c_.group + j + v, s);
+        }
+      }
+    }
+  }
+
+  bool lies_even() const {
+    for (int t = 0; t < call_.n_tensors; ++t) {
+      if (t == c_.n_out || t == c_.n_out + 1) continue;
+      const Strides s = filter_strides(call_.tensors[t]);
+      int64_t n = c_.wide ? 1 : c_.inner;
+      if (channels_ != n) return false;
+      const int64_t row = row_stride(s);
+      for (int d = 2; d >= 0; n *= c_.axis[d].taps, --d) {
+        if (c_.axis[d].taps > 1 && s.axis[d] != n * row) return false;
+      }
+    }
+    return true;
+  }
+
+  int64_t row_stride(const Strides& s) const {
+    if (channels_ > 1 && !c_.wide) return s.c;
+    for (int d = 2; d >= 0; --d) {
+      if (c_.axis[d].taps > 1) return s.axis[d];
+    }
+    return 0;
+  }
+
+  Operand view(const Tensor& t, int64_t r) const {
+    const Strides s = filter_strides(t);
+    int64_t at = (group_ * c_.cols + j0_) * s.k + (channel_ + r % channels_) * s.c;
+    int64_t tap = r / channels_;
+    for (int d = 2; d >= 0; tap /= c_.axis[d].taps, --d) at += tap % c_.axis[d].taps * s.axis[d];
+    return {t.data + at * size_of(t.dtype), t.dtype, row_stride(s), s.k};
+  }
+
+  void finish_rows(int64_t r, int64_t rows) {
+    T* sums = at<T>(at_.sums);
+    if (!c_.evaluates) {
+      const Operand out = view(call_.tensors[0], r);
+      scatter_block(sums, c_.group, rows, cols_, reinterpret_cast<T*>(out.data), out.row_stride,
+                    out.col_stride);
+      return;
+    }
+    Operand out[kMaxOutputs], in[kMaxValues];
+    in[0] = {reinterpret_cast<char*>(sums), c_.dtype, c_.group, 1};
+    for (int x = 0; x < c_.n_out; ++x) out[x] = view(call_.tensors[x], r);
+    for (int x = 1; x < c_.expression.n_in; ++x)
+      in[x] = view(call_.tensors[c_.n_out + 1 + x], r);
+    evaluate(c_.expression, rows, cols_, out, in, at<T>(at_.registers));
+  }
+
+  const Call& call_;
+  const Conv& c_;
+  const Layout at_;
+  char* scratch_;
+  const T *x_, *dy_;
+  Strides in_, dy_strides_;
+  int64_t pixel_;
+  int64_t cell_ = -1, group_ = 0, j0_ = 0, cols_ = 0, channel_ = 0, channels_ = 0, rows_ = 0;
+  Reach reach_;
+  Box box_{};
+  T* partial_ = nullptr;
+};
+
+template <class T>
+void run_parts(const Call& call, const Conv& c, int phase, int64_t begin, int64_t end,
+               char* scratch) {
+  FilterGradient<T> work(call, c, scratch);
+  for (int64_t i = begin; i < end; ++i) {
+    if (phase == 0) {
+      work.sum_part(i);
+    } else {
+      work.finish_part(i);
+    }
+  }
+}
+
+}  // namespace
+
+const char* plan_conv_filter_grad(const Call& call, Work& work) {
+  if (const char* wrong = check_conv(call, Task::filter_grad)) return wrong;
+  Conv c{};
+  read_conv(call, Task::filter_grad, c);
+  work.outputs = c.n_out;
+  work.prepared_bytes = sizeof c;
+  if (call.prepared) std::memcpy(call.prepared, &c, sizeof c);
+  const int64_t cells = conv_cells(c), size = size_of(c.dtype);
+  work.parts[0] = most(1, cells * c.chunks);
+  if (c.chunks > 1) {
+    work.phases = 2;
+    work.parts[1] = most(1, cells * block_count(c));
+    work.shared_bytes = cells * c.chunks * cell_sums(c) * size;
+  }
+  work.scratch_bytes = c.dtype == DType::f32 ? lay_out<float>(c).total : lay_out<double>(c).total;
+  count_cost(call, c, work);
+  return nullptr;
+}
+
+void run_conv_filter_grad(const Call& call, int phase, int64_t begin, int64_t end, char* scratch) {
+  Conv c;
+  if (call.prepared) {
+    std::memcpy(&c, call.prepared, sizeof c);
+  } else {
+    c = Conv{};
+    read_conv(call, Task::filter_grad, c);
+  }
+  if (conv_cells(c) == 0) return;
+  if (c.dtype == DType::f32) {
+    run_parts<float>(call, c, phase, begin, end, scratch);
+  } else {
+    run_parts<double>(call, c, phase, begin, end, scratch);
+  }
+}
+
+}  // namespace dl::DL_LEVEL

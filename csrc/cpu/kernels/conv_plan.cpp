@@ -1,0 +1,406 @@
+// Decisions of convolutions: boxes, columns, copies and the cut into parts. All follow from shapes,
+// strides and types; none changes a bit of y or dx, since each of their elements is one chain over
+// taps and channels.
+#include "cpu/kernels/conv_plan.h"
+
+#include "cpu/rows.h"
+
+namespace dl::DL_LEVEL {
+
+namespace {
+
+constexpr int64_t kLargest = int64_t{1} << 31;  // of an attribute: products then fit 64 bits
+
+constexpr int64_t kPixels = 256;        // of a box: enough for a panel of B in L1 to pay
+constexpr int64_t kProducts = 320;      // between two visits of a sum: that panel fits L1
+constexpr int64_t kGroupBytes = 512;    // a row of the columns that are worked on together
+constexpr int64_t kWindowBytes = 262144, kMostWindowBytes = 786432;  // L2, and scratch
+constexpr int64_t kPanelBytes = 524288;   // of copied filters
+constexpr int64_t kSumBytes = 262144;     // that wait for an epilogue
+constexpr int64_t kPartialBytes = int64_t{1} << 20;  // partial filter gradients, of all threads
+constexpr int64_t kFarRow = 1024;  // bytes: rows of a panel in place then meet in few sets of L1
+constexpr double kMinPartFlops = 0.5e6;
+constexpr int64_t kMostParts = 32;
+
+double real(int64_t x) { return static_cast<double>(x); }
+
+struct Operands {
+  const Tensor &x, &w, &y;
+};
+
+Operands operands(const Call& call, Task task, int n_out) {
+  const Tensor* t = call.tensors;
+  if (task == Task::forward) return {t[n_out], t[n_out + 1], t[0]};
+  if (task == Task::input_grad) return {t[0], t[n_out + 1], t[n_out]};
+  return {t[n_out], t[0], t[n_out + 1]};
+}
+
+const char* check_shapes(const Call& call, const Operands& t, int n_out) {
+  const int d = static_cast<int>(call.ints[0]), rank = d + 2;
+  const int64_t groups = call.ints[1];
+  if (t.x.rank != rank || t.w.rank != rank || t.y.rank != rank)
+    return "conv: expected x, w and y of 2 more axes than there are spatial ones";
+  const DType dtype = call.tensors[n_out].dtype;
+  if (call.tensors[n_out + 1].dtype != dtype || !is_float(dtype))
+    return "conv: expected operands both float32 or both float64";
+  if (t.x.shape[0] != t.y.shape[0]) return "conv: expected x and y of one batch size";
+  if (t.x.shape[rank - 1] != t.w.shape[d] * groups)
+    return "conv: expected x (.., C) and w (.., C / groups, K)";
+  if (t.y.shape[rank - 1] != t.w.shape[d + 1] || t.y.shape[rank - 1] % groups != 0)
+    return "conv: expected w (.., C / groups, K) and y (.., K), K a multiple of groups";
+  for (int i = 0; i < rank; ++i) {
+    if (t.x.shape[i] >= kLargest || t.w.shape[i] >= kLargest || t.y.shape[i] >= kLargest)
+      return "conv: expected axes shorter than 2^31";
+  }
+  for (int i = 1; i < call.n_tensors; ++i) {
+    if (i == n_out || i == n_out + 1) continue;
+    const Tensor& x = call.tensors[i];
+    if (x.rank != rank || !same_shape(x, 0, call.tensors[0], 0))
+      return "conv: expected outputs and extra inputs of one shape";
+  }
+  return nullptr;
+}
+
+const char* check_attributes(const Call& call) {
+  const int64_t* v = call.ints;
+  if (call.n_ints < 2 || v[0] < 1 || v[0] > 3 || call.n_ints < 2 + 3 * v[0])
+    return "conv: expected attributes d, groups, strides, dilations, padding";
+  if (v[1] < 1 || v[1] >= kLargest) return "conv: expected groups of 1 or more";
+  for (int64_t i = 0; i < 2 * v[0]; ++i) {
+    if (v[2 + i] < 1 || v[2 + i] >= kLargest)
+      return "conv: expected strides and dilations from 1 to 2^31 - 1";
+  }
+  for (int64_t i = 0; i < v[0]; ++i) {
+    const int64_t pad = v[2 + 2 * v[0] + i];
+    if (pad < 0 || pad >= kLargest) return "conv: expected padding from 0 to 2^31 - 1";
+  }
+  return nullptr;
+}
+
+// The products of stride, dilation and size must not overflow.
+const char* check_reach(const Call& call, const Operands& t) {
+  const int64_t d = call.ints[0];
+  for (int64_t i = 0; i < d; ++i) {
+    const int64_t taps = t.w.shape[i], out = t.y.shape[i + 1];
+    if (taps < 1) return "conv: expected a filter of 1 element or more along each axis";
+    const int64_t span = (out > 0 ? out - 1 : 0) * call.ints[2 + i];
+    if (span + (taps - 1) * call.ints[2 + d + i] >= int64_t{1} << 40)
+      return "conv: expected a filter and its steps to reach less than 2^40 elements";
+  }
+  return nullptr;
+}
+
+void read_geometry(const Call& call, Conv& c) {
+  const Operands t = operands(call, c.task, c.n_out);
+  const int d = static_cast<int>(call.ints[0]);
+  const int64_t* v = call.ints + 2;
+  for (int i = 0; i < 3; ++i) {
+    const int s = i - (3 - d);  // spatial axis, aligned to the last
+    c.axis[i] = s < 0 ? ConvAxis{1, 1, 1, 1, 1, 0}
+                      : ConvAxis{t.x.shape[s + 1], t.y.shape[s + 1], t.w.shape[s], v[s], v[d + s],
+                                 v[2 * d + s]};
+  }
+  c.batch = t.x.shape[0];
+  c.groups = call.ints[1];
+  c.channels = t.w.shape[d];
+  c.filters = t.w.shape[d + 1] / c.groups;
+  c.multiplier = c.filters;
+  c.wide = c.channels == 1 && c.groups > 1;
+  if (c.wide) c.channels = c.groups, c.filters *= c.groups, c.groups = 1;
+  const bool back = c.task == Task::input_grad;
+  c.cols = back ? c.channels : c.filters;
+  c.inner = c.wide ? (back ? c.multiplier : 1) : back ? c.filters : c.channels;
+  c.channel_parts = c.chunks = 1;
+  for (int i = 0; i < 3; ++i) c.phases[i] = back ? gradient_phases(c.axis[i]) : 1;
+}
+
+bool reads_outside(const ConvAxis& a) {
+  return a.out > 0 && a.taps > 0 &&
+         (a.pad > 0 || (a.out - 1) * a.stride - a.pad + (a.taps - 1) * a.dilation >= a.in);
+}
+
+// Any phase would do; the loop ends at the first that does.
+bool needs_window(const Call& call, const Conv& c, int lanes) {
+  const Operands t = operands(call, c.task, c.n_out);
+  const Tensor& in = c.task == Task::input_grad ? t.y : t.x;
+  const bool unit = in.stride[in.rank - 1] == 1 || in.shape[in.rank - 1] == 1;
+  if (!unit || (c.wide && (c.multiplier > 1 || c.cols % lanes))) return true;
+  for (int d = 0; d < 3; ++d) {
+    for (int64_t i = 0; i < c.phases[d]; ++i) {
+      if (reads_outside(c.task == Task::input_grad ? gradient_phase(c.axis[d], i).axis : c.axis[d]))
+        return true;
+    }
+  }
+  return false;
+}
+
+int64_t taps(const Conv& c) {
+  int64_t n = 1;
+  for (int d = 0; d < 3; ++d) n *= largest_phase(c, d).taps;
+  return n;
+}
+
+// Rows of w in place: one stride through taps and channels.
+bool filters_in_place(const Call& call, const Conv& c, int lanes) {
+  const Tensor& w = call.tensors[c.n_out + 1];
+  const int last = w.rank - 1;
+  if (c.task != Task::forward || c.cols % lanes || w.stride[last] != 1) return false;
+  int64_t rows = 1;
+  const int64_t row = w.shape[last - 1] > 1 ? w.stride[last - 1] : w.shape[last];
+  for (int d = last - 1; d >= 0; --d) {
+    if (w.shape[d] != 1 && w.stride[d] != row * rows) return false;
+    rows *= w.shape[d];
+  }
+  return true;
+}
+
+// Rows of dy in place: one stride through the pixels of any box.
+bool gradient_in_place(const Call& call, const Conv& c, int lanes) {
+  const Tensor& dy = call.tensors[c.n_out + 1];
+  const int last = dy.rank - 1;
+  if (c.cols % lanes || dy.stride[last] != 1) return false;
+  int64_t rows = 1;
+  const int64_t row = dy.stride[last - 1];
+  for (int d = last - 1; d >= 0; --d) {
+    if (dy.shape[d] != 1 && dy.stride[d] != row * rows) return false;
+    rows *= dy.shape[d];
+  }
+  return true;
+}
+
+void choose_columns(const Call& call, Conv& c, int lanes, int64_t size) {
+  const int64_t panels = ceil_div(c.cols, lanes);
+  c.width = panels % 2 == 1 && panels % 3 == 0 ? 3 : static_cast<int>(least(panels, 2));
+  const bool in_place = c.task == Task::filter_grad ? gradient_in_place(call, c, lanes)
+                                                     : filters_in_place(call, c, lanes);
+  c.packed = !in_place || c.cols * c.groups * size >= kFarRow;
+  const int64_t panel = c.width * lanes;
+  int64_t group = kGroupBytes / size;
+  if (c.packed && c.task != Task::filter_grad)
+    group = least(group, kPanelBytes / size / most(1, taps(c) * c.inner));
+  group = most(1, group / panel) * panel;
+  const int64_t parts = most(1, ceil_div(c.cols, group));
+  c.group = most(1, ceil_div(ceil_div(c.cols, panel), parts)) * panel;
+}
+
+double flops_of(const Conv& c) {
+  double n = 2 * real(c.batch) * real(c.cols) * real(c.groups) * real(c.inner);
+  for (const ConvAxis& a : c.axis) n *= real(a.out) * real(a.taps);
+  return n;
+}
+
+void balance(int64_t size, int64_t wanted, int64_t& box, int64_t& boxes) {
+  boxes = ceil_div(size, most(1, wanted));
+  box = boxes ? ceil_div(size, boxes) : 1;
+}
+
+void choose_boxes(Conv& c, int64_t wanted) {
+  const int64_t P = largest_phase(c, 1).out, Q = largest_phase(c, 2).out;
+  c.boxes[1] = largest_phase(c, 0).out;
+  balance(Q, wanted, c.box_cols, c.boxes[3]);
+  balance(P, wanted / most(1, c.box_cols), c.box_rows, c.boxes[2]);
+  const bool whole = c.boxes[1] == 1 && c.boxes[2] == 1 && c.boxes[3] == 1;
+  balance(c.batch, whole ? wanted / most(1, P * Q) : 1, c.box_images, c.boxes[0]);
+}
+
+// Boxes of about `wanted` pixels, fewer where what they read would leave L2.
+void fit_boxes(Conv& c, int64_t wanted, int64_t pixel, int64_t size) {
+  choose_boxes(c, wanted);
+  if (!c.windowed) return;
+  while (wanted > kMostRows && window_elements(c, pixel) > kWindowBytes / size) {
+    wanted = most(kMostRows, wanted * 3 / 4);
+    choose_boxes(c, wanted);
+  }
+  while (wanted > 1 && window_elements(c, pixel) > kMostWindowBytes / size) {
+    wanted /= 2;
+    choose_boxes(c, wanted);
+  }
+}
+
+void choose_forward_boxes(Conv& c, int64_t size) {
+  const double flops = flops_of(c);
+  const double column_parts =
+      real(c.groups * ceil_div(c.cols, c.group) * c.phases[0] * c.phases[1] * c.phases[2]);
+  double parts = flops / kMinPartFlops;
+  parts = (parts < kMostParts ? parts : kMostParts) / column_parts;
+  double wanted = real(c.batch);
+  for (int d = 0; d < 3; ++d) wanted *= real(largest_phase(c, d).out);
+  if (parts > 1) wanted /= parts;
+  const int64_t most_pixels = least(kPixels, most(kMostRows, kSumBytes / size / c.group));
+  const int64_t pixels = wanted < real(most_pixels) ? static_cast<int64_t>(wanted) : most_pixels;
+  c.channel_step = c.inner;
+  const int64_t all_taps = taps(c);
+  if (!c.wide && all_taps * c.inner * c.width * kVectorBytes > kMostWindowBytes) {
+    c.channel_step =
+        most(1, kMostWindowBytes / (all_taps * c.width * kVectorBytes));
+    c.packed = true;
+  }
+  for (;; c.channel_step = (c.channel_step + 1) / 2) {
+    const int64_t pixel = c.wide ? c.inner * c.group : c.channel_step;
+    fit_boxes(c, most(kMostRows, pixels), pixel, size);
+    c.window = c.windowed ? window_elements(c, pixel) : 0;
+    if (c.wide || c.channel_step == 1 || c.window <= kMostWindowBytes / size) break;
+    c.packed = true;
+  }
+  c.k_most = all_taps * c.channel_step;
+}
+
+void choose_cells(Conv& c, int lanes, int64_t size) {
+  double parts = flops_of(c) / kMinPartFlops;
+  int64_t wanted = 1;
+  while (wanted < kMostParts && real(wanted * 2) <= parts) wanted *= 2;
+  const int64_t tap_rows = taps(c), rows = tap_rows * (c.wide ? 1 : c.inner);
+  const int64_t panel = c.width * lanes, padded = round_up(c.cols, panel);
+  c.chunks = 1;
+  while (c.chunks * 2 <= wanted && c.groups * padded * rows * size * c.chunks * 2 <= kPartialBytes)
+    c.chunks *= 2;
+  c.channel_parts = 1;
+  const int64_t channels = c.wide ? 1 : c.inner;
+  for (;;) {
+    const int64_t step = ceil_div(channels, c.channel_parts);
+    c.channel_step = step;
+    fit_boxes(c, kProducts, c.wide ? c.group : step, size);
+    c.window = c.windowed ? window_elements(c, c.wide ? c.group : step) : 0;
+    const int64_t col_parts = ceil_div(c.cols, c.group);
+    const bool fits = c.window <= kMostWindowBytes / size &&
+                      (c.chunks > 1 || tap_rows * step * c.group * size <= kPanelBytes);
+    if (fits && c.groups * col_parts * c.channel_parts * c.chunks >= wanted) break;
+    if (step > 16 || (!fits && step > 1)) {
+      c.channel_parts *= 2;
+    } else if (c.group > panel) {
+      c.group = round_up(c.group / 2, panel);
+    } else {
+      break;
+    }
+  }
+  c.chunks = most(1, least(c.chunks, box_count(c)));
+  c.k_most = tap_rows * c.channel_step;
+}
+
+void choose_epilogue(const Call& call, Conv& c, int lanes) {
+  const Tensor& out = call.tensors[0];
+  const int last = out.rank - 1;
+  c.direct = out.dtype == c.dtype && (out.stride[last] == 1 || out.shape[last] == 1) &&
+             c.cols % lanes == 0 && c.task != Task::filter_grad;
+  c.evaluates = c.has_expression;
+  if (!c.has_expression || !c.direct) {
+    if (c.evaluates) c.direct = false;
+    return;
+  }
+  c.direct = false;
+  const Epilogue e = match_epilogue(c.expression);
+  if (!e.input) return;
+  const int index = c.n_out + 1 + e.input;
+  const Tensor& x = call.tensors[index];
+  if (x.dtype != c.dtype || (x.stride[last] != 1 && x.shape[last] != 1)) return;
+  for (int d = 0; d < last && e.store != Store::relu_grad; ++d) {
+    if (x.shape[d] > 1 && x.stride[d] != 0) return;
+  }
+  c.store = e.store;
+  c.extra = index;
+  c.direct = true;
+  c.evaluates = false;
+}
+
+}  // namespace
+
+Strides image_strides(const Tensor& t) {
+  Strides s{};
+  s.n = t.stride[0];
+  for (int d = 1; d < t.rank - 1; ++d) s.axis[d + 4 - t.rank] = t.stride[d];
+  s.c = t.stride[t.rank - 1];
+  return s;
+}
+
+Strides filter_strides(const Tensor& t) {
+  Strides s{};
+  for (int d = 0; d < t.rank - 2; ++d) s.axis[d + 5 - t.rank] = t.stride[d];
+  s.c = t.stride[t.rank - 2];
+  s.k = t.stride[t.rank - 1];
+  return s;
+}
+
+ConvAxis largest_phase(const Conv& c, int d) {
+  const ConvAxis& a = c.axis[d];
+  if (c.task != Task::input_grad) return a;
+  const int64_t g = common_divisor(a.stride, a.dilation);
+  return {a.out, ceil_div(a.in, a.stride), ceil_div(a.taps, a.stride / g), 1, a.dilation / g, 0};
+}
+
+int64_t window_elements(const Conv& c, int64_t pixel) {
+  constexpr int64_t kHuge = int64_t{1} << 55;  // more would overflow
+  const int64_t outputs[3] = {1, c.box_rows, c.box_cols};
+  int64_t n = c.box_images * pixel;
+  for (int d = 0; d < 3; ++d) {
+    const ConvAxis a = largest_phase(c, d);
+    const int64_t extent =
+        outputs[d] == 1 ? a.taps : (outputs[d] - 1) * a.stride + (a.taps - 1) * a.dilation + 1;
+    n = extent > 0 && n > kHuge / extent ? kHuge : n * extent;
+  }
+  return n;
+}
+
+const char* check_conv(const Call& call, Task task) {
+  if (const char* wrong = check_attributes(call)) return wrong;
+  const int used = 2 + 3 * static_cast<int>(call.ints[0]);
+  Expression e{};
+  int n_out = 1, n_extra = 0;
+  const bool has_expression = call.n_ints > used;
+  if (has_expression) {
+    if (const char* wrong =
+            decode(call.ints + used, call.n_ints - used, call.floats, call.n_floats, e))
+      return wrong;
+    if (e.n_in < 1) return "conv: expected an expression whose input 0 is the convolution";
+    n_out = e.n_out, n_extra = e.n_in - 1;
+  }
+  if (call.n_tensors != n_out + 2 + n_extra)
+    return "conv: expected outputs, two operands and the extra inputs of its expression";
+  const Operands t = operands(call, task, n_out);
+  if (const char* wrong = check_shapes(call, t, n_out)) return wrong;
+  const DType dtype = call.tensors[n_out].dtype;
+  if (has_expression && e.compute != (dtype == DType::f64))
+    return "conv: expected an expression of x's dtype";
+  if (!has_expression && call.tensors[0].dtype != dtype)
+    return "conv: expected an output of x's dtype";
+  return check_reach(call, t);
+}
+
+void count_cost(const Call& call, const Conv& c, Work& work) {
+  double outputs = 1;
+  const Tensor& out = call.tensors[0];
+  for (int d = 0; d < out.rank; ++d) outputs *= real(out.shape[d]);
+  work.flops = flops_of(c) + (c.has_expression ? outputs * cost(c.expression) : 0);
+  work.bytes = 0;
+  for (int t = 0; t < call.n_tensors; ++t) {
+    const Tensor& x = call.tensors[t];
+    double bytes = real(size_of(x.dtype));
+    for (int d = 0; d < x.rank; ++d) bytes *= x.stride[d] ? real(x.shape[d]) : 1.0;
+    work.bytes += bytes;
+  }
+}
+
+void read_conv(const Call& call, Task task, Conv& c) {
+  c.task = task;
+  c.n_out = 1;
+  const int used = 2 + 3 * static_cast<int>(call.ints[0]);
+  c.has_expression = call.n_ints > used;
+  if (c.has_expression) {
+    decode(call.ints + used, call.n_ints - used, call.floats, call.n_floats, c.expression);
+    c.n_out = c.expression.n_out;
+  }
+  c.dtype = call.tensors[c.n_out].dtype;
+  const int64_t size = size_of(c.dtype);
+  const int lanes = static_cast<int>(kVectorBytes / size);
+  read_geometry(call, c);
+  choose_columns(call, c, lanes, size);
+  c.windowed = needs_window(call, c, lanes);
+  c.k_step = kProducts;
+  if (task == Task::filter_grad) {
+    choose_cells(c, lanes, size);
+  } else {
+    choose_forward_boxes(c, size);
+  }
+  choose_epilogue(call, c, lanes);
+}
+
+}  // namespace dl::DL_LEVEL

@@ -1,0 +1,92 @@
+// What a convolution call asks for and how it is cut.
+#pragma once
+
+#include "common/conv.h"
+#include "cpu/kernels/epilogue.h"
+#include "cpu/kernels/conv_tile.h"
+#include "cpu/kernels/gemm_plan.h"
+#include "kernel.h"
+
+namespace dl::DL_LEVEL {
+
+enum class Task { forward, input_grad, filter_grad };
+
+// Element strides of an image (batch, up to 3 axes, channels) or filter (-, axes, C, K).
+struct Strides {
+  int64_t n, axis[3], c, k;
+};
+
+// A box of output pixels: neighbouring images (whole ones if several), one slice of the first axis,
+// rows, columns.
+struct Box {
+  int64_t n, images, o, p, rows, q, cols;
+};
+
+struct Conv {
+  Expression expression;
+  bool has_expression;
+  int n_out;
+  DType dtype;
+  Task task;
+
+  ConvAxis axis[3];  // of the forward convolution
+  int64_t batch, groups;
+  int64_t channels, filters;  // of one group
+  bool wide;                  // depthwise: a column reads its own channel; one "group"
+  int64_t multiplier;         // depthwise: filters of a channel
+
+  // C = columns of one group: filters, or channels in the input gradient. Each tap adds `inner`
+  // products.
+  int64_t cols, inner;
+  int64_t phases[3];
+  int64_t box_images, box_rows, box_cols;  // largest box
+  int64_t boxes[4];                        // along images, first axis, rows, columns
+
+  // What a box reads is copied with its padding, channel_step of `inner` at a time.
+  bool windowed;
+  int64_t channel_step;
+  int64_t window;  // elements
+
+  bool packed;      // w (in filter gradients dy) is copied to panels
+  int width;        // vectors of a panel
+  int64_t group;    // columns at a time
+  int64_t k_step;   // products between visits of a sum: a panel of B stays in L1
+  int64_t k_most;   // products of a sum, or of a channel step of it
+
+  Store store;
+  int extra;       // operand of the register epilogue, in Call::tensors
+  bool direct;     // sums go straight from registers into the result
+  bool evaluates;  // the expression runs over blocks of sums
+
+  // Filter gradient: partial sums of `chunks` parts of the batch; cells of dw.
+  int64_t chunks, channel_parts;
+};
+
+// nullptr or a sentence. Shapes and types only; pointers may be null.
+const char* check_conv(const Call& call, Task task);
+// For a checked call.
+void read_conv(const Call& call, Task task, Conv& c);
+
+Strides image_strides(const Tensor& t);
+Strides filter_strides(const Tensor& t);
+
+// Elements of the window of the largest box, and output pixels of that box.
+int64_t window_elements(const Conv& c, int64_t pixel);
+inline int64_t box_pixels(const Conv& c) { return c.box_images * c.box_rows * c.box_cols; }
+inline int64_t box_count(const Conv& c) {
+  return c.boxes[0] * c.boxes[1] * c.boxes[2] * c.boxes[3];
+}
+
+// Ranges of columns and channels, and phases: each is worked on box by box.
+inline int64_t conv_cells(const Conv& c) {
+  return c.groups * ceil_div(c.cols, c.group) * c.channel_parts * c.phases[0] * c.phases[1] *
+         c.phases[2];
+}
+
+// Fills flops and bytes.
+void count_cost(const Call& call, const Conv& c, Work& work);
+
+// The geometry whose outputs are cut into boxes, at its largest.
+ConvAxis largest_phase(const Conv& c, int d);
+
+}  // namespace dl::DL_LEVEL

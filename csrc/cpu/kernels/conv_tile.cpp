@@ -1,0 +1,127 @@
+// All register tiles of convolutions: conv_tile.h.
+#include "cpu/kernels/conv_tile.h"
+
+namespace dl::DL_LEVEL {
+
+namespace {
+
+template <class T, int NV, int H, class F>
+__attribute__((always_inline)) inline void store_sums(const SumTile<T>& t, Vec<T> (&acc)[H][NV],
+                                                      F f) {
+#pragma GCC unroll 12
+  for (int r = 0; r < H; ++r) {
+    T* c = t.c + t.c_at[r];
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) store(c + v * kLanes<T>, f(acc[r][v], r, v));
+  }
+}
+
+template <class T, int NV, int H>
+__attribute__((always_inline)) inline void finish_sums(const SumTile<T>& t, Vec<T> (&acc)[H][NV]) {
+  constexpr int L = kLanes<T>;
+  const Vec<T> zero{};
+  const T* x = t.extra;
+  switch (t.store) {
+    case Store::plain:
+      store_sums<T, NV, H>(t, acc, [](Vec<T> s, int, int) { return s; });
+      break;
+    case Store::bias:
+      store_sums<T, NV, H>(t, acc, [=](Vec<T> s, int, int v) { return s + load(x + v * L); });
+      break;
+    case Store::bias_relu:
+      store_sums<T, NV, H>(t, acc, [=](Vec<T> s, int, int v) {
+        const Vec<T> y = s + load(x + v * L);
+        return y < zero ? zero : y;
+      });
+      break;
+    case Store::relu_grad:
+      store_sums<T, NV, H>(t, acc, [=, at = t.extra_at](Vec<T> s, int r, int v) {
+        return load(x + at[r] + v * L) > zero ? s : zero;
+      });
+      break;
+  }
+}
+
+template <class T, bool kWide, int NV, int H>
+void sum_tile(const SumTile<T>& t) {
+  constexpr int L = kLanes<T>;
+  Vec<T> acc[H][NV];
+#pragma GCC unroll 12
+  for (int r = 0; r < H; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) acc[r][v] = Vec<T>{};
+  }
+  if (t.start) {
+    const T* c = t.start;
+#pragma GCC unroll 12
+    for (int r = 0; r < H; ++r, c += t.start_row) {
+#pragma GCC unroll 4
+      for (int v = 0; v < NV; ++v) acc[r][v] = load(c + v * L);
+    }
+  }
+  const T* a[H];
+#pragma GCC unroll 12
+  for (int r = 0; r < H; ++r) a[r] = t.a + t.row[r];
+  const T* b = t.b;
+  const int64_t b_row = t.b_row;
+  for (const int64_t *col = t.col, *end = col + t.k; col < end; ++col, b += b_row) {
+    const int64_t at = *col;
+    Vec<T> y[NV];
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) y[v] = load(b + v * L);
+#pragma GCC unroll 12
+    for (int r = 0; r < H; ++r) {
+      if constexpr (kWide) {
+#pragma GCC unroll 4
+        for (int v = 0; v < NV; ++v) acc[r][v] += load(a[r] + at + v * L) * y[v];
+      } else {
+        const Vec<T> x = broadcast(a[r][at]);
+#pragma GCC unroll 4
+        for (int v = 0; v < NV; ++v) acc[r][v] += x * y[v];
+      }
+    }
+  }
+  finish_sums<T, NV, H>(t, acc);
+}
+
+template <class T, bool kWide, int NV, int H>
+constexpr SumFunction<T> sum_or_null() {
+  if constexpr (H <= sum_height(NV)) {
+    return sum_tile<T, kWide, NV, H>;
+  } else {
+    return nullptr;
+  }
+}
+
+template <class T, bool kWide, int NV>
+SumFunction<T> sum_of_height(int h) {
+#define DL_H(H) sum_or_null<T, kWide, NV, H>()
+  static constexpr SumFunction<T> kTiles[kMostRows] = {
+      DL_H(1), DL_H(2), DL_H(3), DL_H(4), DL_H(5), DL_H(6),
+      DL_H(7), DL_H(8), DL_H(9), DL_H(10), DL_H(11), DL_H(12)};
+#undef DL_H
+  return kTiles[h - 1];
+}
+
+}  // namespace
+
+template <class T, bool kWide>
+SumFunction<T> find_sum(int nv, int h) {
+  switch (nv) {
+    case 1:
+      return sum_of_height<T, kWide, 1>(h);
+    case 2:
+      return sum_of_height<T, kWide, 2>(h);
+    case 3:
+      return sum_of_height<T, kWide, 3>(h);
+    default:
+      return sum_of_height<T, kWide, 4>(h);
+  }
+}
+
+template SumFunction<float> find_sum<float, false>(int, int);
+template SumFunction<float> find_sum<float, true>(int, int);
+template SumFunction<double> find_sum<double, false>(int, int);
+template SumFunction<double> find_sum<double, true>(int, int);
+
+}  // namespace dl::DL_LEVEL

@@ -1,0 +1,47 @@
+// The register tile of convolutions: C[i, :] (+)= sum over k: A[row[i] + col[k]] * B[k, :].
+//
+// The sum of offsets says everything about a convolution. Forward, rows are output pixels and k runs
+// over filter elements; in the filter gradient rows are filter elements and k runs over pixels. With
+// both in tables, stride, dilation, padding and dimensions cost nothing, nothing is unrolled into
+// columns, and tiles are full whatever the shape. One load of an offset serves a whole row of the
+// tile.
+//
+// Every element of C is one chain of fused multiply-adds in the order of k.
+#pragma once
+
+#include "cpu/kernels/gemm_tile.h"
+
+namespace dl::DL_LEVEL {
+
+template <class T>
+struct SumTile {
+  const T* a;
+  const int64_t *row, *col;
+  int64_t k;
+  const T* b;  // whole vectors
+  int64_t b_row;
+  const T* start;  // sums to continue, or null
+  int64_t start_row;
+  T* c;
+  const int64_t* c_at;
+  Store store;
+  const T* extra;  // bias, or y of relu_grad
+  const int64_t* extra_at;
+};
+
+// A pointer for each row must fit the general registers, beside those of col, b and k.
+constexpr int kMostRows = 12;
+
+constexpr int sum_height(int nv) {
+  return max_height(nv) < kMostRows ? max_height(nv) : kMostRows;
+}
+
+template <class T>
+using SumFunction = void (*)(const SumTile<T>&);
+
+// The tile of h rows and nv vectors; nv <= 4 and h <= sum_height(nv). kWide: every column has an A
+// of its own, next to its neighbour's (depthwise convolution).
+template <class T, bool kWide>
+SumFunction<T> find_sum(int nv, int h);
+
+}  // namespace dl::DL_LEVEL

@@ -1,0 +1,192 @@
+// Where a box of output pixels finds its inputs: in place, or in a copy with the padding around it.
+//
+// The copy is made when a box would read outside the image, when channels are not neighbours, or
+// when columns need their channels repeated. It costs one move for taps x columns multiply-adds.
+#pragma once
+
+#include "cpu/kernels/conv_plan.h"
+#include "cpu/kernels/gemm_pack.h"
+
+namespace dl::DL_LEVEL {
+
+// Input of output pixel (n, p, q) of the box at tap (f, r, s): first + n * image +
+// p * out_step[1] + q * out_step[2] + f * tap_step[0] + r * tap_step[1] + s * tap_step[2].
+struct Reach {
+  bool windowed;
+  bool taps_only[3];  // a single output along the axis: only its taps are copied
+  int64_t extent[3];  // of the window
+  int64_t step[3];    // between neighbours along an axis
+  int64_t out_step[3], tap_step[3], image;
+};
+
+inline Reach find_reach(const Conv& c, const ConvAxis (&axis)[3], const Strides& in,
+                        int64_t pixel) {
+  Reach r{};
+  r.windowed = c.windowed;
+  const int64_t outputs[3] = {1, c.box_rows, c.box_cols};
+  int64_t step = pixel;
+  for (int d = 2; d >= 0; --d) {
+    const ConvAxis& a = axis[d];
+    r.taps_only[d] = outputs[d] == 1;
+    r.extent[d] = r.taps_only[d]
+                      ? a.taps
+                      : (outputs[d] - 1) * a.stride + most(0, a.taps - 1) * a.dilation + 1;
+    r.step[d] = c.windowed ? step : in.axis[d];
+    r.out_step[d] = r.step[d] * a.stride;
+    r.tap_step[d] = r.step[d] * (c.windowed && r.taps_only[d] ? 1 : a.dilation);
+    step *= r.extent[d];
+  }
+  r.image = c.windowed ? step : in.n;
+  return r;
+}
+
+// Box i of a result that is axis[..].out pixels large; empty where the largest box was cut for more.
+inline Box find_box(const Conv& c, const ConvAxis (&axis)[3], int64_t i) {
+  Box b{};
+  auto slice = [](int64_t size, int64_t k, int64_t n, int64_t& first, int64_t& count) {
+    first = size * k / n;
+    count = size * (k + 1) / n - first;
+  };
+  slice(axis[2].out, i % c.boxes[3], c.boxes[3], b.q, b.cols), i /= c.boxes[3];
+  slice(axis[1].out, i % c.boxes[2], c.boxes[2], b.p, b.rows), i /= c.boxes[2];
+  b.o = i % c.boxes[1], i /= c.boxes[1];
+  slice(c.batch, i, c.boxes[0], b.n, b.images);
+  return b;
+}
+
+// Which channels of a pixel are copied, and to where: `inner` runs of `count`, `inner_step` apart.
+struct Channels {
+  int64_t first, count, stride;
+  int64_t repeat;  // each is copied so often
+  int64_t inner, inner_step;
+};
+
+// Copies n pixels, `step` elements apart.
+template <class T>
+void copy_pixels(const T* x, int64_t step, int64_t channel, int64_t n, const Channels& ch, T* y,
+                 int64_t pixel) {
+  if (ch.repeat > 1) {
+    for (int64_t i = 0; i < n; ++i) {
+      for (int64_t j = 0; j < ch.count; ++j)
+        y[i * pixel + j] = x[i * step + (ch.first + j) / ch.repeat * channel];
+    }
+    return;
+  }
+  for (int64_t j = 0; j < ch.inner; ++j) {
+    const T* from = x + (ch.first * ch.stride + j) * channel;
+    T* to = y + j * ch.inner_step;
+    const int64_t col = ch.stride * channel;
+    if ((col == 1 || ch.count == 1) && step == ch.count && pixel == ch.count) {
+      copy_run(to, from, n * ch.count);
+    } else {
+      gather_block(from, step, col, n, ch.count, to, pixel);
+    }
+  }
+}
+
+template <class T>
+void fill_zero(T* y, int64_t n) {
+  constexpr int64_t L = kLanes<T>;
+  int64_t i = 0;
+  for (; i + L <= n; i += L) store(y + i, Vec<T>{});
+  for (; i < n; ++i) y[i] = 0;
+}
+
+// Steps of a walk over the inputs first, first + step, ... (`count` of them) that lie in [0, size).
+struct Inside {
+  int64_t begin, end;
+};
+
+inline Inside inside(int64_t first, int64_t step, int64_t count, int64_t size) {
+  const int64_t begin = first < 0 ? least(count, ceil_div(-first, step)) : 0;
+  const int64_t end = first < size ? least(count, (size - 1 - first) / step + 1) : 0;
+  return {begin, most(begin, end)};
+}
+
+template <class T>
+class Window {
+ public:
+  Window(const ConvAxis (&axis)[3], const Strides& in, const Reach& reach, int64_t pixel)
+      : axis_(axis), in_(in), reach_(reach), pixel_(pixel) {}
+
+  // What the box's output (0, 0, 0) reads at tap (0, 0, 0) of an x in place.
+  const T* in_place(const T* x, const Box& b) const {
+    const int64_t at[3] = {b.o, b.p, b.q};
+    x += b.n * in_.n;
+    for (int d = 0; d < 3; ++d) x += (at[d] * axis_[d].stride - axis_[d].pad) * in_.axis[d];
+    return x;
+  }
+
+  void fill(const T* x, const Box& b, const Channels& channels, T* window) const {
+    const Walk depth = walk(0, b.o, 1), rows = walk(1, b.p, b.rows), cols = walk(2, b.q, b.cols);
+    const Inside valid = inside(cols.first, cols.step, cols.count, axis_[2].in);
+    for (int64_t n = 0; n < b.images; ++n) {
+      for (int64_t f = 0; f < depth.count; ++f) {
+        for (int64_t r = 0; r < rows.count; ++r) {
+          const int64_t d = depth.first + f * depth.step, h = rows.first + r * rows.step;
+          const bool outside = d < 0 || d >= axis_[0].in || h < 0 || h >= axis_[1].in;
+          T* y = window + n * reach_.image + f * reach_.step[0] + r * reach_.step[1];
+          if (outside) {
+            fill_zero(y, cols.count * pixel_);
+          } else {
+            fill_row(x + (b.n + n) * in_.n + d * in_.axis[0] + h * in_.axis[1], cols, valid,
+                     channels, y);
+          }
+        }
+      }
+    }
+  }
+
+ private:
+  struct Walk {
+    int64_t first, step, count;
+  };
+
+  Walk walk(int d, int64_t at, int64_t outputs) const {
+    const ConvAxis& a = axis_[d];
+    const int64_t first = at * a.stride - a.pad;
+    if (reach_.taps_only[d]) return {first, a.dilation, a.taps};
+    return {first, 1, (outputs - 1) * a.stride + (a.taps - 1) * a.dilation + 1};
+  }
+
+  void fill_row(const T* x, const Walk& cols, const Inside& valid, const Channels& channels,
+                T* y) const {
+    fill_zero(y, valid.begin * pixel_);
+    if (valid.begin < valid.end) {
+      copy_pixels(x + (cols.first + valid.begin * cols.step) * in_.axis[2],
+                  cols.step * in_.axis[2], in_.c, valid.end - valid.begin, channels,
+                  y + valid.begin * pixel_, pixel_);
+    }
+    fill_zero(y + valid.end * pixel_, (cols.count - valid.end) * pixel_);
+  }
+
+  const ConvAxis (&axis_)[3];
+  const Strides& in_;
+  const Reach& reach_;
+  const int64_t pixel_;
+};
+
+// Offsets of the box's outputs in what they read.
+inline void pixel_offsets(const Reach& r, const Box& b, int64_t* at) {
+  for (int64_t n = 0; n < b.images; ++n) {
+    for (int64_t p = 0; p < b.rows; ++p) {
+      for (int64_t q = 0; q < b.cols; ++q)
+        *at++ = n * r.image + p * r.out_step[1] + q * r.out_step[2];
+    }
+  }
+}
+
+// Offsets of `inner` products of every tap.
+inline void tap_offsets(const Reach& r, const ConvAxis (&axis)[3], int64_t inner,
+                        int64_t inner_step, int64_t* at) {
+  for (int64_t f = 0; f < axis[0].taps; ++f) {
+    for (int64_t h = 0; h < axis[1].taps; ++h) {
+      for (int64_t w = 0; w < axis[2].taps; ++w) {
+        for (int64_t i = 0; i < inner; ++i)
+          *at++ = f * r.tap_step[0] + h * r.tap_step[1] + w * r.tap_step[2] + i * inner_step;
+      }
+    }
+  }
+}
+
+}  // namespace dl::DL_LEVEL
