@@ -1,6 +1,8 @@
 """Random tensors, with the names of `keras.random`: reproducible from a seed, the same on every
 backend."""
 
+import math
+
 import numpy as np
 
 from dlcore.ops import pointwise as pw
@@ -136,6 +138,54 @@ def to_scalar(x, dtype):
     return np.asarray(x, dtype) if current_trace() is None else float(x)
 
 
+def gamma(shape, alpha, dtype=None, seed=None):
+    """Gamma-distributed numbers of shape `alpha` and scale 1 (Marsaglia and Tsang 2000)."""
+    return pw.exp(_log_gamma(shape, alpha, dtypes.standardize(dtype), seed))
+
+
+def beta(shape, alpha, beta, dtype=None, seed=None):
+    """Beta-distributed numbers: x / (x + y) for x and y gamma-distributed."""
+    dtype = dtypes.standardize(dtype)
+    x = _log_gamma(shape, alpha, dtype, seed)
+    y = _log_gamma(shape, beta, dtype, seed if isinstance(seed, SeedGenerator) else _next(seed))
+    return pw.sigmoid(x - y)
+
+
+def _next(seed):
+    return None if seed is None else seed + 1
+
+
+def _log_gamma(shape, alpha, dtype, seed):
+    """Logarithms of gamma-distributed numbers: those of small `alpha` fall below any float."""
+    if not isinstance(alpha, (int, float)) or not 0 < alpha < float("inf"):
+        raise ValueError(f"gamma: expected alpha as a positive number, got {alpha!r}")
+    # For alpha < 1: log gamma(alpha) = log gamma(alpha + 1) + log(u) / alpha.
+    d = (alpha + 1 if alpha < 1 else alpha) - 1 / 3
+    c = 1 / math.sqrt(9 * d)
+    counter, stream, key = _source(seed)
+    if current_trace() is not None:
+        counter = to_tensor(counter)
+    shape = tuple(int(s) for s in shape)
+
+    def draw(kind, again, a, b):
+        at = stream + (again << 24)
+        return random_bits(counter, shape, dtype, kind, key, at, a, b)
+
+    result = done = None
+    for again in range(0, 20, 2):  # each draw is taken with probability 0.95 and more
+        x = draw("normal", again, 0.0, 1.0)
+        v = (1.0 + x * c) ** 3
+        positive = pw.maximum(v, 1e-10)
+        bound = 0.5 * x * x + d * (1.0 - v + pw.log(positive))
+        taken = pw.logical_and(v > 0.0, pw.log(draw("uniform", again + 1, 1e-30, 1.0)) < bound)
+        value = pw.log(positive) + math.log(d)
+        result = value if result is None else pw.where(done, result, value)
+        done = taken if again == 0 else pw.logical_or(done, taken)
+    if alpha < 1:
+        result = result + pw.log(draw("uniform", 20, 1e-30, 1.0)) / alpha
+    return result
+
+
 def bernoulli(shape, p=0.5, dtype=None, seed=None):
     """1 with probability `p`, else 0."""
     return _draw("bernoulli", shape, dtypes.standardize(dtype), seed, p)
@@ -178,6 +228,6 @@ def shuffle(x, axis=0, seed=None):
 
 
 __all__ = [
-    "SeedGenerator", "bernoulli", "categorical", "dropout", "normal", "randint", "set_random_seed",
-    "shuffle", "truncated_normal", "uniform",
+    "SeedGenerator", "bernoulli", "beta", "categorical", "dropout", "gamma", "normal", "randint",
+    "set_random_seed", "shuffle", "truncated_normal", "uniform",
 ]  # fmt: skip

@@ -145,6 +145,17 @@ MATMUL = [
     Row("dot", ((5, 6), (6, 7))),
 ]  # fmt: skip
 
+SAMPLING = [
+    Row(
+        "affine_sample", ((n, h, w, c), (n, 6)),
+        {"shape": shape, "interpolation": how, "fill_mode": mode, "fill_value": 0.5},
+        low=-0.9, high=0.9, gradient=False,
+    )
+    for n, h, w, c, shape in ((2, 5, 7, 3, (4, 9)), (1, 1, 1, 1, (3, 3)), (3, 4, 3, 17, (5, 2)))
+    for how in ("nearest", "bilinear")
+    for mode in ("constant", "nearest", "reflect", "wrap", "mirror")
+]  # fmt: skip
+
 UPDATES = [
     Row("adam_update", ((33,),) * 4 + ((),) * 4, low=0.1, high=0.9, gradient=False),
     Row("momentum_update", ((33,), (33,), (33,), (), ()), gradient=False),
@@ -170,4 +181,4 @@ POOLING = [
     ),
 ]
 
-ROWS = POINTWISE + REDUCTIONS + SOFTMAX + SHAPES + MATMUL + UPDATES + POOLING
+ROWS = POINTWISE + REDUCTIONS + SOFTMAX + SHAPES + MATMUL + UPDATES + POOLING + SAMPLING

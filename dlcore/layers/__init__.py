@@ -8,6 +8,10 @@ from dlcore.layers.base import Layer
 # Module -> its public names; a module is loaded when one of them is first used.
 _MODULES = {
     "activations": ("ELU", "LeakyReLU", "PReLU", "ReLU", "Softmax"),
+    "augmentation": (
+        "MixUp", "RandomBrightness", "RandomContrast", "RandomCrop", "RandomErasing", "RandomFlip",
+        "RandomRotation", "RandomTranslation", "RandomZoom",
+    ),
     "convolution": (
         "Conv1D", "Conv1DTranspose", "Conv2D", "Conv2DTranspose", "Conv3D", "Conv3DTranspose",
         "Convolution1D", "Convolution1DTranspose", "Convolution2D", "Convolution2DTranspose",
@@ -17,6 +21,7 @@ _MODULES = {
     "core": (
         "Activation", "Dense", "Dropout", "Identity", "Input", "InputLayer", "Lambda", "Maxout",
     ),
+    "preprocessing": ("CenterCrop", "Normalization", "Rescaling", "Resizing"),
     "reshaping": ("Flatten", "Reshape"),
 }  # fmt: skip
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

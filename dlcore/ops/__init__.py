@@ -3,6 +3,7 @@ symbolic tensors inside a traced function. The backward kernels are here too."""
 
 from dlcore.ops import (
     activations,
+    image,
     indexing,
     linalg,
     losses,
@@ -32,6 +33,7 @@ from dlcore.ops.pooling import (
     max_pool_with_index,
 )
 from dlcore.ops.reduction import *  # noqa: F403
+from dlcore.ops.sampling import affine_sample
 from dlcore.ops.shaping import *  # noqa: F403
 from dlcore.program.graph import Operators, Tensor
 from dlcore.program.variable import Variable
@@ -79,5 +81,5 @@ __all__ += [
 __all__ += [
     "average_pool", "average_pool_grad", "max_pool", "max_pool_grad", "max_pool_with_index",
 ]  # fmt: skip
-__all__ += ["OPS", "Op", "dot", "matmul", "traceable"]
+__all__ += ["OPS", "Op", "affine_sample", "dot", "image", "matmul", "traceable"]
 __all__ += ["logits_of", "softmax_cross_entropy", "sparse_softmax_cross_entropy"]

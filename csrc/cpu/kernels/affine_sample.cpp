@@ -1,0 +1,308 @@
+// affine_sample: every pixel of out is x read at the place that the matrix of its image names.
+//
+//   column = m0 j + m1 i + m2, row = m3 j + m4 i + m5        for the pixel (i, j) of out (N, P, Q, C)
+//   nearest   out[i, j] = x[round(row), round(column)]
+//   bilinear  out[i, j] = the four neighbours weighted by the fractions of row and column
+//
+// Shifts, flips, crops, rotations and zooms are matrices, and a batch has one for each image. Pixels
+// outside x are the fill value, or found by the fill mode:
+//
+//   nearest a a | a b c | c c      reflect b a | a b c | c b
+//   wrap    b c | a b c | a b      mirror  c b | a b c | b a
+//
+// Places are fixed-point numbers of 32 fraction bits, whose sums are exact: dlcore/ops/sampling.py
+// reads the very same pixels, and a shift by whole pixels only copies. affine_sample_grad adds dy to
+// the pixels that were read, image by image in the order of the pixels.
+#include "cpu/kernels/level.h"
+#include "cpu/rows.h"
+
+namespace dl::DL_LEVEL {
+
+namespace {
+
+enum Fill : int64_t { kConstant, kNearest, kReflect, kWrap, kMirror, kFills };
+
+constexpr int kFractionBits = 32;
+constexpr int64_t kOne = 1ll << kFractionBits;
+// Entries beyond are cut, so that no sum leaves 64 bits for images of up to 2^15 pixels a side.
+constexpr double kMostSlope = 0x1p14, kMostOffset = 0x1p29;
+constexpr int64_t kMostPixels = 1 << 15;
+constexpr int64_t kPartElements = 1 << 13;  // about 20 us of work
+
+// Not a clamp of the library's: NaN becomes -most.
+inline int64_t fixed(double x, double most) {
+  const double cut = x > -most ? (x < most ? x : most) : -most;
+  return __builtin_llrint(cut * 0x1p32);
+}
+
+struct Matrix {
+  int64_t m[6];
+};
+
+template <class T>
+Matrix matrix_of(const Tensor& t, int64_t n) {
+  Matrix matrix;
+  for (int k = 0; k < 6; ++k) {
+    const double x = t.as<T>()[n * t.stride[0] + k * t.stride[1]];
+    matrix.m[k] = fixed(x, k % 3 == 2 ? kMostOffset : kMostSlope);
+  }
+  return matrix;
+}
+
+inline int64_t modulo(int64_t i, int64_t n) {
+  const int64_t r = i % n;
+  return r < 0 ? r + n : r;
+}
+
+// Where pixel i of an axis of n lies; -1 is the fill value.
+inline int64_t place(int64_t i, int64_t n, int64_t mode) {
+  if (static_cast<uint64_t>(i) < static_cast<uint64_t>(n)) return i;
+  switch (mode) {
+    case kNearest:
+      return i < 0 ? 0 : n - 1;
+    case kWrap:
+      return modulo(i, n);
+    case kReflect: {
+      const int64_t k = modulo(i, 2 * n);
+      return k < n ? k : 2 * n - 1 - k;
+    }
+    case kMirror: {
+      if (n == 1) return 0;
+      const int64_t k = modulo(i, 2 * n - 2);
+      return k < n ? k : 2 * n - 2 - k;
+    }
+    default:
+      return -1;
+  }
+}
+
+// One image and how it is read.
+template <class T>
+struct Image {
+  T* data;
+  int64_t height, width, row, column, channel;  // strides
+  int64_t mode;
+  T fill;
+
+  // The pixel, or null for the fill value.
+  T* pixel(int64_t i, int64_t j) const {
+    const int64_t r = place(i, height, mode), c = place(j, width, mode);
+    return r < 0 || c < 0 ? nullptr : data + r * row + c * column;
+  }
+};
+
+template <class T>
+Image<T> image_of(const Call& call, const Tensor& t, int64_t n) {
+  return {t.as<T>() + n * t.stride[0], t.shape[1],   t.shape[2],
+          t.stride[1],                 t.stride[2],  t.stride[3],
+          call.ints[1],                static_cast<T>(call.floats[0])};
+}
+
+// The four pixels around a place, and the weights of the lower and the right ones.
+template <class T>
+struct Corners {
+  T* pixel[2][2];
+  T down, right;
+};
+
+template <class T>
+inline T fraction(int64_t place) {  // the 24 or 32 highest bits: exact in T
+  const int64_t bits = place & (kOne - 1);
+  if constexpr (sizeof(T) == 4) return static_cast<T>(static_cast<int32_t>(bits >> 8)) * 0x1p-24f;
+  return static_cast<T>(bits) * static_cast<T>(0x1p-32);
+}
+
+template <class T>
+inline Corners<T> corners(const Image<T>& x, int64_t row, int64_t column) {
+  const int64_t i = row >> kFractionBits, j = column >> kFractionBits;
+  Corners<T> c;
+  c.down = fraction<T>(row);
+  c.right = fraction<T>(column);
+  if (i >= 0 && j >= 0 && i + 1 < x.height && j + 1 < x.width) {
+    T* p = x.data + i * x.row + j * x.column;
+    c.pixel[0][0] = p, c.pixel[0][1] = p + x.column;
+    c.pixel[1][0] = p + x.row, c.pixel[1][1] = p + x.row + x.column;
+  } else {
+    for (int k = 0; k < 4; ++k) c.pixel[k / 2][k % 2] = x.pixel(i + k / 2, j + k % 2);
+  }
+  return c;
+}
+
+// One row of out: where it starts in x, and the step from pixel to pixel.
+struct Line {
+  int64_t row, column, row_step, column_step;
+
+  // Do all places lie on pixels?
+  bool whole() const {
+    return ((row | column | row_step | column_step) & (kOne - 1)) == 0;
+  }
+};
+
+inline Line line_of(const Matrix& m, int64_t i) {
+  return {m.m[4] * i + m.m[5], m.m[1] * i + m.m[2], m.m[3], m.m[0]};
+}
+
+inline Line rounded(Line line) {
+  line.row += kOne / 2, line.column += kOne / 2;
+  return line;
+}
+
+// Channels known when compiling are not counted at run time: kChannels is 1, 3 or 0 for any number.
+template <class T, int kChannels>
+void sample_bilinear(const Image<T>& x, Line at, T* out, int64_t q, int64_t step, int64_t channel,
+                     int64_t channels) {
+  const int64_t n = kChannels ? kChannels : channels;
+  for (int64_t j = 0; j < q; ++j, out += step) {
+    const Corners<T> c = corners(x, at.row, at.column);
+    at.row += at.row_step, at.column += at.column_step;
+    for (int64_t k = 0; k < n; ++k) {
+      const int64_t o = k * x.channel;
+      const T a = c.pixel[0][0] ? c.pixel[0][0][o] : x.fill;
+      const T b = c.pixel[0][1] ? c.pixel[0][1][o] : x.fill;
+      const T d = c.pixel[1][0] ? c.pixel[1][0][o] : x.fill;
+      const T e = c.pixel[1][1] ? c.pixel[1][1][o] : x.fill;
+      const T top = a + c.right * (b - a), bottom = d + c.right * (e - d);
+      out[k * channel] = top + c.down * (bottom - top);
+    }
+  }
+}
+
+template <class T, int kChannels>
+void sample_nearest(const Image<T>& x, Line at, T* out, int64_t q, int64_t step, int64_t channel,
+                    int64_t channels) {
+  const int64_t n = kChannels ? kChannels : channels;
+  for (int64_t j = 0; j < q; ++j, out += step) {
+    const T* p = x.pixel(at.row >> kFractionBits, at.column >> kFractionBits);
+    at.row += at.row_step, at.column += at.column_step;
+    for (int64_t k = 0; k < n; ++k) out[k * channel] = p ? p[k * x.channel] : x.fill;
+  }
+}
+
+template <class T, int kChannels>
+void sample_line(const Image<T>& x, const Line& at, bool bilinear, T* out, const Tensor& y) {
+  const auto sample = bilinear ? sample_bilinear<T, kChannels> : sample_nearest<T, kChannels>;
+  sample(x, at, out, y.shape[2], y.stride[2], y.stride[3], y.shape[3]);
+}
+
+// Rows [begin, end) of all images.
+template <class T>
+void sample(const Call& call, int64_t begin, int64_t end) {
+  const Tensor &y = call.tensors[0], &t = call.tensors[1], &m = call.tensors[2];
+  const int64_t height = y.shape[1];
+  const auto line = y.shape[3] == 1   ? sample_line<T, 1>
+                    : y.shape[3] == 3 ? sample_line<T, 3>
+                                      : sample_line<T, 0>;
+  Matrix matrix{};
+  Image<T> x{};
+  for (int64_t r = begin; r < end; ++r) {
+    const int64_t n = r / height, i = r % height;
+    if (r == begin || i == 0) matrix = matrix_of<T>(m, n), x = image_of<T>(call, t, n);
+    const Line at = line_of(matrix, i);
+    const bool bilinear = call.ints[0] == 1 && !at.whole();
+    line(x, bilinear ? at : rounded(at), bilinear, y.as<T>() + n * y.stride[0] + i * y.stride[1],
+         y);
+  }
+}
+
+template <class T>
+void add(const T* dy, int64_t channel, int64_t channels, T weight, const Image<T>& dx, T* pixel) {
+  if (!pixel) return;
+  for (int64_t k = 0; k < channels; ++k) pixel[k * dx.channel] += weight * dy[k * channel];
+}
+
+template <class T>
+void scatter(const Call& call, int64_t n) {
+  const Tensor &t = call.tensors[0], &d = call.tensors[1];
+  const Image<T> dx = image_of<T>(call, t, n);
+  for (int64_t i = 0; i < count(t, 1, 4); ++i) dx.data[offset(t, 1, 4, i)] = 0;
+  const Matrix matrix = matrix_of<T>(call.tensors[2], n);
+  const int64_t q = d.shape[2], channel = d.stride[3], channels = d.shape[3];
+  for (int64_t i = 0; i < d.shape[1]; ++i) {
+    Line at = line_of(matrix, i);
+    const bool bilinear = call.ints[0] == 1 && !at.whole();
+    if (!bilinear) at = rounded(at);
+    const T* dy = d.as<T>() + n * d.stride[0] + i * d.stride[1];
+    for (int64_t j = 0; j < q; ++j, dy += d.stride[2]) {
+      if (!bilinear) {
+        T* pixel = dx.pixel(at.row >> kFractionBits, at.column >> kFractionBits);
+        add(dy, channel, channels, T(1), dx, pixel);
+      } else {
+        const Corners<T> c = corners(dx, at.row, at.column);
+        const T down[2] = {1 - c.down, c.down}, right[2] = {1 - c.right, c.right};
+        for (int k = 0; k < 4; ++k)
+          add(dy, channel, channels, down[k / 2] * right[k % 2], dx, c.pixel[k / 2][k % 2]);
+      }
+      at.row += at.row_step, at.column += at.column_step;
+    }
+  }
+}
+
+// Both kernels: images, images and a matrix for each.
+const char* check(const Call& call) {
+  if (call.n_tensors != 3 || call.n_ints != 2 || call.n_floats != 1)
+    return "affine_sample: expected two batches of images, matrices, [interpolation, mode], [fill]";
+  const Tensor &a = call.tensors[0], &b = call.tensors[1], &m = call.tensors[2];
+  if (a.rank != 4 || b.rank != 4 || m.rank != 2 || m.shape[1] != 6)
+    return "affine_sample: expected images (N, H, W, C) and matrices (N, 6)";
+  if (!is_float(a.dtype) || b.dtype != a.dtype || m.dtype != a.dtype)
+    return "affine_sample: expected float32 or float64 everywhere";
+  if (a.shape[0] != b.shape[0] || m.shape[0] != a.shape[0] || a.shape[3] != b.shape[3])
+    return "affine_sample: expected as many images, matrices and channels everywhere";
+  for (int axis = 1; axis < 3; ++axis) {
+    if (a.shape[axis] > kMostPixels || b.shape[axis] > kMostPixels)
+      return "affine_sample: expected images of at most 32768 pixels a side";
+  }
+  if (call.ints[0] < 0 || call.ints[0] > 1 || call.ints[1] < 0 || call.ints[1] >= kFills)
+    return "affine_sample: expected interpolation 0..1 and mode 0..4";
+  return nullptr;
+}
+
+int64_t rows_per_part(const Tensor& y) {
+  const int64_t row = y.shape[2] * y.shape[3];
+  return row >= kPartElements ? 1 : kPartElements / (row > 0 ? row : 1);
+}
+
+void set_cost(const Call& call, int64_t pixels, Work& work) {
+  const double values = static_cast<double>(pixels) * call.tensors[0].shape[3];
+  work.flops = 30.0 * pixels + 8 * values;
+  work.bytes = 2 * values * size_of(call.tensors[0].dtype);
+}
+
+}  // namespace
+
+const char* plan_affine_sample(const Call& call, Work& work) {
+  if (const char* wrong = check(call)) return wrong;
+  const Tensor &y = call.tensors[0], &x = call.tensors[1];
+  if ((x.shape[1] == 0 || x.shape[2] == 0) && count(y, 0, 4) > 0)
+    return "affine_sample: expected images of at least one pixel";
+  const int64_t rows = y.shape[0] * y.shape[1], part = rows_per_part(y);
+  work.parts[0] = rows > part ? (rows + part - 1) / part : 1;
+  set_cost(call, rows * y.shape[2], work);
+  return nullptr;
+}
+
+void run_affine_sample(const Call& call, int, int64_t begin, int64_t end, char*) {
+  const Tensor& y = call.tensors[0];
+  const int64_t rows = y.shape[0] * y.shape[1], part = rows_per_part(y);
+  const int64_t first = begin * part, last = end * part < rows ? end * part : rows;
+  y.dtype == DType::f32 ? sample<float>(call, first, last) : sample<double>(call, first, last);
+}
+
+const char* plan_affine_sample_grad(const Call& call, Work& work) {
+  if (const char* wrong = check(call)) return wrong;
+  const Tensor &dx = call.tensors[0], &dy = call.tensors[1];
+  if ((dx.shape[1] == 0 || dx.shape[2] == 0) && count(dy, 0, 4) > 0)
+    return "affine_sample_grad: expected images of at least one pixel";
+  work.parts[0] = dx.shape[0] > 0 ? dx.shape[0] : 1;
+  set_cost(call, dy.shape[0] * dy.shape[1] * dy.shape[2], work);
+  return nullptr;
+}
+
+void run_affine_sample_grad(const Call& call, int, int64_t begin, int64_t end, char*) {
+  const Tensor& dx = call.tensors[0];
+  const int64_t last = end < dx.shape[0] ? end : dx.shape[0];
+  for (int64_t n = begin; n < last; ++n)
+    dx.dtype == DType::f32 ? scatter<float>(call, n) : scatter<double>(call, n);
+}
+
+}  // namespace dl::DL_LEVEL

@@ -1,0 +1,56 @@
+"""What layers that prepare images share: any layout as batches (N, H, W, C), windows, sizes."""
+
+from dlcore import ops
+from dlcore.layers.base import Layer
+from dlcore.ops import spatial
+from dlcore.ops.sampling import stack_matrix
+
+
+class ImageLayer(Layer):
+    """Base of layers on batches of images (batch, H, W, C) or one image (H, W, C)."""
+
+    def __init__(self, data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        self.data_format = spatial.check_data_format(self.name, data_format)
+
+    def on_batch(self, f, x):
+        """f(x) for images in any layout, where f takes and returns (N, H, W, C)."""
+        if x.ndim not in (3, 4):
+            raise ValueError(
+                f"{self.name}: expected images (batch, H, W, C) or (H, W, C), got {x.shape}"
+            )
+        batch = x if x.ndim == 4 else ops.expand_dims(x, 0)
+        y = f(spatial.channels_last(batch, self.data_format))
+        y = spatial.from_channels_last(y, self.data_format)
+        return y if x.ndim == 4 else ops.squeeze(y, 0)
+
+
+def middle_window(h, w, height, width):
+    """(top, left, height, width) of the largest window shaped as (height, width) in the middle of
+    (h, w).
+    """
+    high = min(h, max(w * height // width, 1))
+    wide = min(w, max(h * width // height, 1))
+    return (h - high) // 2, (w - wide) // 2, high, wide
+
+
+def resized(x, height, width, window=None, interpolation="bilinear"):
+    """A window (top, left, height, width) of x (N, H, W, C) as height x width pixels."""
+    if window is not None:
+        top, left, high, wide = window
+        x = x[:, top : top + high, left : left + wide, :]
+    n, high, wide, _ = x.shape
+    if (high, wide) == (height, width):
+        return x
+    down, across = high / height, wide / width  # centres of pixels lie at halves
+    entries = (across, 0.0, 0.5 * across - 0.5, 0.0, down, 0.5 * down - 0.5)
+    matrix = stack_matrix(entries, n, x.dtype)
+    return ops.affine_sample(x, matrix, (height, width), interpolation, "nearest")
+
+
+def check_name(layer, what, value, known):
+    """Refuse a `value` that is not in `known`."""
+    if value not in known:
+        names = ", ".join(map(str, known))
+        raise ValueError(f"{layer.name}: expected {what} as one of {names}, got {value!r}")
+    return value
