@@ -1,0 +1,520 @@
+"""Convolution: generated geometries that must match exactly, hand-written loops, what rides in the
+kernels, errors."""
+
+import itertools
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import oracle
+import pytest
+from test_fusion import adam_step, kernels, traced
+
+import dlcore
+from dlcore import layers, ops
+from dlcore.program import gradients
+from dlcore.program.fuse import find_layouts, fuse
+from dlcore.program.schedule import plan
+
+GEOMETRIES, STEP = 360, 12
+
+
+def geometry(seed):
+    """(x shape, w shape, attributes) of a convolution drawn at random."""
+    rng = np.random.default_rng(seed)
+    rank = int(rng.choice([1, 2, 2, 2, 3]))
+    groups = int(rng.choice([1, 1, 1, 2, 3]))
+    depthwise = rng.random() < 0.2
+    channels = int(rng.choice([1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 24]))
+    filters = int(rng.choice([1, 2, 3, 4, 5, 8, 9, 15, 16, 17, 24, 33]))
+    if depthwise:
+        groups, channels, filters = channels, 1, int(rng.integers(1, 3))
+    window = tuple(int(n) for n in rng.integers(1, 5 if rank < 3 else 4, rank))
+    strides = tuple(int(n) for n in rng.integers(1, 4, rank))
+    dilation = tuple(int(n) for n in rng.integers(1, 4, rank))
+    padding = rng.choice(["valid", "same", "pairs", "causal" if rank == 1 else "same"])
+    if padding == "pairs":
+        padding = tuple((int(a), int(b)) for a, b in rng.integers(0, 4, (rank, 2)))
+    spans = [(r - 1) * d + 1 for r, d in zip(window, dilation, strict=True)]
+    sizes = tuple(int(rng.integers(e, e + 8 if rank < 3 else e + 3)) for e in spans)
+    if padding == "same":
+        sizes = tuple(int(n) for n in rng.integers(1, 12 if rank < 3 else 5, rank))
+    x_shape = (int(rng.integers(1, 4)), *sizes, channels * groups)
+    w_shape = (*window, channels, filters * groups)
+    return x_shape, w_shape, {"strides": strides, "padding": padding, "dilation_rate": dilation}
+
+
+def integers(rng, shape, dtype="float32"):
+    return rng.integers(-3, 4, shape).astype(dtype)
+
+
+def all_results(attrs):
+    """f(x, w, b, dy) -> relu(conv(x, w) + b) and its gradients."""
+
+    def f(x, w, b, dy):
+        y = ops.relu(ops.conv(x, w, **attrs) + b)
+        return (y, *gradients(ops.sum(y * dy), [x, w, b]))
+
+    return f
+
+
+def check_exactly(seed):
+    """Forward and both gradients of a geometry, in both types, against the float64 formula."""
+    x_shape, w_shape, attrs = geometry(seed)
+    rng = np.random.default_rng(seed)
+    x, w, b = (integers(rng, s) for s in (x_shape, w_shape, w_shape[-1:]))
+    arrays = (x, w, b, integers(rng, ops.conv(x, w, **attrs).shape))
+    f = all_results(attrs)
+    expected = oracle.run(f, [a.astype("float64") for a in arrays])
+    for dtype in ("float32", "float64"):
+        results = dlcore.function(f)(*(a.astype(dtype) for a in arrays))
+        for name, y, e in zip(("y", "dx", "dw", "db"), results, expected, strict=True):
+            assert y.dtype == dtype
+            np.testing.assert_array_equal(y, e, err_msg=f"{name} of {seed}: {geometry(seed)}")
+
+
+@pytest.mark.parametrize("start", range(0, GEOMETRIES, STEP))
+def test_small_integers_match_exactly(start):
+    for seed in range(start, start + STEP):
+        check_exactly(seed)
+
+
+@pytest.mark.parametrize("isa", dlcore.isas())
+def test_every_instruction_set_matches_exactly(isa):
+    if isa == dlcore.isa():
+        pytest.skip("the other tests ran on it")
+    code = f"import test_convolution as t; [t.check_exactly(i) for i in range({GEOMETRIES})]"
+    tests = os.path.dirname(os.path.abspath(__file__))
+    paths = os.pathsep.join([tests, os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"DLCORE_ISA": isa, "PYTHONPATH": paths}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+def test_kernels_are_native():
+    x, w = np.ones((1, 5, 5, 2), "f"), np.ones((3, 3, 2, 4), "f")
+    run = dlcore.function(all_results({}))
+    names = [
+        i["kernel"] for i in run.compiled(x, w, w[0, 0, 0], np.ones((1, 3, 3, 4), "f")).instructions
+    ]
+    if dlcore.isa() != "numpy":
+        assert {"conv", "conv_input_grad", "conv_filter_grad"} <= set(names)
+
+
+# Hand-written loops: what the formula itself is held to
+
+
+def loops(x, w, y_shape, strides, dilation, before):
+    """conv by its definition, value by value."""
+    groups, per_group = x.shape[-1] // w.shape[-2], w.shape[-1] // (x.shape[-1] // w.shape[-2])
+    channels = w.shape[-2]
+    y = np.zeros(y_shape)
+    for p in np.ndindex(*y_shape[1:-1]):
+        for r in np.ndindex(*w.shape[:-2]):
+            h = tuple(np.add(np.multiply(p, strides), np.multiply(r, dilation)) - before)
+            if any(not 0 <= i < n for i, n in zip(h, x.shape[1:-1], strict=True)):
+                continue
+            for g in range(groups):
+                a, k = (
+                    slice(g * channels, (g + 1) * channels),
+                    slice(g * per_group, (g + 1) * per_group),
+                )
+                y[(slice(None), *p, k)] += x[(slice(None), *h, a)] @ w[(*r, slice(None), k)]
+    return y
+
+
+def before_of(padding, sizes, window, strides, dilation):
+    """Zeros in front of each axis."""
+    spans = [(r - 1) * d + 1 for r, d in zip(window, dilation, strict=True)]
+    if padding == "valid":
+        return [0] * len(sizes)
+    if padding == "causal":
+        return [spans[0] - 1]
+    if padding == "same":
+        return [
+            max((int(np.ceil(h / s)) - 1) * s + e - h, 0) // 2
+            for h, s, e in zip(sizes, strides, spans, strict=True)
+        ]
+    return [a for a, _ in padding]
+
+
+@pytest.mark.parametrize("seed", range(0, GEOMETRIES, 9))
+def test_formula_equals_hand_written_loops(seed):
+    x_shape, w_shape, attrs = geometry(seed)
+    rng = np.random.default_rng(seed)
+    x, w = integers(rng, x_shape, "float64"), integers(rng, w_shape, "float64")
+    (y,) = oracle.run(lambda x, w: ops.conv(x, w, **attrs), [x, w])
+    strides, dilation = attrs["strides"], attrs["dilation_rate"]
+    before = before_of(attrs["padding"], x_shape[1:-1], w_shape[:-2], strides, dilation)
+    np.testing.assert_array_equal(y, loops(x, w, y.shape, strides, dilation, before))
+    if attrs["padding"] in ("same", "causal"):
+        assert y.shape[1:-1] == tuple(
+            -(-h // s) for h, s in zip(x_shape[1:-1], strides, strict=True)
+        )
+
+
+@pytest.mark.parametrize("seed", range(1, GEOMETRIES, 12))
+def test_backward_kernels_as_ops(seed):
+    """Both are the adjoints of conv: <conv(x, w), dy> = <x, dx> = <w, dw>."""
+    x_shape, w_shape, attrs = geometry(seed)
+    rng = np.random.default_rng(seed)
+    x, w = integers(rng, x_shape), integers(rng, w_shape)
+    y = ops.conv(x, w, **attrs)
+    dy = integers(rng, y.shape)
+    dx = ops.conv_input_grad(dy, w, x_shape, **attrs)
+    dw = ops.conv_filter_grad(x, dy, w_shape, **attrs)
+    assert dx.shape == x_shape
+    assert dw.shape == w_shape
+    product = np.sum(y * dy, dtype="float64")
+    assert product == np.sum(x * dx, dtype="float64") == np.sum(w * dw, dtype="float64")
+
+
+@pytest.mark.parametrize("seed", range(2, 120, 8))
+def test_second_derivatives(seed):
+    """The derivative of |dx|^2 + |dw|^2 along a direction, against finite differences."""
+    x_shape, w_shape, attrs = geometry(seed)
+    rng = np.random.default_rng(seed)
+    x, w = (rng.normal(size=s) for s in (x_shape, w_shape))
+
+    def f(x, w):
+        y = ops.conv(x, w, **attrs)
+        dx, dw = gradients(ops.sum(y * y), [x, w])
+        return ops.mean(dx * dx) + ops.mean(dw * dw)
+
+    _, grads = dlcore.value_and_grad(f, (0, 1))(x, w)
+    direction = [rng.normal(size=s) for s in (x_shape, w_shape)]
+    step = 1e-5
+    ends = [
+        float(
+            oracle.run(f, [a + sign * step * d for a, d in zip((x, w), direction, strict=True)])[0]
+        )
+        for sign in (1, -1)
+    ]
+    slope = sum(np.sum(g * d) for g, d in zip(grads, direction, strict=True))
+    assert slope == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-5)
+
+
+# Channels first, transposed, depthwise, separable
+
+
+def first(x):
+    return np.ascontiguousarray(np.moveaxis(x, -1, 1))
+
+
+@pytest.mark.parametrize("seed", range(3, GEOMETRIES, 15))
+def test_channels_first_is_the_transpose(seed):
+    x_shape, w_shape, attrs = geometry(seed)
+    rng = np.random.default_rng(seed)
+    x, w = integers(rng, x_shape), integers(rng, w_shape)
+    y = ops.conv(x, w, **attrs)
+    dy = integers(rng, y.shape)
+    attrs_first = attrs | {"data_format": "channels_first"}
+    np.testing.assert_array_equal(ops.conv(first(x), w, **attrs_first), first(y))
+    np.testing.assert_array_equal(
+        ops.conv_input_grad(first(dy), w, first(x).shape, **attrs_first),
+        first(ops.conv_input_grad(dy, w, x_shape, **attrs)),
+    )
+    np.testing.assert_array_equal(
+        ops.conv_filter_grad(first(x), first(dy), w_shape, **attrs_first),
+        ops.conv_filter_grad(x, dy, w_shape, **attrs),
+    )
+
+
+@pytest.mark.parametrize("padding", ("valid", "same"))
+@pytest.mark.parametrize("output_padding", (None, 0, 1))
+@pytest.mark.parametrize(
+    ("window", "stride", "dilation"), list(itertools.product((1, 2, 3, 4), (1, 2, 3), (1, 2)))
+)
+def test_transposed_convolution_undoes_the_shape(padding, output_padding, window, stride, dilation):
+    """It is the gradient by its inputs of the convolution that leads from its result back."""
+    rng = np.random.default_rng(0)
+    x, w = integers(rng, (2, 5, 3)), integers(rng, (window, 4, 3))
+    span = (window - 1) * dilation + 1
+    if output_padding is not None and padding == "same" and output_padding >= stride + span % 2:
+        pytest.skip("no convolution has that shape")
+    y = ops.conv_transpose(x, w, stride, padding, output_padding, dilation_rate=dilation)
+    if padding == "valid":
+        size = (
+            4 * stride
+            + span
+            + (max(stride - span, 0) if output_padding is None else output_padding)
+        )
+    else:
+        size = 5 * stride if output_padding is None else 4 * stride + span % 2 + output_padding
+    assert y.shape == (2, size, 4)
+    cut = max(
+        (span - span % 2 - (stride - span % 2 if output_padding is None else output_padding)) // 2,
+        0,
+    )
+    expected = np.zeros((2, 200, 4))
+    for p, r in itertools.product(range(5), range(window)):
+        expected[:, 20 + p * stride + r * dilation] += x[:, p] @ w[r].T
+    start = 20 + (cut if padding == "same" else 0)
+    np.testing.assert_array_equal(y, expected[:, start : start + size])
+
+
+def test_depthwise_and_separable_equal_grouped_convolutions():
+    rng = np.random.default_rng(1)
+    x, w, v = (integers(rng, s) for s in ((2, 9, 8, 5), (3, 2, 5, 2), (1, 1, 10, 7)))
+    attrs = {"strides": (2, 1), "padding": "same", "dilation_rate": (1, 2)}
+    y = ops.depthwise_conv(x, w, **attrs)
+    np.testing.assert_array_equal(y, ops.conv(x, w.reshape(3, 2, 1, 10), **attrs))
+    np.testing.assert_array_equal(ops.separable_conv(x, w, v, **attrs), y @ v[0, 0])
+
+
+def test_nan_reaches_what_sees_it_and_nothing_else():
+    x, w = np.ones((2, 9, 9, 3), "f"), np.ones((3, 3, 3, 5), "f")
+    x[1, 4, 6, 2] = np.nan
+    y = ops.conv(x, w, padding="same")
+    expected = np.zeros(y.shape, bool)
+    expected[1, 3:6, 5:8] = True
+    np.testing.assert_array_equal(np.isnan(y), expected)
+    dx = ops.conv_input_grad(y, w, x.shape, padding="same")
+    expected[1, 2:7, 4:9] = True
+    np.testing.assert_array_equal(np.isnan(dx), expected[..., :3])
+
+
+def test_empty_batches():
+    x, w = np.ones((0, 5, 5, 3), "f"), np.ones((3, 3, 3, 4), "f")
+    y = ops.conv(x, w)
+    assert y.shape == (0, 3, 3, 4)
+    assert ops.conv_input_grad(y, w, x.shape).shape == x.shape
+    np.testing.assert_array_equal(ops.conv_filter_grad(x, y, w.shape), 0 * w)
+
+
+# What rides in the kernels
+
+
+def test_bias_and_activation_ride_in_the_convolution():
+    def f(x, w, b):
+        return ops.relu(ops.conv(x, w, padding="same") + b)
+
+    assert kernels(traced(f, (2, 8, 8, 3), (3, 3, 3, 4), (4,))) == ["conv"]
+
+
+def test_normalisation_of_channels_rides_in_the_convolution():
+    def f(x, w, b, mean, variance, gamma, beta):
+        y = ops.conv(x, w) + b
+        scale = gamma * ops.rsqrt(variance + 1e-3)
+        return ops.relu((y - mean) * scale + beta)
+
+    graph = traced(f, (2, 8, 8, 3), (3, 3, 3, 4), *[(4,)] * 5)
+    assert kernels(graph) == ["conv", "pointwise"]  # the scale, of 4 numbers, by itself
+
+
+def test_activation_gradient_rides_in_the_gradient_of_the_layer_above():
+    def f(x, w, v):
+        h = ops.relu(ops.conv(x, w))
+        y = ops.conv(h, v)
+        return gradients(ops.sum(y * y), [w, v])
+
+    names = kernels(traced(f, (2, 8, 8, 3), (3, 3, 3, 4), (3, 3, 4, 5)))
+    assert names == ["conv", "conv", "conv_filter_grad", "conv_filter_grad", "conv_input_grad"]
+
+
+def test_update_of_the_filter_rides_in_its_gradient_and_in_place():
+    w, m, v = (dlcore.Variable(np.zeros((3, 3, 3, 4), "f")) for _ in range(3))
+    x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("f")
+    w.assign(np.random.default_rng(1).normal(size=w.shape))
+    step = adam_step(w, m, v, ops.conv)
+    graph = traced(step, x.shape)
+    layouts = find_layouts(graph)
+    result = plan(graph, layouts, fuse(graph, layouts))
+    update = next(u for u in result.units if any(n.op.name == "adam_update" for n in u.nodes))
+    assert update.anchor.op.name == "conv_filter_grad"
+    assert {home[1] for home in result.homes.values() if home[0] == "variable"} == {w, m, v}
+    copies = [dlcore.Variable(a.numpy()) for a in (w, m, v)]
+    run, reference = dlcore.function(step), traced(adam_step(*copies, ops.conv), x.shape)
+    for _ in range(3):
+        loss = run(x)
+        assert loss == pytest.approx(
+            dlcore.backends.arrays.interpret(reference, [x], np)[0], rel=1e-5
+        )
+    for a, b in zip((w, m, v), copies, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=3e-5, atol=1e-6)
+
+
+def test_channels_first_layers_copy_only_at_the_ends():
+    model = [
+        layers.Conv2D(4, 3, padding="same", activation="relu", data_format="channels_first")
+        for _ in range(3)
+    ]
+
+    def f(x):
+        for layer in model:
+            x = layer(x)
+        return x
+
+    assert kernels(traced(f, (2, 3, 8, 8))) == ["conv", "conv", "conv", "copy", "dense"]
+
+
+# Whole networks
+
+
+def network():
+    dlcore.utils.set_random_seed(5)
+    model = dlcore.Sequential(
+        [
+            layers.Input((12, 12, 1)),
+            layers.Conv2D(16, 3, activation="relu"),
+            layers.Conv2D(24, 3, strides=2, padding="same", groups=2, activation="gelu"),
+            layers.DepthwiseConv2D(3, depth_multiplier=2, activation="relu"),
+            layers.Dropout(0.2),
+            layers.Conv2DTranspose(8, 3, strides=2, activation="tanh"),
+            layers.SeparableConv2D(8, 3, padding="same"),
+            layers.Flatten(),
+            layers.Dense(5, activation="softmax"),
+        ]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model
+
+
+def images(n):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 5, n)
+    x = rng.normal(size=(n, 12, 12, 1)) + y[:, None, None, None]
+    return x.astype("f"), y
+
+
+def test_training_has_the_same_bits_for_any_number_of_threads():
+    x, y = images(150)
+    before, results = dlcore.get_num_threads(), []
+    try:
+        for n in (1, 2, 3, 7):
+            dlcore.set_num_threads(n)
+            model = network()
+            history = model.fit(x, y, batch_size=50, epochs=3, verbose=0).history
+            results.append([*model.get_weights(), np.array(history["loss"])])
+    finally:
+        dlcore.set_num_threads(before)
+    assert results[0][-1][-1] < results[0][-1][0]
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_predict_does_not_depend_on_the_batch():
+    if dlcore.isa() == "numpy":
+        pytest.skip("NumPy's matrix products depend on it")
+    x, _ = images(41)
+    model = network()
+    whole = model.predict(x, verbose=0)
+    np.testing.assert_array_equal(whole, model.predict(x, batch_size=7, verbose=0))
+    rows = np.concatenate([model.predict(x[i : i + 1], verbose=0) for i in range(41)])
+    np.testing.assert_array_equal(whole, rows)
+
+
+def test_summary_counts_convolutions(capsys):
+    if dlcore.isa() == "numpy":
+        pytest.skip("formulas are not counted")
+    model = dlcore.Sequential([layers.Input((10, 10, 3)), layers.Conv2D(8, 3, use_bias=False)])
+    model.summary()
+    flops = 2 * 8 * 8 * 8 * 27
+    line = next(s for s in capsys.readouterr().out.splitlines() if s.startswith("Prediction"))
+    batch = int(line.split("batch ")[1].split(":")[0])
+    assert f"{flops * batch:,} FLOPs" in line
+
+
+# What bad input gets
+
+X, W = (2, 8, 8, 4), (3, 3, 4, 6)
+WRONG = [
+    ("conv", (2, 2, 2, 4), W, {}, "expected a window that fits into the padded input (2, 2)"),
+    ("conv", X, W, {"dilation_rate": 4}, "expected a window that fits into the padded input"),
+    ("conv", X, W, {"strides": 0}, "expected strides as an int or 2 ints"),
+    ("conv", X, W, {"strides": (1, -1)}, "expected strides as an int or 2 ints"),
+    ("conv", X, W, {"strides": 2**31}, "expected strides as an int or 2 ints"),
+    ("conv", X, W, {"strides": 1.5}, "expected strides as an int or 2 ints"),
+    ("conv", X, W, {"strides": (1, 1, 1)}, "expected strides as an int or 2 ints"),
+    ("conv", X, W, {"dilation_rate": 0}, "expected dilation_rate as an int or 2 ints"),
+    ("conv", X, W, {"padding": "causal"}, "expected padding 'valid', 'same' or 2 pairs"),
+    ("conv", X, W, {"padding": ((1, 1),)}, "expected padding 'valid', 'same' or 2 pairs"),
+    ("conv", X, W, {"padding": ((1, -1), (0, 0))}, "expected padding 'valid', 'same' or 2 pairs"),
+    ("conv", X, W, {"padding": ((2**31 - 1,) * 2,) * 2}, "expected a result of at most 2**59"),
+    ("conv", X, W, {"data_format": "NHWC"}, "expected data_format 'channels_last' or"),
+    ("conv", X, (3, 3, 3, 6), {}, "expected 3 channels in each of some groups"),
+    ("conv", X, (3, 3, 2, 5), {}, "expected 2 channels in each of some groups that divide the 5"),
+    ("conv", X, (3, 3, 0, 6), {}, "expected a kernel without empty axes"),
+    ("conv", X, (3, 4, 6), {}, "expected inputs (batch, 1 to 3 spatial axes, channels)"),
+    ("conv", (2, 4), (4, 6), {}, "expected inputs (batch, 1 to 3 spatial axes, channels)"),
+    ("conv", (2, *[3] * 4, 4), (*[1] * 4, 4, 6), {}, "expected inputs (batch, 1 to 3 spatial"),
+    ("conv", (2, 0, 8, 4), W, {"padding": "same"}, "expected a window that fits"),
+    ("depthwise_conv", X, (3, 3, 3, 2), {}, "expected a kernel (size.., channels, multiplier)"),
+    ("conv_transpose", X, W, {}, "expected a kernel (size.., filters, channels)"),
+    ("conv_transpose", X, (3, 3, 6, 4), {"output_padding": -1}, "expected output_padding as"),
+    ("conv_transpose", X, (3, 3, 6, 4), {"strides": 0}, "expected strides as"),
+    ("conv_transpose", X, (3, 3, 6, 4), {"padding": ((9, 9), (0, 0))}, "expected results of at"),
+    ("conv_input_grad", (2, 6, 6, 5), W, {"input_shape": X}, "expected dy (2, 6, 6, 6)"),
+    ("conv_filter_grad", X, (2, 5, 6, 6), {"kernel_shape": W}, "expected dy (2, 6, 6, 6)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("op", "x", "w", "attrs", "message"), WRONG, ids=str)
+def test_wrong_arguments_are_explained(op, x, w, attrs, message):
+    with pytest.raises(ValueError, match="^" + re.escape(f"{op}: {message}")) as error:
+        getattr(ops, op)(np.ones(x, "f"), np.ones(w, "f"), **attrs)
+    assert "\n" not in str(error.value)
+
+
+WRONG_LAYERS = [
+    (layers.Conv2D, (0, 3), {}, None, "expected filters as an int above 0, got 0"),
+    (layers.Conv2D, (6, 0), {}, None, "expected kernel_size as an int or 2 ints"),
+    (layers.Conv2D, (6, 3), {"groups": 4}, None, "expected groups that divide 6 filters, got 4"),
+    (layers.Conv2D, (6, 3), {"padding": "causal"}, None, "expected padding 'valid', 'same'"),
+    (layers.Conv2D, (6, 3), {"groups": 3}, X, "expected channels in 3 groups, got (None, 8, 8, 4)"),
+    (layers.Conv2D, (6, 9), {}, X, "expected a window that fits into the padded input (8, 8)"),
+    (layers.Conv2D, (6, 3), {}, X[1:], "expected input (batch, height, width, channels)"),
+    (layers.Conv1D, (6, 3), {}, X, "expected input (batch, steps, channels)"),
+    (layers.Conv3D, (6, 3), {"data_format": "channels_first"}, X,
+     "expected input (batch, channels, depth, height, width)"),
+    (layers.Conv2DTranspose, (6, 3), {"output_padding": -1}, None, "expected output_padding"),
+    (layers.DepthwiseConv2D, (3,), {"depth_multiplier": 0}, None, "expected depth_multiplier"),
+    (layers.SeparableConv2D, (6, 9), {}, X, "expected a window that fits"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("cls", "args", "kwargs", "shape", "message"), WRONG_LAYERS, ids=str)
+def test_errors_name_the_layer(cls, args, kwargs, shape, message):
+    def make():
+        layer = cls(*args, name="third", **kwargs)
+        layer(np.ones(shape, "f"))
+
+    with pytest.raises(ValueError, match="^" + re.escape(f"third: {message}")):
+        make()
+
+
+def test_built_layers_refuse_other_channels():
+    layer = layers.Conv2D(6, 3, name="third")
+    layer(np.ones(X, "f"))
+    with pytest.raises(ValueError, match=r"^third: expected input \(batch, height, width, 4\)"):
+        layer(np.ones((2, 8, 8, 3), "f"))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.Conv1D(3, 2, padding="causal", dilation_rate=2),
+        layers.Conv2D(4, (3, 2), (2, 1), "same", groups=2, activation="relu"),
+        layers.Conv2D(4, 3, padding=((1, 2), (0, 1)), use_bias=False),
+        layers.Conv3D(2, 2, data_format="channels_first", kernel_regularizer="l2"),
+        layers.Conv1DTranspose(3, 3, 2),
+        layers.Conv2DTranspose(3, 3, 2, "same", output_padding=1),
+        layers.Conv3DTranspose(2, 2),
+        layers.DepthwiseConv1D(3, depth_multiplier=2),
+        layers.DepthwiseConv2D(3, 2, "same", bias_initializer="ones"),
+        layers.SeparableConv1D(3, 2),
+        layers.SeparableConv2D(3, 2, depth_multiplier=2, pointwise_initializer="ones"),
+    ],
+    ids=lambda layer: layer.name,
+)
+def test_layers_survive_their_configuration(layer):
+    shape = (2, *(6,) * (layer.rank + 1))
+    x = np.random.default_rng(0).normal(size=shape).astype("f")
+    y = layer(x)
+    again = type(layer).from_config(layer.get_config())
+    assert again.compute_output_shape((None, *shape[1:])) == (None, *y.shape[1:])
+    again(x)
+    again.set_weights(layer.get_weights())
+    np.testing.assert_array_equal(again(x), y)
