@@ -101,6 +101,30 @@ def _pointwise(f, value):
     ]
 
 
+def _conv(n, c, h, w, k, r, stride=1, pad=0, forward=(), gradients=(), first=False):
+    """Convolution, and with gradients: not by x for the `first` layer. k None is depthwise."""
+    shape = (n, c, h, w, k or c, r, stride, pad, 1 if k else c)
+    p, q = ((size + 2 * pad - r) // stride + 1 for size in (h, w))
+    x, y = n * h * w * c, n * p * q * (k or c)
+    flops, limit = 2 * y * r * r * (c if k else 1), "fma" if k else "l3"
+    name = f"conv {r}x{r}{f'/{stride}' if stride > 1 else ''} {n}x{h}x{w}x{c}"
+    name += f" -> {k}" if k else " depthwise"
+    passes = 2 if first else 3
+    wanted = "wb" if first else "xwb"
+    return [
+        Case(name, "conv", (shape,), flops, 4 * (x + y), limit, {2: forward}),
+        Case(
+            name + (" + dw db" if first else " + gradients"),
+            "conv_grad",
+            (shape, wanted),
+            passes * flops,
+            4 * passes * (x + y),
+            limit,
+            {2: gradients},
+        ),
+    ]
+
+
 def _train(name, sizes, batch, loss, targets):
     weights = [a * b for a, b in itertools.pairwise(sizes)]
     flops = 2 * batch * (3 * sum(weights) - weights[0])  # nobody needs the gradient of the data
@@ -144,6 +168,17 @@ CASES = [
         )
         for n, c, limit in ((128, 1000, "l3"), (64, 10, None))
     ],
+    *[
+        case
+        for n, c, h, k, pad in ((64, 32, 26, 64, 0), (64, 32, 13, 64, 0), (32, 64, 56, 64, 1))
+        for case in _conv(n, c, h, h, k, 3, 1, pad, (share(0.93),), (share(0.85), ratio(1.1)))
+    ],
+    *_conv(32, 256, 14, 14, 256, 3, 1, 1, (share(0.93),), (share(0.85), ratio(1.1))),
+    *_conv(64, 1, 28, 28, 32, 3, 1, 0, (ratio(1.5),), (ratio(5),), first=True),
+    *_conv(64, 3, 32, 32, 32, 3, 1, 1, (), (ratio(2),)),
+    *_conv(32, 3, 224, 224, 64, 7, 2, 3, (), (ratio(1.8),)),
+    *_conv(32, 64, 56, 56, 256, 1, 1, 0, (ratio(1.1),), (ratio(1.3),)),
+    *_conv(32, 128, 28, 28, None, 3, 1, 1, (ratio(1.3),), (ratio(2),)),
     Case("adam 1e6", "adam", (10**6,), 0, 28e6, "l3", both(ratio(1.8, "torch"))),
     Case("adam 2.5e7", "adam", (25 * 10**6,), 0, 700e6, "dram", both(ratio(0.97, "torch"))),
     *[

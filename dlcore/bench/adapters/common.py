@@ -33,3 +33,11 @@ def operands(m, n, k, transposed):
     a = normal(k, m).T if transposed == "A" else normal(m, k)
     b = normal(n, k, seed=1).T if transposed == "B" else normal(k, n, seed=1)
     return a, b
+
+
+def convolution(shape):
+    """x (N, H, W, C), w (R, R, C / groups, K), b (K), dy (N, P, Q, K) of a case."""
+    n, c, h, w, k, r, stride, pad, groups = shape
+    p, q = ((size + 2 * pad - r) // stride + 1 for size in (h, w))
+    filters = normal(r, r, c // groups, k, seed=1) / np.float32(r)
+    return normal(n, h, w, c), filters, normal(k, seed=2), normal(n, p, q, k, seed=3)

@@ -1,6 +1,6 @@
 import numpy as np
 
-from .common import normal, operands, training_data, weights
+from .common import convolution, normal, operands, training_data, weights
 
 
 class NumPy:
@@ -63,6 +63,49 @@ class NumPy:
         t = np.tanh(0.7978845608 * (x + 0.044715 * x * x * x))
         slope = 0.7978845608 * (1 + 0.134145 * x * x)
         return dy * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * slope)
+
+    def conv(self, shape):
+        x, w, _, _ = convolution(shape)
+        return lambda: self._conv(shape, x, w), 1
+
+    @staticmethod
+    def _taps(shape, x):
+        """(position in the filter, the pixels that it meets) for a padded x."""
+        _, _, h, w, _, r, stride, pad, _ = shape
+        p, q = ((size + 2 * pad - r) // stride + 1 for size in (h, w))
+        for i in range(r):
+            for j in range(r):
+                rows = slice(i, i + (p - 1) * stride + 1, stride)
+                yield (i, j), x[:, rows, j : j + (q - 1) * stride + 1 : stride]
+
+    def _conv(self, shape, x, w):
+        pad, groups = shape[-2:]
+        x = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+        product = np.matmul if groups == 1 else lambda a, b: a * b[0]
+        return sum(product(a, w[at]) for at, a in self._taps(shape, x))
+
+    def conv_grad(self, shape, wanted):
+        x, w, b, dy = convolution(shape)
+        pad, groups = shape[-2:]
+        dw, rows = np.empty_like(w), dy.reshape(-1, dy.shape[-1])
+
+        def call():
+            y = self._conv(shape, x, w) + b
+            padded = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+            dx = np.zeros_like(padded)
+            for (at, a), (_, da) in zip(
+                self._taps(shape, padded), self._taps(shape, dx), strict=True
+            ):
+                if groups == 1:
+                    dw[at] = a.reshape(-1, a.shape[-1]).T @ rows
+                    if "x" in wanted:
+                        da += dy @ w[at].T
+                else:
+                    dw[at] = (a * dy).sum((0, 1, 2))
+                    da += dy * w[at][0]
+            return y, dx[:, pad : dx.shape[1] - pad, pad : dx.shape[2] - pad], dw, dy.sum((0, 1, 2))
+
+        return call, 1
 
     def softmax_cross_entropy(self, n, c):
         x, y = normal(n, c), np.arange(n) % c

@@ -1,6 +1,6 @@
 import numpy as np
 
-from .common import normal, training_data, weights
+from .common import convolution, normal, training_data, weights
 
 
 class Jax:
@@ -47,6 +47,28 @@ class Jax:
     def softmax_cross_entropy(self, n, c):
         y = (np.arange(n) % c).astype(np.int32)
         return self._call(self.jax.value_and_grad(self._classes), normal(n, c), y)
+
+    def _conv(self, shape):
+        *_, stride, pad, groups = shape
+        names = ("NHWC", "HWIO", "NHWC")
+        return lambda x, w: self.jax.lax.conv_general_dilated(
+            x, w, (stride,) * 2, ((pad, pad),) * 2,
+            dimension_numbers=names, feature_group_count=groups,
+        )  # fmt: skip
+
+    def conv(self, shape):
+        x, w, _, _ = convolution(shape)
+        return self._call(self._conv(shape), x, w)
+
+    def conv_grad(self, shape, wanted):
+        conv, positions = self._conv(shape), ["xwb".index(name) for name in wanted]
+
+        def both(x, w, b, dy):
+            y, back = self.jax.vjp(lambda x, w, b: conv(x, w) + b, x, w, b)
+            grads = back(dy)
+            return y, [grads[i] for i in positions]
+
+        return self._call(both, *convolution(shape))
 
     def _adam(self, w, g, m, v, rate):
         m = m + (g - m) * 0.1

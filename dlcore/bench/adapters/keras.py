@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from .common import normal, operands, training_data
+from .common import convolution, normal, operands, training_data
 
 
 class KerasLike:
@@ -83,6 +83,31 @@ class Dlcore(KerasLike):
         )
         x, y = normal(n, c), np.arange(n) % c
         return lambda: call(x, y), 1
+
+    def _conv(self, shape):
+        ops, (*_, stride, pad, groups) = self.ops, shape
+        options = {"strides": stride, "padding": ((pad, pad),) * 2, "data_format": "channels_last"}
+        if groups == 1:
+            return lambda x, w: ops.conv(x, w, **options)
+        return lambda x, w: ops.depthwise_conv(x, ops.swapaxes(w, 2, 3), **options)
+
+    def conv(self, shape):
+        x, w, _, _ = convolution(shape)
+        call = self.keras.function(self._conv(shape))
+        return lambda: call(x, w), 1
+
+    def conv_grad(self, shape, wanted):
+        from dlcore.program import function, gradients
+
+        conv, ops = self._conv(shape), self.ops
+
+        def both(x, w, b, dy):
+            y = conv(x, w) + b
+            by = [{"x": x, "w": w, "b": b}[name] for name in wanted]
+            return y, *gradients(ops.sum(y * dy), by)
+
+        call, arrays = function(both), convolution(shape)
+        return lambda: call(*arrays), 1
 
     def adam(self, n):
         w, m, v = (self.keras.Variable(normal(n, seed=i) ** 2) for i in range(3))

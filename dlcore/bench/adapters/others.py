@@ -1,6 +1,6 @@
 import numpy as np
 
-from .common import normal, training_data, weights
+from .common import convolution, normal, training_data, weights
 
 
 def limit_tensorflow(threads):
@@ -64,6 +64,30 @@ class TensorFlow:
 
         return self._call(both, normal(n, c), np.arange(n) % c)
 
+    def _conv(self, shape):
+        nn, (*_, stride, pad, groups) = self.tf.nn, shape
+        strides, padding = [1, stride, stride, 1], "SAME" if pad else "VALID"
+        if groups == 1:
+            return lambda x, w: nn.conv2d(x, w, strides, padding)
+        swap = (0, 1, 3, 2)
+        return lambda x, w: nn.depthwise_conv2d(x, self.tf.transpose(w, swap), strides, padding)
+
+    def conv(self, shape):
+        x, w, _, _ = convolution(shape)
+        return self._call(self._conv(shape), x, w)
+
+    def conv_grad(self, shape, wanted):
+        conv = self._conv(shape)
+
+        def both(x, w, b, dy):
+            inputs = [{"x": x, "w": w, "b": b}[name] for name in wanted]
+            with self.tf.GradientTape() as tape:
+                tape.watch(inputs)
+                y = conv(x, w) + b
+            return y, *tape.gradient(y, inputs, dy)
+
+        return self._call(both, *convolution(shape))
+
 
 class OnnxRuntime:
     modules = ("onnxruntime", "onnx")
@@ -100,6 +124,14 @@ class OnnxRuntime:
         b = normal(n, k) if transposed == "B" else normal(k, n)
         flags = {"transA": int(transposed == "A"), "transB": int(transposed == "B")}
         return self._call([("Gemm", ["a", "b"], "y", flags)], {}, a=a, b=b)
+
+    def conv(self, shape):
+        *_, stride, pad, groups = shape
+        x, w, _, _ = convolution(shape)
+        x, w = np.ascontiguousarray(x.transpose(0, 3, 1, 2)), w.transpose(3, 2, 0, 1)
+        attributes = {"strides": [stride] * 2, "pads": [pad] * 4, "group": groups}
+        nodes = [("Conv", ["x", "w"], "y", attributes)]
+        return self._call(nodes, {"w": np.ascontiguousarray(w)}, x=x)
 
     def pointwise(self, name, n):
         attributes = {"approximate": "tanh"} if name == "gelu" else {}

@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 
-from .common import normal, operands, training_data
+from .common import convolution, normal, operands, training_data
 
 
 class Torch:
@@ -61,6 +61,25 @@ class Torch:
 
         return call, 1
 
+    def _conv(self, shape):
+        """(call, x, w, b, dy) with images in torch's channels-last order."""
+        *_, stride, pad, groups = shape
+        x, w, b, dy = (self._tensor(array) for array in convolution(shape))
+        last = self.torch.channels_last
+        x, dy = (t.permute(0, 3, 1, 2).contiguous(memory_format=last) for t in (x, dy))
+        w = w.permute(3, 2, 0, 1).contiguous(memory_format=last)
+        conv = self.torch.nn.functional.conv2d
+        return lambda x, w, b=None: conv(x, w, b, stride, pad, 1, groups), x, w, b, dy
+
+    def conv(self, shape):
+        conv, x, w, _, _ = self._conv(shape)
+        return self._inference(lambda: conv(x, w)), 1
+
+    def conv_grad(self, shape, wanted):
+        conv, x, w, b, dy = self._conv(shape)
+        inputs = [{"x": x, "w": w, "b": b}[name].requires_grad_() for name in wanted]
+        return lambda: self.torch.autograd.grad(conv(x, w, b), inputs, dy), 1
+
     def adam(self, n):
         w = self._tensor(normal(n)).requires_grad_()
         w.grad = self._tensor(normal(n, seed=1))
@@ -103,4 +122,4 @@ class TorchCompiled(Torch):
         super().__init__(threads)
         self.wrap = self.torch.compile
 
-    gemm = adam = predict = None
+    gemm = conv = conv_grad = adam = predict = None
