@@ -21,6 +21,9 @@ _MODULES = {
     "core": (
         "Activation", "Dense", "Dropout", "Identity", "Input", "InputLayer", "Lambda", "Maxout",
     ),
+    "embedding": (
+        "Embedding", "PositionEmbedding", "SinePositionEncoding", "TokenAndPositionEmbedding",
+    ),
     "preprocessing": ("CenterCrop", "Normalization", "Rescaling", "Resizing"),
     "reshaping": ("Flatten", "Reshape"),
 }  # fmt: skip

@@ -1,0 +1,254 @@
+"""Vectors for token ids and for places in a sequence.
+
+Embedding                 y[n, t] = w[x[n, t]]                    x (N, T)  w (V, D)  y (N, T, D)
+PositionEmbedding         y[n, t] = w[t]                          x (N, T, D)  w (most T, D)
+SinePositionEncoding      y[t, 2i] = sin(t r^i), y[t, 2i + 1] = cos(t r^i), r = wavelength^(-2 / D)
+"""
+
+import numpy as np
+
+from dlcore import initializers, ops, regularizers
+from dlcore.layers import spec
+from dlcore.layers.base import Layer
+from dlcore.ops.op import OPS, to_tensor
+
+
+def check_ids(name, ids, vocabulary):
+    """Refuse token ids outside 0..vocabulary - 1 in a concrete array."""
+    if ids.size and not (ids.min() >= 0 and ids.max() < vocabulary):
+        where = np.argwhere(~((ids >= 0) & (ids < vocabulary)))[0]
+        raise ValueError(
+            f"{name}: expected token ids in 0..{vocabulary - 1} (input_dim={vocabulary}),"
+            f" got {ids[tuple(where)]} at {tuple(map(int, where))}"
+        )
+
+
+class _TakesIds(Layer):
+    """Token ids are checked where arrays enter."""
+
+    def _on_arrays(self, inputs, *rest):
+        if isinstance(inputs, (np.ndarray, list, tuple)):
+            inputs = spec.as_arrays(self.name, inputs)
+            self.check_values(inputs)
+        return super()._on_arrays(inputs, *rest)
+
+
+class Embedding(_TakesIds):
+    """A trainable vector for every token id.
+
+    Ids are checked where arrays enter: when the layer is called on an array, and in `fit`,
+    `evaluate` and `predict` when it takes an input of the model. Ids outside the vocabulary that
+    are computed inside a model give zeros.
+
+    Parameters
+    ----------
+    input_dim : int
+        Size V of the vocabulary: the largest id + 1.
+    output_dim : int
+        Width D of the vectors.
+    embeddings_initializer : default "uniform"
+    embeddings_regularizer : optional
+    embeddings_constraint : None
+    mask_zero : bool, default False
+        Whether id 0 is padding, which later layers skip; see `Masking`.
+    weights : array (V, D), optional
+        First values of the vectors.
+    **kwargs
+        See `Layer`. `input_length` is accepted and not needed.
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore
+    >>> layer = dlcore.layers.Embedding(3, 2, weights=[[0.0, 0.0], [1.0, 2.0], [3.0, 4.0]])
+    >>> layer(np.array([[2, 1]]))
+    array([[[3., 4.],
+            [1., 2.]]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        input_dim,
+        output_dim,
+        embeddings_initializer="uniform",
+        embeddings_regularizer=None,
+        embeddings_constraint=None,
+        mask_zero=False,
+        weights=None,
+        **kwargs,
+    ):
+        kwargs.pop("input_length", None)
+        super().__init__(**kwargs)
+        if embeddings_constraint is not None:
+            raise ValueError(
+                f"{self.name}: expected embeddings_constraint=None, got {embeddings_constraint!r}"
+            )
+        self.input_dim = spec.check_positive_int(self.name, "input_dim", input_dim)
+        self.output_dim = spec.check_positive_int(self.name, "output_dim", output_dim)
+        self.embeddings_initializer = initializers.get(embeddings_initializer)
+        self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
+        self.mask_zero = bool(mask_zero)
+        self.autocast = False
+        if weights is not None:
+            self.build((None,))
+            weights = np.asarray(weights)
+            self.set_weights([weights[0] if weights.ndim == 3 else weights])
+
+    def build(self, input_shape):
+        if self.built:
+            return
+        self.embeddings = self.add_weight(
+            (self.input_dim, self.output_dim),
+            self.embeddings_initializer,
+            regularizer=self.embeddings_regularizer,
+            name="embeddings",
+        )
+
+    def check_values(self, inputs):
+        check_ids(self.name, inputs, self.input_dim)
+
+    def call(self, inputs):
+        ids = to_tensor(inputs)
+        ids = ids if ids.dtype in ("int32", "int64") else ops.cast(ids, "int32")
+        rows = OPS["gather"](to_tensor(self.embeddings), ops.ravel(ids))
+        return ops.reshape(rows, (*ids.shape, self.output_dim))
+
+    def get_config(self):
+        config = super().get_config()
+        config.pop("weights", None)
+        return config
+
+
+class PositionEmbedding(Layer):
+    """A trainable vector for every place in a sequence, to be added to what stands there.
+
+    Parameters
+    ----------
+    sequence_length : int
+        The longest sequence.
+    initializer : default "glorot_uniform"
+    **kwargs
+        See `Layer`.
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore
+    >>> layer = dlcore.layers.PositionEmbedding(8, initializer="ones")
+    >>> layer(np.zeros((2, 5, 3), "float32")).shape
+    (2, 5, 3)
+    """
+
+    def __init__(self, sequence_length, initializer="glorot_uniform", **kwargs):
+        super().__init__(**kwargs)
+        self.sequence_length = spec.check_positive_int(
+            self.name, "sequence_length", sequence_length
+        )
+        self.initializer = initializers.get(initializer)
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        self.position_embeddings = self.add_weight(
+            (self.sequence_length, int(input_shape[-1])), self.initializer, name="embeddings"
+        )
+
+    def call(self, inputs, start_index=0):
+        shape = _sequence_shape(self.name, inputs)
+        start, stop = start_index, start_index + shape[-2]
+        if start < 0 or stop > self.sequence_length:
+            raise ValueError(
+                f"{self.name}: expected places in 0..{self.sequence_length - 1}"
+                f" (sequence_length={self.sequence_length}), got {start}..{stop - 1}"
+            )
+        rows = to_tensor(self.position_embeddings)[start:stop]
+        return ops.broadcast_to(rows, shape)
+
+
+class SinePositionEncoding(Layer):
+    """Sines and cosines of every place in a sequence, to be added to what stands there.
+
+    Parameters
+    ----------
+    max_wavelength : float, default 10000
+    **kwargs
+        See `Layer`.
+
+    References
+    ----------
+    Vaswani et al. 2017, "Attention is all you need", section 3.5, https://arxiv.org/abs/1706.03762
+    """
+
+    def __init__(self, max_wavelength=10000, **kwargs):
+        super().__init__(**kwargs)
+        if not max_wavelength > 0:
+            raise ValueError(f"{self.name}: expected max_wavelength > 0, got {max_wavelength!r}")
+        self.max_wavelength = max_wavelength
+        self.supports_masking = True
+
+    def call(self, inputs, start_index=0):
+        shape = _sequence_shape(self.name, inputs)
+        length, width = shape[-2:]
+        i = np.arange(width)
+        rate = float(self.max_wavelength) ** (-2.0 * (i // 2) / width)
+        angle = np.arange(start_index, start_index + length)[:, None] * rate
+        table = np.where(i % 2 == 0, np.sin(angle), np.cos(angle))
+        return ops.broadcast_to(table.astype(inputs.dtype), shape)
+
+
+class TokenAndPositionEmbedding(_TakesIds):
+    """The sum of an `Embedding` of the tokens and a `PositionEmbedding`.
+
+    Parameters
+    ----------
+    vocabulary_size : int
+    sequence_length : int
+        The longest sequence.
+    embedding_dim : int
+    embeddings_initializer : default "uniform"
+    embeddings_regularizer : optional
+    mask_zero : bool, default False
+    **kwargs
+        See `Layer`.
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore
+    >>> dlcore.layers.TokenAndPositionEmbedding(10, 8, 4)(np.array([[1, 2, 3]])).shape
+    (1, 3, 4)
+    """
+
+    def __init__(
+        self,
+        vocabulary_size,
+        sequence_length,
+        embedding_dim,
+        embeddings_initializer="uniform",
+        embeddings_regularizer=None,
+        mask_zero=False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.token_embedding = Embedding(
+            vocabulary_size,
+            embedding_dim,
+            embeddings_initializer,
+            embeddings_regularizer,
+            mask_zero=mask_zero,
+            dtype=self.dtype,
+        )
+        self.position_embedding = PositionEmbedding(
+            sequence_length, embeddings_initializer, dtype=self.dtype
+        )
+        self.autocast = False
+
+    def check_values(self, inputs):
+        self.token_embedding.check_values(inputs)
+
+    def call(self, inputs, start_index=0):
+        tokens = self.token_embedding(inputs)
+        return tokens + self.position_embedding(tokens, start_index=start_index)
+
+
+def _sequence_shape(name, x):
+    shape = tuple(x.shape)
+    if len(shape) < 2:
+        raise ValueError(f"{name}: expected input (batch, steps, features), got {shape}")
+    return shape
