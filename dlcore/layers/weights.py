@@ -1,0 +1,159 @@
+"""What a layer holds: its own weights, and inner layers, found in the attributes of the object."""
+
+from dlcore.layers import spec
+from dlcore.program import Variable
+from dlcore.program.dtypes import is_float, standardize
+
+
+class Weights:
+    """Base of `Layer`: the weights, their values, and which of them are trained."""
+
+    def add_weight(
+        self,
+        shape=None,
+        initializer=None,
+        dtype=None,
+        trainable=True,
+        autocast=True,
+        regularizer=None,
+        constraint=None,
+        aggregation="none",
+        name=None,
+    ):
+        """Make a weight of the layer.
+
+        Parameters
+        ----------
+        shape : tuple of int, default ()
+        initializer : Initializer, str or callable (shape, dtype) -> array, optional
+            By default "glorot_uniform", and zeros for integers.
+        dtype : str, optional
+            By default the layer's.
+        trainable : bool, default True
+        regularizer : Regularizer or str, optional
+        name : str, optional
+        autocast, aggregation
+            Accepted for Keras' sake, and not needed here.
+
+        Returns
+        -------
+        Variable
+        """
+        from dlcore import initializers, regularizers
+
+        if constraint is not None:
+            raise ValueError(f"{self.name}: expected constraint=None, got {constraint!r}")
+        shape = spec.check_weight_shape(self.name, shape)
+        dtype = self.dtype if dtype is None else standardize(dtype, self.name)
+        if initializer is None:
+            initializer = "glorot_uniform" if is_float(dtype) else "zeros"
+        initializer = initializers.get(initializer)
+        with spec.suspended():
+            value = spec.initial_value(self.name, initializer, shape, dtype)
+        variable = Variable(value, dtype, trainable, name or "variable")
+        variable.regularizer = regularizers.get(regularizer)
+        self._weights.append(variable)
+        return variable
+
+    def _parts(self):
+        """(variables, layers) held by the attributes, each once, in the order in which they
+        were made.
+        """
+        variables, layers = dict.fromkeys(self._weights), {}
+        for key, value in self.__dict__.items():
+            if key not in _NO_PARTS:
+                _collect(value, variables, layers)
+        layers.pop(self, None)
+        return list(variables), list(layers)
+
+    def _layers_within(self, into=None):
+        """The layer and all inner ones, outer before inner."""
+        into = {} if into is None else into
+        if self not in into:
+            into[self] = None
+            for layer in self._parts()[1]:
+                layer._layers_within(into)
+        return list(into)
+
+    @property
+    def weights(self):
+        """All weights, those of inner layers too."""
+        found = [v for layer in self._layers_within() for v in layer._parts()[0]]
+        return list(dict.fromkeys(found))
+
+    variables = weights
+
+    @property
+    def trainable_weights(self):
+        """Weights that optimizers change."""
+        found = {}
+
+        def visit(layer):
+            if not layer._trainable:
+                return
+            variables, layers = layer._parts()
+            found.update(dict.fromkeys(v for v in variables if v.trainable))
+            for inner in layers:
+                visit(inner)
+
+        visit(self)
+        return list(found)
+
+    @property
+    def non_trainable_weights(self):
+        """Weights that optimizers leave alone."""
+        trainable = set(self.trainable_weights)
+        return [v for v in self.weights if v not in trainable]
+
+    trainable_variables = trainable_weights
+    non_trainable_variables = non_trainable_weights
+
+    @property
+    def trainable(self):
+        """Whether optimizers change the weights; setting it sets it for inner layers too."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value):
+        for layer in self._layers_within():
+            layer._trainable = bool(value)
+
+    def get_weights(self):
+        """Copies of the weights: a list of ndarrays."""
+        return [v.numpy() for v in self.weights]
+
+    def set_weights(self, weights):
+        """Set all weights from a list of arrays as `get_weights` returns it."""
+        spec.assign_all(self.name, self.weights, weights)
+
+    def count_params(self):
+        """Number of scalars in the weights."""
+        if not self.built and not self.weights:
+            raise ValueError(
+                f"{self.name}: expected a built layer; call it or build(input_shape) first"
+            )
+        return sum(v.size for v in self.weights)
+
+
+# Attributes of the class itself and of models, in which weights and layers are not looked for.
+_NO_PARTS = frozenset(
+    (
+        "_given", "_weights", "_call_losses", "_eager", "_adds_losses", "_name", "_trainable",
+        "built", "dtype", "autocast", "_build_specs", "_specs", "_programs", "_functions",
+        "_fast_predict", "_fast_on_batch", "_compile_config", "_optimized",
+    )
+)  # fmt: skip
+
+
+def _collect(value, variables, layers):
+    """Add the weights and layers in `value` and in the containers in it."""
+    if isinstance(value, Variable):
+        variables[value] = None
+    elif isinstance(value, Weights):
+        layers[value] = None
+    elif isinstance(value, (list, tuple)):
+        for x in value:
+            _collect(x, variables, layers)
+    elif isinstance(value, dict):
+        for x in value.values():
+            _collect(x, variables, layers)
