@@ -25,6 +25,11 @@ _MODULES = {
         "Embedding", "PositionEmbedding", "SinePositionEncoding", "TokenAndPositionEmbedding",
     ),
     "preprocessing": ("CenterCrop", "Normalization", "Rescaling", "Resizing"),
+    "merging": (
+        "Add", "Average", "Concatenate", "Dot", "Maximum", "Minimum", "Multiply", "Subtract",
+        "add", "average", "concatenate", "dot", "maximum", "minimum", "multiply", "subtract",
+    ),
+    "operation": ("Operation",),
     "reshaping": ("Flatten", "Reshape"),
 }  # fmt: skip
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

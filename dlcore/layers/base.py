@@ -11,7 +11,7 @@ import threading
 import numpy as np
 
 from dlcore import lookup, ops
-from dlcore.layers import spec
+from dlcore.layers import spec, symbolic
 from dlcore.layers.names import automatic_name
 from dlcore.layers.weights import Weights
 from dlcore.program import function, tracing
@@ -90,6 +90,7 @@ class Layer(Weights):
         self = super().__new__(cls)
         self._given = (args, kwargs)  # for get_config
         self._weights = []
+        self._connections = []  # calls on symbols
         self._call_losses = []
         self._eager = {}
         self._adds_losses = False
@@ -202,7 +203,10 @@ class Layer(Weights):
         return x if x.dtype == self.dtype else ops.cast(x, self.dtype)
 
     def _on_arrays(self, inputs, args, training, kwargs):
-        if type(inputs) is not np.ndarray or inputs.dtype == object:
+        if type(inputs) is not np.ndarray or inputs.dtype == object or args or kwargs:
+            if symbolic.has_symbols(inputs, args, kwargs):
+                kwargs = kwargs if training is None else {**kwargs, "training": training}
+                return symbolic.connect(self, (inputs, *args), kwargs)
             inputs = spec.as_arrays(self.name, inputs)
         simple = not args and not kwargs
         run = self._eager.get(training if simple else "general")
@@ -231,6 +235,26 @@ class Layer(Weights):
     def compute_output_shape(self, input_shape):
         """Shape of the output for an input shape (or nested shapes) whose batch may be None."""
         return spec.output_shape(self, input_shape)
+
+    # -- in a graph
+
+    @property
+    def input(self):
+        """The symbol (or symbols) that the layer was first called on."""
+        return self._first_connection("input").input
+
+    @property
+    def output(self):
+        """What the first call on symbols returned."""
+        return self._first_connection("output").output
+
+    def _first_connection(self, what):
+        if not self._connections:
+            raise AttributeError(
+                f"{self.name}: expected a layer in a graph for {what}; call it on an Input, or add"
+                " it to a Sequential whose input shape is known"
+            )
+        return self._connections[0]
 
     # -- losses
 

@@ -9,6 +9,7 @@ import numpy as np
 from dlcore import activations, initializers, ops, random, regularizers
 from dlcore.layers import spec
 from dlcore.layers.base import Layer
+from dlcore.layers.symbolic import Connection
 
 
 class InputLayer(Layer):
@@ -19,7 +20,7 @@ class InputLayer(Layer):
     shape : tuple of int
         Shape of one row.
     batch_size : int, optional
-        Accepted for Keras' sake: programs are made for any batch.
+        What the symbol shows as its batch; models take any other too.
     dtype : str, optional
         What inputs are cast to; by default `config.floatx()`.
     batch_shape : tuple, optional
@@ -31,18 +32,21 @@ class InputLayer(Layer):
         super().__init__(dtype=dtype, name=name)
         if shape is None and batch_shape is None:
             raise ValueError(f"{self.name}: expected shape or batch_shape, got neither")
-        shape = tuple(batch_shape)[1:] if shape is None else shape
+        if shape is None:
+            batch_size, *shape = batch_shape
         self.shape = self._row_shape = spec.check_row_shape(self.name, shape)
         self.batch_size = batch_size
         self.batch_shape = (batch_size, *self.shape)
         self.built = True
+        Connection(self, (), {}, spec.Spec(self.batch_shape, self.dtype))
 
     def call(self, inputs):
         return inputs
 
 
 def Input(shape=None, batch_size=None, dtype=None, batch_shape=None, name=None):
-    """The input of a model: the first entry of a `Sequential`.
+    """The input of a model: a symbol to call layers and `dlcore.ops` on, for `Model(inputs,
+    outputs)`, or the first entry of a `Sequential`.
 
     Parameters
     ----------
@@ -51,14 +55,21 @@ def Input(shape=None, batch_size=None, dtype=None, batch_shape=None, name=None):
     batch_size, dtype, batch_shape, name
         See `InputLayer`.
 
+    Returns
+    -------
+    KerasTensor
+
     Examples
     --------
     >>> import dlcore as keras
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    >>> model.output_shape
+    >>> x = keras.Input((4,))
+    >>> y = keras.layers.Dense(4, activation="relu")(x) + x
+    >>> keras.Model(x, y).output_shape
+    (None, 4)
+    >>> keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).output_shape
     (None, 2)
     """
-    return InputLayer(shape, batch_size, dtype, batch_shape, name)
+    return InputLayer(shape, batch_size, dtype, batch_shape, name).output
 
 
 def _check_width(layer, x, width):

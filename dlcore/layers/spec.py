@@ -8,9 +8,19 @@ import numpy as np
 from dlcore import lookup
 from dlcore.program.function import flatten, unflatten
 from dlcore.program.graph import Tensor, Trace, suspended
+from dlcore.program.symbol import Symbol
 
-# The batch that stands for None while output shapes are traced: not 1, which `squeeze` would drop.
-_SOME_ROWS = 2
+
+class _Rows(int):
+    """A number of rows that messages show as `batch`."""
+
+    def __repr__(self):
+        return "batch"
+
+
+# The batch that stands for None while output shapes are traced: a number that hardly is the size
+# of anything else.
+_SOME_ROWS = _Rows(61)
 
 
 class _Limit(threading.local):
@@ -95,16 +105,23 @@ def as_array(name, x):
     return array
 
 
-def output_spec(layer, inputs):
-    """Nested (shape, dtype) of what `layer` returns for nested (shape, dtype) of its inputs.
+def output_spec(layer, *args, **kwargs):
+    """Nested (shape, dtype) of what `layer` returns for arguments in which a `Spec` or a symbol
+    stands for an array.
 
     The layer, and all inner ones, are built. None as the batch comes back as None.
     """
-    flat, structure = _flatten_specs(inputs)
-    free = any(shape and shape[0] is None for shape, _ in flat)
+    flat, structure = flatten((args, kwargs))
+    free = any(is_spec(x) and x.shape and x.shape[0] is None for x in flat)
     with suspended(), Trace() as trace:
-        tensors = [trace.input(_concrete(layer.name, shape), dtype) for shape, dtype in flat]
-        outputs = layer(unflatten(structure, tensors))
+        args, kwargs = unflatten(
+            structure,
+            [
+                trace.input(_concrete(layer.name, x.shape), x.dtype) if is_spec(x) else x
+                for x in flat
+            ],
+        )
+        outputs = layer(*args, **kwargs)
     layer._clear_losses()
 
     def spec(y):
@@ -127,9 +144,9 @@ class Spec:
         return f"{self.dtype}{self.shape}"
 
 
-def _flatten_specs(tree):
-    flat, structure = flatten(tree)
-    return [(x.shape, x.dtype) for x in flat], structure
+def is_spec(x):
+    """Whether `x` stands for an array."""
+    return isinstance(x, (Spec, Symbol))
 
 
 def output_shape(layer, input_shape):
@@ -188,6 +205,13 @@ def check_positive_int(name, what, value, least=1):
     if not integer or value < least:
         raise ValueError(f"{name}: expected {what} as an int above {least - 1}, got {value!r}")
     return int(value)
+
+
+def check_axis(name, axis):
+    """`axis` as an int."""
+    if not isinstance(axis, (int, np.integer)) or isinstance(axis, bool):
+        raise ValueError(f"{name}: expected axis as an int, got {axis!r}")
+    return int(axis)
 
 
 def assign_all(name, variables, values):

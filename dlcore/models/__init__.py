@@ -1,6 +1,8 @@
 """Models, and their files, with the names of `keras.models`."""
 
 from dlcore import layers
+from dlcore.layers.core import InputLayer
+from dlcore.layers.operation import Operation
 from dlcore.models.model import Model
 from dlcore.models.sequential import Sequential
 
@@ -37,9 +39,46 @@ def save_model(model, filepath, overwrite=True):
     model.save(filepath, overwrite)
 
 
-def clone_model(model):
-    """A model of the same architecture with new weights."""
-    return type(model).from_config(model.get_config())
+def clone_model(model, input_tensors=None, clone_function=None):
+    """A model of the same architecture with new weights.
+
+    Parameters
+    ----------
+    model : Model
+    input_tensors : KerasTensor, or nested like the model's inputs, optional
+        What the new model starts from, instead of new inputs.
+    clone_function : callable, optional
+        ``clone_function(layer)`` returns the layer to put in the place of `layer`.
+
+    Examples
+    --------
+    >>> import dlcore as keras
+    >>> x = keras.Input((3,))
+    >>> model = keras.Model(x, keras.layers.Dense(2, name="a")(x))
+    >>> frozen = keras.models.clone_model(
+    ...     model, clone_function=lambda layer: type(layer)(2, trainable=False, name="b")
+    ... )
+    >>> [layer.name for layer in frozen.layers[1:]], len(frozen.trainable_weights)
+    (['b'], 0)
+    """
+    if input_tensors is None and clone_function is None:
+        return type(model).from_config(model.get_config())
+    if model._graph is None:
+        raise ValueError(
+            f"{model.name}: expected a model made of connected layers to clone with"
+            f" clone_function or input_tensors, got a {type(model).__name__}"
+        )
+    copies = {x: _copy(x, clone_function) for x in model._graph.layers}
+    inputs, outputs = model._graph.rebuilt(copies, input_tensors)
+    if isinstance(model, Sequential):
+        return Sequential([inputs, *(copies[x] for x in model.layers)], name=model.name)
+    return type(model)(inputs, outputs, name=model.name)
+
+
+def _copy(layer, clone_function):
+    if clone_function is None or isinstance(layer, (InputLayer, Operation)):
+        return type(layer).from_config(layer.get_config())
+    return clone_function(layer)
 
 
 def model_from_json(json_string, custom_objects=None):

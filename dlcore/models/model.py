@@ -1,21 +1,42 @@
 """Model: a layer that is trained, described, saved and loaded."""
 
 from dlcore.layers import spec
+from dlcore.layers.operation import Operation
+from dlcore.models.graph import LayerGraph
+from dlcore.models.graph_config import graph_config, graph_from_config
 from dlcore.models.trainer import Trainer
 
 
 class Model(Trainer):
-    """Base of models: define the layers in the constructor and the formula in `call`.
+    """A model made of layers that are connected, or the base of models that define `call`.
+
+    With `inputs` and `outputs` it is the graph of layers that leads from these to those. A
+    subclass without them defines its layers in the constructor and the formula in `call`.
 
     Parameters
     ----------
+    inputs : KerasTensor, or a list or dictionary of them
+        What `Input` returned, or what a layer of a graph did.
+    outputs : KerasTensor, or nested lists and dictionaries of them
+        What layers and `dlcore.ops` called on the inputs returned.
     name : str, optional
     **kwargs
         See `Layer`.
 
+    Raises
+    ------
+    ValueError
+        If an output needs another input, or two layers have one name.
+
     Examples
     --------
     >>> import numpy as np, dlcore as keras
+    >>> x = keras.Input((3,))
+    >>> y = keras.layers.Dense(3, activation="relu")(x)
+    >>> model = keras.Model(x, keras.layers.Dense(1)(x + y))
+    >>> model.output_shape
+    (None, 1)
+
     >>> class Net(keras.Model):
     ...     def __init__(self):
     ...         super().__init__()
@@ -28,30 +49,116 @@ class Model(Trainer):
     >>> history = net.fit(np.ones((4, 3)), np.ones((4, 1)), verbose=0)
     """
 
-    def __init__(self, *graph, **kwargs):
-        if graph or "inputs" in kwargs or "outputs" in kwargs:
-            raise TypeError(
-                "Model: expected a subclass that defines call, got inputs and outputs;"
-                " stack layers with Sequential or subclass Model"
-            )
-        super().__init__(**kwargs)
+    _graph = None  # LayerGraph, where the layers are connected
+
+    def __init__(self, inputs=None, outputs=None, name=None, **kwargs):
+        super().__init__(name=name, **kwargs)
+        if inputs is None and outputs is None:
+            return
+        if inputs is None or outputs is None:
+            missing = "inputs" if inputs is None else "outputs"
+            raise TypeError(f"{self.name}: expected inputs and outputs, got no {missing}")
+        self._graph = LayerGraph(self.name, inputs, outputs)
+        self._operations = self._graph.layers
+        self.built = True
+        self._build_specs = spec.batch_specs(self._graph.inputs)
+
+    def call(self, inputs):
+        """The outputs for tensors nested like the inputs, or by name."""
+        if self._graph is None:
+            return super().call(inputs)
+        return self._graph.run(inputs)
 
     @property
     def layers(self):
         """The layers of the model (not those inside them)."""
+        return [x for x in self.operations if not isinstance(x, Operation)]
+
+    @property
+    def operations(self):
+        """The layers, and the ops of `dlcore.ops` between them."""
         return self._parts()[1]
+
+    # -- as a graph
+
+    def _connected(self, what):
+        if self._graph is None:
+            raise AttributeError(
+                f"{self.name}: expected a built model for {what}; make it of inputs and outputs,"
+                " or add an Input, call build(input_shape) or fit it where it is a Sequential"
+            )
+        return self._graph
+
+    @property
+    def input(self):
+        """The symbols that the model starts from, as they were given."""
+        return self._connected("input").inputs
+
+    @property
+    def output(self):
+        """The symbols that the model ends with, as they were given."""
+        return self._connected("output").outputs
+
+    @property
+    def inputs(self):
+        """List of the inputs."""
+        return list(self._connected("inputs").input_list)
+
+    @property
+    def outputs(self):
+        """List of the outputs."""
+        return list(self._connected("outputs").output_list)
+
+    @property
+    def input_names(self):
+        """Names of the inputs, by which `fit` takes them in a dictionary."""
+        return list(self._connected("input_names").input_form.names)
+
+    @property
+    def output_names(self):
+        """Names of the outputs, by which `compile` and `fit` take losses and targets."""
+        return list(self._connected("output_names").output_form.names)
+
+    @property
+    def input_shape(self):
+        """Shapes of the inputs, nested as they were given."""
+        return spec.map_leaves(lambda x: x.shape, self._connected("input_shape").inputs)
+
+    @property
+    def output_shape(self):
+        """Shapes of the outputs, nested as they were given."""
+        return spec.map_leaves(lambda x: x.shape, self._connected("output_shape").outputs)
+
+    # -- for the trainer
+
+    def _input_form(self):
+        return None if self._graph is None else self._graph.input_form
+
+    def _output_form(self):
+        return None if self._graph is None else self._graph.output_form
+
+    def _check_rows(self, data):
+        if self._graph is not None:
+            self._graph.row_shapes([x.shape for x in data.inputs])
+
+    def _input_dtypes(self, data):
+        if self._graph is None:
+            return super()._input_dtypes(data)
+        return [x.dtype for x in self._graph.input_list]
+
+    # -- layers
 
     def get_layer(self, name=None, index=None):
         """The layer of that name or at that place."""
-        layers = self.layers
         if index is not None:
+            layers = self.layers
             if not -len(layers) <= index < len(layers):
                 raise ValueError(f"get_layer: expected an index below {len(layers)}, got {index}")
             return layers[index]
-        for layer in layers:
+        for layer in self.operations:
             if layer.name == name:
                 return layer
-        known = ", ".join(x.name for x in layers)
+        known = ", ".join(x.name for x in self.layers)
         raise ValueError(f"get_layer: expected one of {known}, got {name!r}")
 
     def build(self, input_shape):
@@ -135,6 +242,22 @@ class Model(Trainer):
         from dlcore.io import load_weights
 
         load_weights(self, filepath)
+
+    def get_config(self):
+        """The constructor's arguments; the layers and how they are connected."""
+        if self._graph is None or type(self).__init__ is not Model.__init__:
+            return super().get_config()
+        config = {"name": self.name, "trainable": self._trainable, "dtype": self.dtype}
+        return config | graph_config(self._graph)
+
+    @classmethod
+    def from_config(cls, config):
+        """The model that `get_config` described, with new weights."""
+        if "calls" not in config:
+            return super().from_config(config)
+        inputs, outputs = graph_from_config(config)
+        given = {k: config[k] for k in ("name", "trainable", "dtype") if k in config}
+        return cls(inputs, outputs, **given)
 
     def to_json(self, **kwargs):
         """The architecture as JSON text, for `models.model_from_json`."""

@@ -32,7 +32,7 @@ class Steps(Layer):
         self._compiled = None
         self._compile_config = None
         self._forget_programs()
-        self._optimized = None
+        self._optimized = self._trained = None
         return self
 
     # -- compile
@@ -76,8 +76,10 @@ class Steps(Layer):
             "loss": loss, "loss_weights": loss_weights, "metrics": metrics,
             "weighted_metrics": weighted_metrics,
         }  # fmt: skip
-        self._optimized = None
+        self._optimized = self._trained = None
         self._forget_programs()
+        if self.built:
+            self._trained_variables()
 
     @property
     def compiled(self):
@@ -90,7 +92,7 @@ class Steps(Layer):
 
     @property
     def metrics_names(self):
-        return [m.name for m in self.metrics]
+        return list(self._compiled.results()) if self.compiled else []
 
     def reset_metrics(self):
         """Start all metrics anew."""
@@ -120,7 +122,7 @@ class Steps(Layer):
         x, y, sample_weight = data
         y_pred = self(x, training=True)
         loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
-        variables = self.trainable_variables
+        variables = self._trained_variables()
         self.optimizer.apply(gradients(loss, variables), variables)
         self._update_metrics(loss, x, y, y_pred, sample_weight)
 
@@ -178,7 +180,7 @@ class Steps(Layer):
         data = Data(who, x, self._input_form())
         self._check_rows(data)
         outputs = self._output_specs(data)
-        variables = self.trainable_variables
+        variables = self._trained_variables()
         self._pack_weights(variables)
         if kind != "predict":
             self._add_targets(data, y, sample_weight, outputs)
@@ -186,6 +188,17 @@ class Steps(Layer):
         if kind == "train":
             self._build_optimizer(who, variables)
         return data
+
+    def _trained_variables(self):
+        """What was trainable at `compile` (or when the weights were made, if that came later):
+        layers that are frozen or released afterwards wait for the next `compile`.
+        """
+        weights = self.weights
+        if not self.compiled:
+            return self.trainable_variables
+        if self._trained is None or not _same(self._trained[0], weights):
+            self._trained = weights, self.trainable_variables
+        return self._trained[1]
 
     @staticmethod
     def _pack_weights(variables):

@@ -36,6 +36,7 @@ from dlcore.ops.reduction import *  # noqa: F403
 from dlcore.ops.sampling import affine_sample
 from dlcore.ops.shaping import *  # noqa: F403
 from dlcore.program.graph import Operators, Tensor
+from dlcore.program.symbol import Symbol
 from dlcore.program.variable import Variable
 
 
@@ -62,6 +63,7 @@ def _install():
     Tensor.__eq__ = lambda self, other: pointwise.equal(self, other)
     Tensor.__ne__ = lambda self, other: pointwise.not_equal(self, other)
     Tensor.__getitem__ = lambda self, key: shaping.get_item(self, key)
+    Symbol.__getitem__ = lambda self, key: self.record(shaping.get_item, (self, key), {})
     Variable.__getitem__ = lambda self, key: self.value[key]
     Operators.T = property(lambda self: shaping.transpose(self))
 

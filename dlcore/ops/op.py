@@ -8,6 +8,7 @@ import numpy as np
 from dlcore.program import dtypes
 from dlcore.program.function import run_eagerly
 from dlcore.program.graph import Tensor, current_trace, scalar_value
+from dlcore.program.symbol import first_symbol
 from dlcore.program.variable import Variable
 
 
@@ -204,9 +205,11 @@ def traceable(n_tensors=1):
                         break
                     args += (kwargs.pop(name),)
             given = tuple(args[0]) if n_tensors < 0 else args[:n_tensors]
-            if current_trace() is not None and any(
-                isinstance(x, (Tensor, Variable)) for x in given
-            ):
+            if current_trace() is None:
+                symbol = first_symbol((*given, *args, *kwargs.values()))
+                if symbol is not None:
+                    return symbol.record(call, args, kwargs)
+            elif any(isinstance(x, (Tensor, Variable)) for x in given):
                 return f(*args, **kwargs)
             rest = args[abs(n_tensors) :]
             return run_eagerly(f, given, rest, kwargs, n_tensors < 0, run_eagerly_into.get(f))

@@ -10,6 +10,7 @@ import numpy as np
 from dlcore.ops.op import OPS, Op, cast_to, check_axes, check_axis, promoted, to_tensor, traceable
 from dlcore.program import dtypes
 from dlcore.program.graph import current_trace
+from dlcore.program.symbol import Symbol
 
 
 def _reshape_shape(x, shape):
@@ -450,7 +451,7 @@ def convert_to_tensor(x, dtype=None):
     from dlcore.ops.pointwise import cast
 
     if current_trace() is None:
-        x = to_array(x)
+        x = x if isinstance(x, Symbol) else to_array(x)
         return x if dtype is None else cast(x, dtype)
     x = to_tensor(x)
     return x if dtype is None else cast_to(x, dtypes.standardize(dtype, "convert_to_tensor"))
