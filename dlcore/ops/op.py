@@ -42,6 +42,8 @@ class Op:
         Whether the kernel evaluates an expression, encoded behind its own ints, on its result.
     optional : int
         How many of the last outputs the kernel leaves out where nobody reads them.
+    expressions : bool
+        ``kernel(node, outputs, opcodes)`` encodes expressions itself.
     """
 
     def __init__(
@@ -56,9 +58,11 @@ class Op:
         rewrite=None,
         epilogue=False,
         optional=0,
+        expressions=False,
     ):
         self.name, self.shape, self.formula, self.gradient = name, shape, formula, gradient
         self.kind, self.kernel = kind, kernel
+        self.expressions = expressions
         self.fold, self.epilogue, self.optional = fold, epilogue, optional
         self.rewrite = rewrite
         if kind == "pointwise":

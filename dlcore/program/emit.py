@@ -147,7 +147,10 @@ class Emission:
             node = unit.anchor
             if node.op.kernel is None:
                 raise NoKernel(node.op.name)
-            name, ints, floats = node.op.kernel(node)
+            if node.op.expressions:
+                name, ints, floats = node.op.kernel(node, unit.outputs, self.opcodes)
+            else:
+                name, ints, floats = node.op.kernel(node)
             operands = [self.operand(t) for t in (*unit.outputs, *node.inputs)]
             self.instructions.append((name, operands, ints, floats))
 
@@ -192,7 +195,7 @@ class Emission:
         if anchor is not None and anchor.op.name == "reduce":
             self._reduction(unit)
             return
-        encoder = _Encoder(unit, unit.outputs, self.opcodes)
+        encoder = Encoder(unit, unit.outputs, self.opcodes)
         name, (ints, floats) = "pointwise", encoder.encode()
         operands = [self.operand(t, shape) for t in unit.outputs]
         if anchor is not None:
@@ -205,7 +208,7 @@ class Emission:
 
     def _reduction(self, unit):
         anchor = unit.anchor
-        encoder = _Encoder(unit, anchor.inputs, self.opcodes)
+        encoder = Encoder(unit, anchor.inputs, self.opcodes)
         ints, floats = encoder.encode()
         name, kind, _ = anchor.op.kernel(anchor)
         operands = [self.operand(anchor.outputs[0])]
@@ -221,7 +224,7 @@ class NoKernel(Exception):
     """The graph holds an op without a native kernel."""
 
 
-class _Encoder:
+class Encoder:
     """The expression of one unit: value ids of inputs, constants and temporaries, and the code."""
 
     def __init__(self, unit, results, opcodes):

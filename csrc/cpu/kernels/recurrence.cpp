@@ -1,0 +1,395 @@
+// A recurrence over T steps:  for t = 0 .. T-1 (or backwards)
+//   for each stage:  s = a[t] @ m  (a product, or nothing);  out[t].. = expression(slices of s, in[t]..)
+//
+// Simple RNN, LSTM and GRU, forward and backward in time, and their gradients, are stages whose
+// expressions the graph compiler writes. Rows of the batch do not touch each other, so a thread takes
+// some rows through all steps without meeting the others, and any cut gives the same bits. m is packed
+// into panels once, where there are steps enough to pay for it.
+//
+//   tensors: outputs, then inputs. Sequences are (T or T+1 or 1, B or 1, W), matrices (K, N) and
+//            first states (B, H). A history, (T+1, B, H), holds a state before step t at t and after it
+//            at t+1; backwards, before it at t+1 and after it at t.
+//   ints:    [H, backwards, n_histories, n_outputs, first state of each history (tensor or -1: zeros)..,
+//            n_stages, per stage: product: a, shift, slice, K / H, m, transposed, N / H   (a = -1: none),
+//            n_in, (tensor, shift, slice).., n_out, (tensor, shift, slice).., n_floats, n_ints, expr..]
+//   Values are H wide: slice i is columns [i H, (i+1) H) of step t + shift; tensor -1 is the product.
+#include "cpu/kernels/expression.h"
+#include "cpu/kernels/gemm_pack.h"
+#include "cpu/kernels/gemm_plan.h"
+#include "cpu/kernels/gemm_tile.h"
+#include "cpu/kernels/level.h"
+
+namespace dl::DL_LEVEL {
+
+namespace {
+
+constexpr int kMaxStages = 4;
+constexpr int kMaxHistories = 4;
+constexpr int64_t kMaxSlices = 64;
+constexpr int64_t kMaxWidth = 1 << 20;
+constexpr int64_t kBlock = 2048;     // elements of an expression's block: it stays in L1
+constexpr int64_t kSums = 16384;     // of a block of rows: they stay in L2 beside a panel of m
+constexpr int64_t kStepsToPack = 16;  // rows times steps that one packing of m serves
+
+struct Value {
+  int64_t tensor, shift, slice;
+};
+
+struct Stage {
+  int64_t a, shift, slice, k, m, n;  // k and n in columns; k == 0: no product
+  bool transposed, pack;
+  int n_in, n_out;
+  Value in[kMaxValues], out[kMaxOutputs];
+  Expression expression;
+};
+
+struct Recurrence {
+  int64_t steps, rows, width;
+  bool backwards;
+  int n_histories, n_stages, lanes;
+  int64_t first[kMaxHistories];
+  Stage stages[kMaxStages];
+  int tile_width, height;
+  int64_t block_rows;
+  int64_t panels[kMaxStages], registers[kMaxStages], sums, total;  // scratch, in elements
+};
+
+// Reads ints one by one; what is missing reads as -2, which no field allows.
+struct Reader {
+  const int64_t* at;
+  int64_t left;
+  int64_t next() {
+    if (left <= 0) return -2;
+    --left;
+    return *at++;
+  }
+  bool next(int64_t low, int64_t high, int64_t& x) {
+    x = next();
+    return x >= low && x <= high;
+  }
+};
+
+const char* kMalformed = "recurrence: expected well-formed stages";
+
+// Whether v names H columns of a sequence, at all steps.
+bool is_valid(const Recurrence& r, const Call& call, const Value& v, int64_t width, bool broadcasts) {
+  if (v.tensor < 0 || v.tensor >= call.n_tensors || v.shift < 0 || v.shift > 1 || v.slice < 0 ||
+      v.slice > kMaxSlices)
+    return false;
+  const Tensor& t = call.tensors[v.tensor];
+  if (t.rank != 3) return false;
+  const bool all = t.shape[0] == r.steps + v.shift || t.shape[0] == r.steps + 1;
+  if (!all && !(broadcasts && t.shape[0] == 1 && v.shift == 0)) return false;
+  if (t.shape[1] != r.rows && !(broadcasts && t.shape[1] == 1)) return false;
+  if (broadcasts && t.shape[2] == 1 && v.slice == 0) return true;
+  return t.shape[2] >= v.slice * r.width + width && (t.stride[2] == 1 || t.shape[2] == 1 || (broadcasts && t.stride[2] == 0));
+}
+
+const char* read_values(const Recurrence& r, const Call& call, Reader& ints, Stage& s) {
+  int64_t n;
+  if (!ints.next(0, kMaxValues, n)) return kMalformed;
+  s.n_in = static_cast<int>(n);
+  for (int i = 0; i < s.n_in; ++i) {
+    Value& v = s.in[i];
+    v.tensor = ints.next(), v.shift = ints.next(), v.slice = ints.next();
+    if (v.tensor == -1) {
+      if (v.shift != 0 || v.slice < 0 || (v.slice + 1) * r.width > s.n) return kMalformed;
+    } else if (!is_valid(r, call, v, r.width, true)) {
+      return "recurrence: expected inputs (T, B, W) of the steps, rows and widths of their use";
+    }
+  }
+  if (!ints.next(1, kMaxOutputs, n)) return kMalformed;
+  s.n_out = static_cast<int>(n);
+  return nullptr;
+}
+
+const char* read_stage(const Recurrence& r, const Call& call, int n_outputs, Reader& ints,
+                       const double*& floats, int64_t& n_floats, Stage& s) {
+  Value a{ints.next(), ints.next(), ints.next()};
+  int64_t k, m, transposed, n;
+  if (!ints.next(0, kMaxSlices, k) || !ints.next(-1, call.n_tensors - 1, m) ||
+      !ints.next(0, 1, transposed) || !ints.next(0, kMaxSlices, n))
+    return kMalformed;
+  s.a = a.tensor, s.shift = a.shift, s.slice = a.slice, s.m = m, s.transposed = transposed;
+  s.k = k * r.width, s.n = n * r.width;
+  if (a.tensor >= 0) {
+    if (m < 0 || k < 1 || n < 1 || !is_valid(r, call, a, s.k, false)) return kMalformed;
+    const Tensor& t = call.tensors[m];
+    const int row = transposed ? 1 : 0;
+    if (t.rank != 2 || t.shape[row] != s.k || t.shape[1 - row] != s.n)
+      return "recurrence: expected a matrix (K, N) that fits the product";
+  } else if (k != 0 || n != 0) {
+    return kMalformed;
+  }
+  if (const char* wrong = read_values(r, call, ints, s)) return wrong;
+  for (int i = 0; i < s.n_out; ++i) {
+    Value& v = s.out[i];
+    v.tensor = ints.next(), v.shift = ints.next(), v.slice = ints.next();
+    if (v.tensor >= n_outputs || !is_valid(r, call, v, r.width, false)) return kMalformed;
+  }
+  int64_t own_floats, own_ints;
+  if (!ints.next(0, n_floats, own_floats) || !ints.next(0, ints.left, own_ints)) return kMalformed;
+  if (const char* wrong = decode(ints.at, static_cast<int>(own_ints), floats,
+                                 static_cast<int>(own_floats), s.expression))
+    return wrong;
+  if (s.expression.n_in != s.n_in || s.expression.n_out != s.n_out) return kMalformed;
+  ints.at += own_ints, ints.left -= own_ints;
+  floats += own_floats, n_floats -= own_floats;
+  return nullptr;
+}
+
+const char* read(const Call& call, Recurrence& r) {
+  Reader ints{call.ints, call.n_ints};
+  int64_t backwards, histories, outputs, stages;
+  if (!ints.next(1, kMaxWidth, r.width) || !ints.next(0, 1, backwards) ||
+      !ints.next(1, kMaxHistories, histories) || !ints.next(1, call.n_tensors, outputs) ||
+      histories > outputs)
+    return kMalformed;
+  r.backwards = backwards, r.n_histories = static_cast<int>(histories);
+  const Tensor& history = call.tensors[0];
+  if (history.rank != 3 || history.shape[0] < 1)
+    return "recurrence: expected histories (T + 1, B, H)";
+  const DType dtype = history.dtype;
+  if (dtype != DType::f32 && dtype != DType::f64)
+    return "recurrence: expected float32 or float64";
+  r.steps = history.shape[0] - 1, r.rows = history.shape[1];
+  for (int t = 0; t < outputs; ++t) {
+    if (call.tensors[t].dtype != dtype) return "recurrence: expected outputs of one dtype";
+  }
+  for (int h = 0; h < r.n_histories; ++h) {
+    if (!ints.next(-1, call.n_tensors - 1, r.first[h])) return kMalformed;
+    if (!is_valid(r, call, {h, 1, 0}, r.width, false) ||
+        call.tensors[h].shape[0] != r.steps + 1)
+      return "recurrence: expected histories (T + 1, B, H)";
+    if (r.first[h] < 0) continue;
+    const Tensor& t = call.tensors[r.first[h]];
+    if (t.rank != 2 || t.shape[0] != r.rows || t.shape[1] != r.width || t.dtype != dtype)
+      return "recurrence: expected first states (B, H)";
+  }
+  if (!ints.next(1, kMaxStages, stages)) return kMalformed;
+  r.n_stages = static_cast<int>(stages);
+  const double* floats = call.floats;
+  int64_t n_floats = call.n_floats;
+  for (int i = 0; i < r.n_stages; ++i) {
+    Stage& s = r.stages[i];
+    if (const char* wrong =
+            read_stage(r, call, static_cast<int>(outputs), ints, floats, n_floats, s))
+      return wrong;
+    if (s.expression.compute != (dtype == DType::f64)) return kMalformed;
+    if (s.k > 0 && (call.tensors[s.a].dtype != dtype || call.tensors[s.m].dtype != dtype))
+      return "recurrence: expected products of one dtype";
+  }
+  return ints.left == 0 ? nullptr : kMalformed;
+}
+
+// Tile, block of rows and scratch.
+template <class T>
+void lay_out(const Call& call, Recurrence& r) {
+  constexpr int L = kLanes<T>;
+  r.lanes = L;
+  r.tile_width = r.rows >= 4 ? 2 : r.rows >= 2 ? 4 : 8;
+  r.height = max_height(r.tile_width);
+  int64_t widest = 1;
+  for (int i = 0; i < r.n_stages; ++i) widest = most(widest, r.stages[i].n);
+  r.block_rows = least(r.rows, round_up(most(2 * r.height, least(64, kSums / widest)), r.height));
+  r.total = 0;
+  auto take = [&r](int64_t elements) {
+    const int64_t at = r.total;
+    r.total += round_up(elements, 64 / sizeof(T));
+    return at;
+  };
+  r.sums = take(r.block_rows * round_up(widest, L));
+  for (int i = 0; i < r.n_stages; ++i) {
+    Stage& s = r.stages[i];
+    const bool in_place = s.k > 0 && !s.transposed && call.tensors[s.m].stride[1] == 1 && s.n % L == 0;
+    s.pack = s.k > 0 && !(in_place && r.steps * r.rows < kStepsToPack);
+    r.panels[i] = take(s.pack ? s.k * round_up(s.n, L) : 0);
+    const int64_t cols = least(r.width, kBlock);
+    r.registers[i] = take(register_elements<T>(s.expression, most(1, kBlock / cols), cols));
+  }
+}
+
+template <class T>
+class Runner {
+ public:
+  Runner(const Call& call, const Recurrence& r, char* scratch)
+      : call_(call), r_(r), base_(reinterpret_cast<T*>(scratch)) {
+    const int64_t cols = least(r.width, kBlock);
+    for (int i = 0; i < r.n_stages; ++i) {
+      if (r.stages[i].pack) pack(i);
+      prepare(r.stages[i].expression, most(1, kBlock / cols), cols, base_ + r.registers[i]);
+    }
+  }
+
+  // Rows [b0, b1) through all steps.
+  void rows(int64_t b0, int64_t b1) {
+    start(b0, b1);
+    for (int64_t step = 0; step < r_.steps; ++step) {
+      const int64_t t = r_.backwards ? r_.steps - 1 - step : step;
+      for (int i = 0; i < r_.n_stages; ++i) {
+        if (r_.stages[i].k > 0) product(i, t, b0, b1);
+        pointwise(i, t, b0, b1);
+      }
+    }
+  }
+
+ private:
+  static constexpr int64_t L = kLanes<T>;
+
+  static int64_t row_stride(const Tensor& t) { return t.shape[1] == 1 ? 0 : t.stride[1]; }
+
+  // Element (t + shift, b, slice * H) of a sequence.
+  char* place(const Value& v, int64_t t, int64_t b) const {
+    const Tensor& x = call_.tensors[v.tensor];
+    const int64_t time = x.shape[0] == 1 && r_.steps != 1 ? 0 : t + v.shift;
+    const int64_t at = time * x.stride[0] + b * row_stride(x) + v.slice * r_.width * x.stride[2];
+    return x.data + at * size_of(x.dtype);
+  }
+
+  void start(int64_t b0, int64_t b1) {
+    for (int h = 0; h < r_.n_histories; ++h) {
+      T* y = reinterpret_cast<T*>(place({h, 0, 0}, r_.backwards ? r_.steps : 0, b0));
+      const int64_t y_row = row_stride(call_.tensors[h]);
+      const Tensor* x = r_.first[h] < 0 ? nullptr : &call_.tensors[r_.first[h]];
+      for (int64_t b = b0; b < b1; ++b, y += y_row) {
+        for (int64_t j = 0; j < r_.width; ++j)
+          y[j] = x ? x->as<T>()[b * x->stride[0] + j * x->stride[1]] : T{0};
+      }
+    }
+  }
+
+  void pack(int i) {
+    const Stage& s = r_.stages[i];
+    const Tensor& m = call_.tensors[s.m];
+    const int64_t row = m.stride[s.transposed ? 1 : 0], col = m.stride[s.transposed ? 0 : 1];
+    for (int64_t j = 0; j < s.n;) {
+      const int64_t w = width(ceil_div(s.n - j, L)) * L;
+      pack_panel(m.as<const T>() + j * col, row, col, s.k, least(w, s.n - j),
+                 base_ + r_.panels[i] + j * s.k, w);
+      j += w;
+    }
+  }
+
+  int width(int64_t left) const {
+    if (left >= r_.tile_width) return r_.tile_width;
+    return left < 4 ? static_cast<int>(left) : 4;
+  }
+
+  // sums = a[t] @ m for rows [b0, b1): a panel of m in L1 passes by all of them.
+  void product(int i, int64_t t, int64_t b0, int64_t b1) {
+    const Stage& s = r_.stages[i];
+    const Tensor& m = call_.tensors[s.m];
+    const int64_t c_row = round_up(s.n, L), rows = b1 - b0;
+    Tile<T> tile{};
+    tile.a_row = row_stride(call_.tensors[s.a]), tile.a_col = 1;
+    tile.c_row = c_row;
+    tile.store = Store::plain;
+    const T* a = reinterpret_cast<const T*>(place({s.a, s.shift, s.slice}, t, b0));
+    for (int64_t j = 0; j < s.n;) {
+      const int w = width(ceil_div(s.n - j, L));
+      tile.b[0] = s.pack ? base_ + r_.panels[i] + j * s.k : m.as<const T>() + j;
+      tile.b_row[0] = s.pack ? w * L : m.stride[0];
+      tile.k[0] = s.k;
+      const int64_t strips = ceil_div(rows, max_height(w));
+      for (int64_t strip = 0; strip < strips; ++strip) {
+        const int64_t r0 = rows * strip / strips, r1 = rows * (strip + 1) / strips;
+        tile.a = a + r0 * tile.a_row;
+        tile.c = base_ + r_.sums + r0 * c_row + j;
+        find_tile<T>(w, static_cast<int>(r1 - r0))(tile);
+      }
+      j += w * L;
+    }
+  }
+
+  Operand operand(const Stage& s, const Value& v, int64_t t, int64_t b0, int64_t b,
+                  int64_t j) const {
+    if (v.tensor < 0) {
+      const int64_t row = round_up(s.n, L);
+      T* at = base_ + r_.sums + (b - b0) * row + v.slice * r_.width + j;
+      return {reinterpret_cast<char*>(at), sizeof(T) == 4 ? DType::f32 : DType::f64, row, 1};
+    }
+    const Tensor& x = call_.tensors[v.tensor];
+    const bool spread = (x.shape[2] == 1 && r_.width > 1) || x.stride[2] == 0;
+    return {place(v, t, b) + (spread ? 0 : j * size_of(x.dtype)), x.dtype, row_stride(x),
+            spread ? 0 : 1};
+  }
+
+  void pointwise(int i, int64_t t, int64_t b0, int64_t b1) {
+    const Stage& s = r_.stages[i];
+    const int64_t cols = least(r_.width, kBlock), step = most(1, kBlock / cols);
+    Operand in[kMaxValues], out[kMaxOutputs];
+    for (int64_t b = b0; b < b1; b += step) {
+      for (int64_t j = 0; j < r_.width; j += cols) {
+        for (int x = 0; x < s.n_in; ++x) in[x] = operand(s, s.in[x], t, b0, b, j);
+        for (int x = 0; x < s.n_out; ++x) out[x] = operand(s, s.out[x], t, b0, b, j);
+        evaluate(s.expression, least(step, b1 - b), least(cols, r_.width - j), out, in,
+                 base_ + r_.registers[i]);
+      }
+    }
+  }
+
+  const Call& call_;
+  const Recurrence& r_;
+  T* base_;
+};
+
+template <class T>
+void run(const Call& call, const Recurrence& r, int64_t begin, int64_t end, char* scratch) {
+  Runner<T> runner(call, r, scratch);
+  const int64_t blocks = ceil_div(end - begin, r.block_rows);
+  for (int64_t i = 0; i < blocks; ++i) {
+    runner.rows(begin + (end - begin) * i / blocks, begin + (end - begin) * (i + 1) / blocks);
+  }
+}
+
+}  // namespace
+
+const char* plan_recurrence(const Call& call, Work& work) {
+  if (call.n_tensors < 1) return kMalformed;
+  Recurrence r{};
+  if (const char* wrong = read(call, r)) return wrong;
+  const bool wide = call.tensors[0].dtype == DType::f64;
+  if (wide) {
+    lay_out<double>(call, r);
+  } else {
+    lay_out<float>(call, r);
+  }
+  work.outputs = static_cast<int>(call.ints[3]);
+  work.prepared_bytes = sizeof r;
+  if (call.prepared) std::memcpy(call.prepared, &r, sizeof r);
+  work.parts[0] = r.rows;
+  work.scratch_bytes = r.total * (wide ? 8 : 4);
+  double each = 0, read = 0;
+  for (int i = 0; i < r.n_stages; ++i) {
+    const Stage& s = r.stages[i];
+    each += 2.0 * static_cast<double>(s.k) * static_cast<double>(s.n) +
+            cost(s.expression) * static_cast<double>(r.width);
+    read += static_cast<double>(s.n_in + s.n_out) * static_cast<double>(r.width);
+  }
+  const double uses = static_cast<double>(r.steps) * static_cast<double>(r.rows);
+  work.flops = uses * each;
+  work.bytes = uses * read * (wide ? 8 : 4);
+  return nullptr;
+}
+
+void run_recurrence(const Call& call, int, int64_t begin, int64_t end, char* scratch) {
+  Recurrence local{};
+  const Recurrence* r = static_cast<const Recurrence*>(call.prepared);
+  const bool wide = call.tensors[0].dtype == DType::f64;
+  if (!r) {
+    read(call, local);
+    if (wide) {
+      lay_out<double>(call, local);
+    } else {
+      lay_out<float>(call, local);
+    }
+    r = &local;
+  }
+  if (wide) {
+    run<double>(call, *r, begin, end, scratch);
+  } else {
+    run<float>(call, *r, begin, end, scratch);
+  }
+}
+
+}  // namespace dl::DL_LEVEL
