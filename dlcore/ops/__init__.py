@@ -32,6 +32,7 @@ from dlcore.ops.pooling import (
     max_pool_grad,
     max_pool_with_index,
 )
+from dlcore.ops.recurrent import gru, lstm, simple_rnn
 from dlcore.ops.reduction import *  # noqa: F403
 from dlcore.ops.sampling import affine_sample
 from dlcore.ops.shaping import *  # noqa: F403

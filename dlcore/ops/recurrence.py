@@ -225,7 +225,8 @@ class Recurrence(Op):
             rows = max(x.shape[0] for x in inputs)
             a = xp.concatenate([xp.broadcast_to(x, (rows, self.width)) for x in inputs], axis=1)
             s = a @ (m.T if node.attrs["transposed"] else m)
-            results = [s[:, i * self.width : (i + 1) * self.width] for i in range(len(node.outputs))]
+            h = self.width
+            results = [s[:, i * h : (i + 1) * h] for i in range(len(node.outputs))]
         elif node.op.kind == "view":  # of a constant, or stop_gradient
             results = inputs
         else:
@@ -350,7 +351,6 @@ class _Backward:
 
     def _read(self, trace, step, n_forward, carried, given, results, groups):
         """Choose what the gradient reads: sources and states of the step, and values kept."""
-        n = len(step.states)
         forward = dict(step.sources)
         for i, y in enumerate(step.states):
             forward.setdefault(y, ("after", i))
@@ -471,8 +471,8 @@ class _Backward:
             history = ys[where[1]]
             return history[1:] if late else history[:steps]
         argument, shift, slice = where
-        h = self.width
-        return inputs[argument][shift : shift + steps, :, slice * h : (slice + len(node.inputs)) * h]
+        columns = np.s_[slice * self.width : (slice + len(node.inputs)) * self.width]
+        return inputs[argument][shift : shift + steps, :, columns]
 
 
 _steps = {}
@@ -486,8 +486,8 @@ def recurrence(f, key, sequences, matrices, states, backwards=False):
     f : callable
         ``f(inputs, states, product)`` -> list of the states after a step, of pointwise ops.
         ``inputs``: for each sequence the list of its H-wide parts at this step (a sequence that is
-        1 wide: one value). ``product(values, i, n)``: the values side by side, times matrix i; n
-        values.
+        1 wide: one value). ``product(values, i, n)``: the values side by side, times matrix i, in n
+        parts.
     key : hashable
         Names f: steps of equal key are traced once.
     sequences : list of (T, B, W) tensors
