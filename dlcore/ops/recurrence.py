@@ -491,7 +491,8 @@ def recurrence(f, key, sequences, matrices, states, backwards=False):
     key : hashable
         Names f: steps of equal key are traced once.
     sequences : list of (T, B, W) tensors
-        W a multiple of H, or 1 for a mask; T and B may be 1 for what is the same at all steps or rows.
+        W a multiple of H, or 1 for a mask; T and B may be 1 for what is the same at all steps or
+        rows.
     matrices : list of (K, N) tensors
     states : list of (B, H) tensors
     backwards : bool
