@@ -3,19 +3,26 @@
 import numpy as np
 
 from dlcore.layers import spec
+from dlcore.layers.core import InputLayer
 
 
 def text(model, line_length, expand_nested, show_trainable, batch):
     """All lines of the summary as one string."""
-    rows = [["Layer (type)", "Output shape", "Param #"] + ["Trainable"] * show_trainable]
+    listed = list(_listed(model, expand_nested))
+    connected = any(not is_chain(holder) for holder, _, _ in listed)
+    head = ["Layer (type)", "Output shape", "Param #"]
+    rows = [head + ["Connected to"] * connected + ["Trainable"] * show_trainable]
     shapes = output_shapes(model)
-    for layer, depth in _listed(model, expand_nested):
+    for holder, layer, depth in listed:
         row = [
             f"{'  ' * depth}{layer.name} ({type(layer).__name__})",
             str(shapes.get(layer, "?")),
             f"{layer.count_params():,}" if layer.built or layer.weights else "? (unbuilt)",
         ]
+        sources = source_names(holder, layer) if connected else []
+        row += [", ".join(sources[:1])] * connected
         rows.append(row + [("yes" if layer.trainable else "no")] * show_trainable)
+        rows += [["", "", "", name] + [""] * show_trainable for name in sources[1:]]
     widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
     if line_length:
         widths[0] = max(widths[0], line_length - sum(widths[1:]) - 2 * (len(widths) - 1))
@@ -26,18 +33,48 @@ def text(model, line_length, expand_nested, show_trainable, batch):
 
 
 def _listed(model, expand_nested, depth=0):
-    for layer in model.layers:
-        yield layer, depth
-        if expand_nested and hasattr(layer, "layers"):
+    """(model that holds the layer, layer, depth)."""
+    for layer in model.operations:
+        yield model, layer, depth
+        if expand_nested and hasattr(layer, "operations"):
             yield from _listed(layer, True, depth + 1)
 
 
+def is_chain(model):
+    """Whether every layer takes what the one before it makes, so that no names are needed."""
+    if getattr(model, "_graph", None) is None:
+        return True
+    connections = model._graph.connections
+    pairs = zip(connections[1:], connections, strict=False)
+    return all(c.inputs == before.outputs for c, before in pairs)
+
+
+def source_names(model, layer):
+    """Who makes the inputs of `layer` in `model`; with the number of the call and of the result
+    where there are several.
+    """
+    if getattr(model, "_graph", None) is None:
+        return []
+    connections = model._graph.connections
+    calls = {}
+    for c in connections:
+        calls.setdefault(c.layer, []).append(c)
+
+    def name(symbol):
+        source = symbol.connection
+        several = len(calls[source.layer]) > 1 or len(source.outputs) > 1
+        place = f"[{calls[source.layer].index(source)}][{symbol.index}]" if several else ""
+        return source.layer.name + place
+
+    return [name(x) for c in calls.get(layer, ()) for x in c.inputs]
+
+
 def output_shapes(model):
-    """{layer: output shape}, by one trace that notes what every layer returns."""
+    """{layer: output shape}, by one trace that notes what every layer returns first."""
     if not model.built:
         return {}
-    shapes = {}
     inner = {x: x.call for x in model._layers_within()}
+    shapes = {x: x.batch_shape for x in inner if isinstance(x, InputLayer)}
     try:
         for layer, call in inner.items():
             layer.call = _noting(layer, call, shapes)
@@ -52,7 +89,7 @@ def _noting(layer, call, shapes):
     def noting(*args, **kwargs):
         outputs = call(*args, **kwargs)
         found = [spec.batch_shapes(y) for y in spec.leaves(outputs)]
-        shapes[layer] = found[0] if len(found) == 1 else found
+        shapes.setdefault(layer, found[0] if len(found) == 1 else found)
         return outputs
 
     return noting

@@ -3,10 +3,13 @@
 from dlcore.data.batches import PyDataset
 from dlcore.data.splitting import one_hot
 from dlcore.random import set_random_seed
+from dlcore.utils.model_plot import plot_model
 
 Sequence = PyDataset  # its name in older scripts
 
-__all__ = ["PyDataset", "Sequence", "normalize", "set_random_seed", "to_categorical"]
+__all__ = [
+    "PyDataset", "Sequence", "normalize", "plot_model", "set_random_seed", "to_categorical",
+]  # fmt: skip
 
 
 def to_categorical(x, num_classes=None):

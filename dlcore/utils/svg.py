@@ -27,6 +27,11 @@ class Drawing:
             f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="{width:g}"/>'
         )
 
+    def polygon(self, points, fill):
+        """An area with corners `points`, pairs (x, y)."""
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        self._shapes.append(f'<polygon points="{path}" fill="{fill}"/>')
+
     def text(self, x, y, content, anchor="start", size=12, color="black"):
         """`content` with its baseline at y; anchor is start, middle or end."""
         from html import escape
@@ -36,14 +41,18 @@ class Drawing:
             f'fill="{color}" font-family="sans-serif">{escape(str(content))}</text>'
         )
 
-    def save(self, path):
-        """Write the drawing to the file `path`."""
+    def _repr_svg_(self):
+        """The drawing as text, which notebooks show."""
         head = (
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{self.width:g}" '
             f'height="{self.height:g}" viewBox="0 0 {self.width:g} {self.height:g}">'
         )
+        return "\n".join([head, *self._shapes, "</svg>\n"])
+
+    def save(self, path):
+        """Write the drawing to the file `path`."""
         with open(path, "w", encoding="utf-8") as file:
-            file.write("\n".join([head, *self._shapes, "</svg>\n"]))
+            file.write(self._repr_svg_())
 
 
 def ticks(low, high, count=5):
