@@ -98,13 +98,6 @@ Image<T> image_of(const Call& call, const Tensor& t, int64_t n) {
           call.ints[1],                static_cast<T>(call.floats[0])};
 }
 
-// The four pixels around a place, and the weights of the lower and the right ones.
-template <class T>
-struct Corners {
-  T* pixel[2][2];
-  T down, right;
-};
-
 template <class T>
 inline T fraction(int64_t place) {  // the 24 or 32 highest bits: exact in T
   const int64_t bits = place & (kOne - 1);
@@ -112,13 +105,21 @@ inline T fraction(int64_t place) {  // the 24 or 32 highest bits: exact in T
   return static_cast<T>(bits) * static_cast<T>(0x1p-32);
 }
 
+// The four pixels around a place, null for the fill value, and the weights of the lower and the
+// right ones. kInside: all are known to be there.
 template <class T>
+struct Corners {
+  T* pixel[2][2];
+  T down, right;
+};
+
+template <bool kInside, class T>
 inline Corners<T> corners(const Image<T>& x, int64_t row, int64_t column) {
   const int64_t i = row >> kFractionBits, j = column >> kFractionBits;
   Corners<T> c;
   c.down = fraction<T>(row);
   c.right = fraction<T>(column);
-  if (i >= 0 && j >= 0 && i + 1 < x.height && j + 1 < x.width) {
+  if constexpr (kInside) {
     T* p = x.data + i * x.row + j * x.column;
     c.pixel[0][0] = p, c.pixel[0][1] = p + x.column;
     c.pixel[1][0] = p + x.row, c.pixel[1][1] = p + x.row + x.column;
@@ -133,9 +134,7 @@ struct Line {
   int64_t row, column, row_step, column_step;
 
   // Do all places lie on pixels?
-  bool whole() const {
-    return ((row | column | row_step | column_step) & (kOne - 1)) == 0;
-  }
+  bool whole() const { return ((row | column | row_step | column_step) & (kOne - 1)) == 0; }
 };
 
 inline Line line_of(const Matrix& m, int64_t i) {
@@ -147,41 +146,93 @@ inline Line rounded(Line line) {
   return line;
 }
 
+struct Range {
+  int64_t begin, end;
+};
+
+// The j in 0..count - 1 with 0 <= start + j step < limit.
+inline Range inside(int64_t start, int64_t step, int64_t limit, int64_t count) {
+  int64_t begin = 0, end = count;
+  if (step > 0) {
+    if (start < 0) begin = (step - 1 - start) / step;
+    end = start < limit ? (limit - start + step - 1) / step : 0;
+  } else if (step < 0) {
+    if (start >= limit) begin = (start - limit) / -step + 1;
+    end = start < 0 ? 0 : start / -step + 1;
+  } else if (start < 0 || start >= limit) {
+    end = 0;
+  }
+  if (end > count) end = count;
+  return {begin < end ? begin : end, end};
+}
+
+// One row of out.
+template <class T>
+struct Target {
+  T* data;
+  int64_t pixel, channel, channels;  // strides, and how many channels
+};
+
 // Channels known when compiling are not counted at run time: kChannels is 1, 3 or 0 for any number.
-template <class T, int kChannels>
-void sample_bilinear(const Image<T>& x, Line at, T* out, int64_t q, int64_t step, int64_t channel,
-                     int64_t channels) {
-  const int64_t n = kChannels ? kChannels : channels;
-  for (int64_t j = 0; j < q; ++j, out += step) {
-    const Corners<T> c = corners(x, at.row, at.column);
-    at.row += at.row_step, at.column += at.column_step;
-    for (int64_t k = 0; k < n; ++k) {
-      const int64_t o = k * x.channel;
-      const T a = c.pixel[0][0] ? c.pixel[0][0][o] : x.fill;
-      const T b = c.pixel[0][1] ? c.pixel[0][1][o] : x.fill;
-      const T d = c.pixel[1][0] ? c.pixel[1][0][o] : x.fill;
-      const T e = c.pixel[1][1] ? c.pixel[1][1][o] : x.fill;
-      const T top = a + c.right * (b - a), bottom = d + c.right * (e - d);
-      out[k * channel] = top + c.down * (bottom - top);
+template <class T, int kChannels, bool kBilinear, bool kInside>
+void sample_run(const Image<T>& x, const Line& line, const Target<T>& y, int64_t begin,
+                int64_t end) {
+  const int64_t n = kChannels ? kChannels : y.channels;
+  int64_t row = line.row + begin * line.row_step, column = line.column + begin * line.column_step;
+  T* out = y.data + begin * y.pixel;
+  for (int64_t j = begin; j < end; ++j, out += y.pixel) {
+    const auto value = [&x](const T* pixel, int64_t k) {
+      return kInside || pixel ? pixel[k * x.channel] : x.fill;
+    };
+    if constexpr (kBilinear) {
+      const Corners<T> c = corners<kInside>(x, row, column);
+      for (int64_t k = 0; k < n; ++k) {
+        const T a = value(c.pixel[0][0], k), b = value(c.pixel[0][1], k);
+        const T d = value(c.pixel[1][0], k), e = value(c.pixel[1][1], k);
+        const T top = a + c.right * (b - a), bottom = d + c.right * (e - d);
+        out[k * y.channel] = top + c.down * (bottom - top);
+      }
+    } else {
+      const int64_t i = row >> kFractionBits, at = column >> kFractionBits;
+      const T* p = kInside ? x.data + i * x.row + at * x.column : x.pixel(i, at);
+      for (int64_t k = 0; k < n; ++k) out[k * y.channel] = value(p, k);
     }
+    row += line.row_step, column += line.column_step;
   }
 }
 
-template <class T, int kChannels>
-void sample_nearest(const Image<T>& x, Line at, T* out, int64_t q, int64_t step, int64_t channel,
-                    int64_t channels) {
-  const int64_t n = kChannels ? kChannels : channels;
-  for (int64_t j = 0; j < q; ++j, out += step) {
-    const T* p = x.pixel(at.row >> kFractionBits, at.column >> kFractionBits);
-    at.row += at.row_step, at.column += at.column_step;
-    for (int64_t k = 0; k < n; ++k) out[k * channel] = p ? p[k * x.channel] : x.fill;
-  }
+// Pixels that follow each other in x and in out.
+template <class T>
+void copy_run(const Image<T>& x, const Line& line, const Target<T>& y, int64_t begin, int64_t end) {
+  const int64_t at = (line.column >> kFractionBits) + begin;
+  const T* from = x.data + (line.row >> kFractionBits) * x.row + at * x.column;
+  T* to = y.data + begin * y.pixel;
+  for (int64_t k = 0; k < (end - begin) * y.channels; ++k) to[k] = from[k];
+}
+
+template <class T, int kChannels, bool kBilinear>
+void sample_line(const Image<T>& x, const Line& line, const Target<T>& y, int64_t count) {
+  const int64_t height = (x.height - kBilinear) << kFractionBits;
+  const int64_t width = (x.width - kBilinear) << kFractionBits;
+  const Range i = inside(line.row, line.row_step, height, count);
+  const Range j = inside(line.column, line.column_step, width, count);
+  const int64_t begin = i.begin > j.begin ? i.begin : j.begin;
+  const int64_t least = i.end < j.end ? i.end : j.end, end = least > begin ? least : begin;
+  const bool dense = x.channel == 1 && y.channel == 1 && x.column == y.channels &&
+                     y.pixel == y.channels && line.row_step == 0 && line.column_step == kOne;
+  sample_run<T, kChannels, kBilinear, false>(x, line, y, 0, begin);
+  if (!kBilinear && dense)
+    copy_run(x, line, y, begin, end);
+  else
+    sample_run<T, kChannels, kBilinear, true>(x, line, y, begin, end);
+  sample_run<T, kChannels, kBilinear, false>(x, line, y, end, count);
 }
 
 template <class T, int kChannels>
-void sample_line(const Image<T>& x, const Line& at, bool bilinear, T* out, const Tensor& y) {
-  const auto sample = bilinear ? sample_bilinear<T, kChannels> : sample_nearest<T, kChannels>;
-  sample(x, at, out, y.shape[2], y.stride[2], y.stride[3], y.shape[3]);
+void sample_any(const Image<T>& x, const Line& line, bool bilinear, const Target<T>& y,
+                int64_t count) {
+  bilinear ? sample_line<T, kChannels, true>(x, line, y, count)
+           : sample_line<T, kChannels, false>(x, rounded(line), y, count);
 }
 
 // Rows [begin, end) of all images.
@@ -189,18 +240,18 @@ template <class T>
 void sample(const Call& call, int64_t begin, int64_t end) {
   const Tensor &y = call.tensors[0], &t = call.tensors[1], &m = call.tensors[2];
   const int64_t height = y.shape[1];
-  const auto line = y.shape[3] == 1   ? sample_line<T, 1>
-                    : y.shape[3] == 3 ? sample_line<T, 3>
-                                      : sample_line<T, 0>;
+  const auto run = y.shape[3] == 1   ? sample_any<T, 1>
+                   : y.shape[3] == 3 ? sample_any<T, 3>
+                                     : sample_any<T, 0>;
   Matrix matrix{};
   Image<T> x{};
   for (int64_t r = begin; r < end; ++r) {
     const int64_t n = r / height, i = r % height;
     if (r == begin || i == 0) matrix = matrix_of<T>(m, n), x = image_of<T>(call, t, n);
-    const Line at = line_of(matrix, i);
-    const bool bilinear = call.ints[0] == 1 && !at.whole();
-    line(x, bilinear ? at : rounded(at), bilinear, y.as<T>() + n * y.stride[0] + i * y.stride[1],
-         y);
+    const Line line = line_of(matrix, i);
+    T* out = y.as<T>() + n * y.stride[0] + i * y.stride[1];
+    run(x, line, call.ints[0] == 1 && !line.whole(), {out, y.stride[2], y.stride[3], y.shape[3]},
+        y.shape[2]);
   }
 }
 
@@ -227,7 +278,7 @@ void scatter(const Call& call, int64_t n) {
         T* pixel = dx.pixel(at.row >> kFractionBits, at.column >> kFractionBits);
         add(dy, channel, channels, T(1), dx, pixel);
       } else {
-        const Corners<T> c = corners(dx, at.row, at.column);
+        const Corners<T> c = corners<false>(dx, at.row, at.column);
         const T down[2] = {1 - c.down, c.down}, right[2] = {1 - c.right, c.right};
         for (int k = 0; k < 4; ++k)
           add(dy, channel, channels, down[k / 2] * right[k % 2], dx, c.pixel[k / 2][k % 2]);
