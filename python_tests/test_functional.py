@@ -304,6 +304,31 @@ def test_losses_of_layers():
     assert len(model.losses) == 3
 
 
+def test_metrics_of_layers():
+    class Watched(layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.largest = dlcore.metrics.Sum(name="total")
+
+        def call(self, x):
+            self.add_metric(ops.mean(ops.abs(x)), name="size")
+            self.largest.update_state(x)
+            return x
+
+    x = layers.Input((4,))
+    model = models.Model(x, layers.Dense(1)(Watched()(x)))
+    model.compile("sgd", "mse", metrics=["mae"])
+    history = model.fit(A, Y, epochs=2, verbose=0, batch_size=16)
+    assert list(history.history) == ["loss", "mae", "size", "total"]
+    assert [m.name for m in model.metrics] == ["loss", "mae", "size", "total"]
+    logs = model.evaluate(A, Y, verbose=0, batch_size=16, return_dict=True)
+    for values in (logs, {k: v[1] for k, v in history.history.items()}):
+        assert values["size"] == pytest.approx(np.mean(np.abs(A)), rel=1e-5)
+        assert values["total"] == pytest.approx(np.sum(A, dtype="float64"), rel=1e-4)
+    model.predict(A)
+    assert len(model.get_layer(index=1).metrics) == 1
+
+
 def test_training_argument_is_kept():
     x = layers.Input((4,))
     always = models.Model(x, layers.Dropout(0.5)(x, training=True))

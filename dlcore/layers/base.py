@@ -92,6 +92,7 @@ class Layer(Weights):
         self._weights = []
         self._connections = []  # calls on symbols
         self._call_losses = []
+        self._call_metrics = []
         self._eager = {}
         self._adds_losses = False
         self._name = None
@@ -262,6 +263,27 @@ class Layer(Weights):
         """Add a scalar, computed in `call`, to the loss that training minimizes."""
         self._call_losses += spec.leaves(loss)
 
+    def add_metric(self, value, name=None, aggregation=None):
+        """Report the mean of a tensor, computed in `call`, in `fit` and `evaluate`.
+
+        Parameters
+        ----------
+        value : Tensor
+        name : str, optional
+            By default the layer's.
+        aggregation
+            Accepted for the sake of older scripts: it is the mean over the batches.
+        """
+        self._call_metrics.append((name or self.name, value))
+
+    @property
+    def metrics(self):
+        """The `Metric` objects in the attributes of the layer and of inner ones."""
+        from dlcore.metrics import Metric
+
+        held = [x for layer in self._layers_within() for x in vars(layer).values()]
+        return list(dict.fromkeys(x for x in held if isinstance(x, Metric)))
+
     @property
     def losses(self):
         """Losses of the last call (`add_loss`, activity) and penalties of the regularized
@@ -275,6 +297,7 @@ class Layer(Weights):
     def _clear_losses(self):
         for layer in self._layers_within():
             layer._call_losses = []
+            layer._call_metrics = []
 
     # -- configuration
 

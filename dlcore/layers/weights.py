@@ -138,10 +138,10 @@ class Weights:
 # Attributes of the class itself and of models, in which weights and layers are not looked for.
 _NO_PARTS = frozenset(
     (
-        "_given", "_weights", "_connections", "_call_losses", "_eager", "_adds_losses", "_name",
-        "_trainable", "built", "dtype", "autocast", "_build_specs", "_symbols", "_programs",
-        "_functions", "_fast_predict", "_fast_on_batch", "_compile_config", "_optimized",
-        "_trained",
+        "_given", "_weights", "_connections", "_call_losses", "_call_metrics", "_eager",
+        "_adds_losses", "_name", "_trainable", "built", "dtype", "autocast", "_build_specs",
+        "_symbols", "_programs", "_functions", "_fast_predict", "_fast_on_batch",
+        "_compile_config", "_optimized", "_trained",
     )
 )  # fmt: skip
 

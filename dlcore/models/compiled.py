@@ -6,6 +6,7 @@ total loss = sum over the outputs of weight * loss(y, y_pred)
 import numpy as np
 
 from dlcore import lookup, losses, metrics, ops
+from dlcore.program.graph import suspended
 
 
 class Head:
@@ -104,6 +105,8 @@ class Compiled:
         self.tracker = metrics.Mean(name="loss")
         self.form = None
         self.heads = []
+        self.added = {}  # means of `add_metric`, by name
+        self.held = None  # metrics that layers hold, once the model is built
 
     def set_outputs(self, form):
         """The outputs are known: give each its loss and metrics; the first call decides."""
@@ -128,10 +131,22 @@ class Compiled:
 
     @property
     def metrics(self):
-        """The metric of the loss, those of the outputs' losses, then the others."""
+        """The metric of the loss, those of the outputs' losses, of the outputs, of layers."""
         trackers = [h.tracker for h in self.heads if h.tracker is not None]
-        plain = [m for h in self.heads for m in h.plain]
-        return [self.tracker, *trackers, *plain, *(m for h in self.heads for m in h.weighted)]
+        of_outputs = [m for h in self.heads for m in h.plain]
+        of_outputs += [m for h in self.heads for m in h.weighted]
+        return [self.tracker, *trackers, *of_outputs, *self._of_layers()]
+
+    def _of_layers(self):
+        return [*self.added.values(), *(self.held or ())]
+
+    def add_value(self, name, value, rows):
+        """Add what a layer gave to `add_metric` in a batch."""
+        if name not in self.added:
+            with suspended():
+                self.added[name] = metrics.Mean(name=name)
+        mean = ops.mean(value) if value.shape != () else value
+        self.added[name].update_state(mean, sample_weight=float(rows))
 
     def value(self, y, y_pred, sample_weight):
         """The loss as a scalar tensor, or None where `compile` was given none."""
@@ -178,6 +193,8 @@ class Compiled:
             for name, head in zip(names, self.heads, strict=False):
                 for m in getattr(head, kind):
                     _add_result(values, f"{name}_" if name else "", m, kind)
+        for m in self._of_layers():
+            _add_result(values, "", m, "plain")
         return values
 
 

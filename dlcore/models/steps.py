@@ -87,8 +87,8 @@ class Steps(Layer):
 
     @property
     def metrics(self):
-        """The metrics of `compile`, that of the loss first."""
-        return self._compiled.metrics if self.compiled else []
+        """The metrics of `compile`, that of the loss first, and those of layers."""
+        return self._compiled.metrics if self.compiled else super().metrics
 
     @property
     def metrics_names(self):
@@ -140,6 +140,9 @@ class Steps(Layer):
     def _update_metrics(self, loss, x, y, y_pred, sample_weight):
         rows = spec.leaves(x)[0].shape[0]
         self._compiled.update(loss, y, y_pred, sample_weight, rows)
+        for layer in self._layers_within():
+            for name, value in layer._call_metrics:
+                self._compiled.add_value(name, value, rows)
         self._clear_losses()
 
     # -- programs
@@ -224,6 +227,8 @@ class Steps(Layer):
         form = self._output_form() or Form(self.name, "output", outputs)
         compiled = self._compiled
         compiled.set_outputs(form)
+        if compiled.held is None:
+            compiled.held = super().metrics
         data.add_targets(y, sample_weight, form, [h.needs_targets for h in compiled.heads])
         for head, target, output in zip(
             compiled.heads, data.targets, spec.leaves(outputs), strict=True
