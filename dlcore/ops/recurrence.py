@@ -344,9 +344,7 @@ class _Backward:
             self.slices[i] = at
         states = {step.sources[x][1]: grads[x] for x in wanted if step.sources[x][0] == "state"}
         with trace:
-            results = [
-                states[i] if i in states else _zero(dtype) for i in range(len(step.states))
-            ]
+            results = [states[i] if i in states else _zero(dtype) for i in range(len(step.states))]
         self._read(trace, step, n_forward, carried, given, results, groups)
 
     def _read(self, trace, step, n_forward, carried, given, results, groups):
@@ -437,9 +435,7 @@ class _Backward:
         matrices = inputs[self.n_sequences : self.n_sequences + self.n_matrices]
         results = op(*arguments, *matrices, steps=steps, rows=rows, backwards=not backwards)
         end = 0 if not backwards else steps
-        firsts = [
-            pointwise.add(r[end], g[end]) for r, g in zip(results[:n], given, strict=True)
-        ]
+        firsts = [pointwise.add(r[end], g[end]) for r, g in zip(results[:n], given, strict=True)]
         kept = results[n:]
         dx = []
         for i, x in enumerate(inputs[: self.n_sequences]):
@@ -512,9 +508,7 @@ def recurrence(f, key, sequences, matrices, states, backwards=False):
     op = _steps.get(known)
     if op is None:
         op = _steps[known] = _trace(f, parts, len(matrices), len(states), width, dtype)
-    results = op(
-        *sequences, *matrices, *states, steps=steps, rows=rows, backwards=bool(backwards)
-    )
+    results = op(*sequences, *matrices, *states, steps=steps, rows=rows, backwards=bool(backwards))
     return list(results[: len(states)])
 
 

@@ -1,6 +1,13 @@
 """Helpers with the names of `keras.utils`."""
 
 from dlcore.data.batches import PyDataset
+from dlcore.data.images import (
+    array_to_img,
+    image_dataset_from_directory,
+    img_to_array,
+    load_img,
+    save_img,
+)
 from dlcore.data.splitting import one_hot
 from dlcore.random import set_random_seed
 from dlcore.utils.model_plot import plot_model
@@ -8,7 +15,8 @@ from dlcore.utils.model_plot import plot_model
 Sequence = PyDataset  # its name in older scripts
 
 __all__ = [
-    "PyDataset", "Sequence", "normalize", "plot_model", "set_random_seed", "to_categorical",
+    "PyDataset", "Sequence", "array_to_img", "image_dataset_from_directory", "img_to_array",
+    "load_img", "normalize", "plot_model", "save_img", "set_random_seed", "to_categorical",
 ]  # fmt: skip
 
 
