@@ -335,6 +335,39 @@ def test_update_of_the_filter_rides_in_its_gradient_and_in_place():
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=3e-5, atol=1e-6)
 
 
+def test_gradients_pass_pooling_and_reshape_at_the_size_of_what_comes_back():
+    """relu's gradient is taken behind the pooling, in the kernels that make dy; db sums that."""
+
+    def f(x, w, b, v, m):
+        h = ops.max_pool(ops.relu(ops.conv(x, w) + b), 2)
+        h = ops.max_pool(ops.relu(ops.conv(h, v)), 2)
+        y = ops.matmul(ops.reshape(h, (2, -1)), m)
+        return gradients(ops.sum(y * y), [w, b, v])
+
+    shapes = ((2, 14, 14, 3), (3, 3, 3, 4), (4,), (3, 3, 4, 5), (20, 3))
+    graph = traced(f, *shapes)
+    assert kernels(graph) == [
+        "conv", "conv", "conv_filter_grad", "conv_filter_grad", "conv_input_grad", "matmul",
+        "matmul", "max_pool", "max_pool", "max_pool_grad", "max_pool_grad", "reduce",
+    ]  # fmt: skip
+    assert {n.outputs[0].shape for n in graph.nodes if n.op.name == "relu_grad"} == {
+        (2, 20),
+        (2, 6, 6, 4),
+    }
+    arrays = [np.random.default_rng(i).normal(size=s) for i, s in enumerate(shapes)]
+    results = dlcore.function(f)(*arrays)
+    for i, g in zip((1, 2, 3), results, strict=True):
+
+        def loss(*a):
+            h = ops.max_pool(ops.relu(ops.conv(a[0], a[1]) + a[2]), 2)
+            h = ops.max_pool(ops.relu(ops.conv(h, a[3])), 2)
+            return ops.sum(ops.square(ops.matmul(ops.reshape(h, (2, -1)), a[4])))
+
+        slopes = [r for r in oracle.finite_differences(loss, arrays) if r[0] == i]
+        for _, at, slope in slopes:
+            assert g.flat[at] == pytest.approx(slope, rel=1e-5, abs=1e-5)
+
+
 def test_channels_first_layers_copy_only_at_the_ends():
     model = [
         layers.Conv2D(4, 3, padding="same", activation="relu", data_format="channels_first")

@@ -32,6 +32,11 @@ def test_dense_layer_is_one_product():
     assert kernels(graph) == ["matmul"]
 
 
+def test_dense_layer_over_a_sequence_is_one_product():
+    graph = traced(lambda x, w, b: ops.relu(x @ w + b), (8, 3, 5), (5, 4), (4,))
+    assert kernels(graph) == ["matmul"]
+
+
 def test_elementwise_chain_is_one_expression():
     graph = traced(lambda x: ops.tanh(ops.exp(x) * 2.0 + 1.0) / 3.0 - x, (8, 5))
     assert kernels(graph) == ["pointwise"]

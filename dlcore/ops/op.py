@@ -67,7 +67,7 @@ class Op:
         self.rewrite = rewrite
         if kind == "pointwise":
             self.fold = lambda inputs, arrays, attrs: formula(np, *arrays, **attrs)
-            self.rewrite = self._below_transpose
+            self.rewrite = self._below_view
         OPS[name] = self
 
     def __call__(self, *inputs, **attrs):
@@ -95,20 +95,46 @@ class Op:
         constant = current_trace().constant(value)
         return constant if shape == () else OPS["broadcast_to"](constant, shape=shape)
 
-    def _below_transpose(self, *inputs, **attrs):
-        """f(transpose(x), ...) as transpose(f(x, ...)) where that lets f ride in what makes x."""
-        nodes = [x.node for x in inputs if x.shape]
-        first = nodes[0] if nodes else None
-        if first is None or any(n.op.name != "transpose" or n.attrs != first.attrs for n in nodes):
+    def _below_view(self, *inputs, **attrs):
+        """f(view(x), ...) as view(f(x, ...)) for a transposed or reshaped x, where that lets f ride
+        in the kernel that makes x."""
+        view = next((x.node for x in inputs if _is_view_of_result(x.node)), None)
+        if view is None:
             return None
-        makers = [n.inputs[0].node.op for n in nodes]
-        if not any(isinstance(op, Op) and (op.kind == "pointwise" or op.epilogue) for op in makers):
+        inner = [_behind(x, view) for x in inputs]
+        if any(x is None for x in inner):
             return None
-        y = self(*(x.node.inputs[0] if x.shape else x for x in inputs), **attrs)
-        return OPS["transpose"](y, **first.attrs)
+        return OPS[view.op.name](self(*inner, **attrs), **view.attrs)
 
     def __repr__(self):
         return f"<op {self.name}>"
+
+
+def _is_view_of_result(node):
+    if node.op.name not in ("transpose", "reshape"):
+        return False
+    maker = node.inputs[0].node.op
+    return isinstance(maker, Op) and (maker.kind == "pointwise" or maker.epilogue)
+
+
+def _behind(x, view):
+    """What corresponds to operand x before `view`, or None where that would cost a copy."""
+    source, seen = view.inputs[0], view.outputs[0]
+    if not x.shape:
+        return x
+    if (
+        x.node.op is view.op
+        and x.node.attrs == view.attrs
+        and x.node.inputs[0].shape == source.shape
+    ):
+        return x.node.inputs[0]
+    if view.op.name == "transpose":
+        return None
+    if x.ndim == 1 and source.shape and x.shape[0] == source.shape[-1] == seen.shape[-1]:
+        return x
+    if x.shape != seen.shape or getattr(x.node.op, "kind", None) == "view":
+        return None
+    return OPS["reshape"](x, shape=source.shape)
 
 
 OPS = {}

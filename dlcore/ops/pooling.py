@@ -10,6 +10,7 @@ r of each maximum in its window (the first of equals; NaN wins) and neither x no
 import itertools
 import math
 
+from dlcore.ops import pointwise, reduction  # noqa: F401, their gradients are shortened here
 from dlcore.ops.op import OPS, Op, as_float, to_tensor, traceable
 from dlcore.ops.shaping import _dense, _ints
 from dlcore.ops.spatial import (
@@ -125,6 +126,44 @@ Op(
     _max_pool_grad,
     kernel=_kernel("pool_grad", 0),
 )
+
+
+def _skip_max_pool_grad(op, dy_of):
+    """Let `op` of a gradient of max-pooling be computed from dy, which has fewer values."""
+    rewrite = op.rewrite
+
+    def shorter(g, *rest, **attrs):
+        same = dy_of(g.node, *rest, **attrs) if g.node.op.name == "max_pool_grad" else None
+        if same is None and rewrite is not None:
+            return rewrite(g, *rest, **attrs)
+        return same
+
+    op.rewrite = shorter
+
+
+def _activation_grad(name):
+    """dx is 0 but at maxima of the activation's y, so its gradient is taken there; y is not kept
+    for it."""
+
+    def from_dy(node, y):
+        dy, index = node.inputs
+        pooled, x = index.node.outputs[0], index.node.inputs[0]
+        return OPS["max_pool_grad"](OPS[name](dy, pooled), index, **node.attrs) if x is y else None
+
+    _skip_max_pool_grad(OPS[name], from_dy)
+
+
+def _sum_of_dy(node, kind, axes):
+    """All of dy lies somewhere in dx."""
+    whole = kind == "sum" and set(axes) >= set(range(1, node.outputs[0].ndim - 1))
+    return OPS["reduce"](node.inputs[0], kind=kind, axes=axes) if whole else None
+
+
+for _name in ("relu_grad", "sigmoid_grad", "tanh_grad"):
+    _activation_grad(_name)
+_skip_max_pool_grad(OPS["reduce"], _sum_of_dy)
+
+
 Op(
     "sum_pool",  # x -> y; average: divided by the number of taps inside
     lambda x, shape, **_: (shape, x.dtype),

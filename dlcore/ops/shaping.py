@@ -19,12 +19,19 @@ def _reshape_shape(x, shape):
     return shape, x.dtype
 
 
+def _join_reshapes(x, shape):
+    if shape == x.shape:
+        return x
+    return OPS["reshape"](x.node.inputs[0], shape=shape) if x.node.op.name == "reshape" else None
+
+
 Op(
     "reshape",
     _reshape_shape,
     lambda xp, x, shape: xp.reshape(x, shape),
     lambda g, y, x, shape: [OPS["reshape"](g, shape=x.shape)],
     kind="view",
+    rewrite=_join_reshapes,
 )
 
 
@@ -47,6 +54,14 @@ Op(
 )
 
 
+def _rewrite_dense(x):
+    """x where it surely lies in row-major order already."""
+    node = x.node
+    while node.op.name == "reshape":
+        node = node.inputs[0].node
+    return None if getattr(node.op, "kind", None) == "view" else x
+
+
 # The same values, copied into row-major order where they lie otherwise
 Op(
     "dense",
@@ -54,7 +69,7 @@ Op(
     lambda xp, x: xp.ascontiguousarray(x),
     lambda g, y, x: [g],
     kind="view",
-    rewrite=lambda x: None if getattr(x.node.op, "kind", None) == "view" else x,
+    rewrite=_rewrite_dense,
 )
 
 
