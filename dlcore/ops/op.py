@@ -111,7 +111,7 @@ class Op:
 
 
 def _is_view_of_result(node):
-    if node.op.name not in ("transpose", "reshape"):
+    if node.op.name not in ("transpose", "reshape") or not node.outputs[0].shape:
         return False
     maker = node.inputs[0].node.op
     return isinstance(maker, Op) and (maker.kind == "pointwise" or maker.epilogue)
