@@ -156,6 +156,29 @@ SAMPLING = [
     for mode in ("constant", "nearest", "reflect", "wrap", "mirror")
 ]  # fmt: skip
 
+CONVOLUTION = [
+    *(
+        Row("conv", ((n, *size, c), (*window, c // groups, k)), attrs, ulps=16)
+        for n, size, c, window, groups, k, attrs in (
+            (2, (13,), 5, (4,), 1, 7, {"strides": 2, "padding": "causal"}),
+            (2, (13,), 8, (3,), 1, 16, {"padding": "same", "dilation_rate": 3}),
+            (3, (9, 8), 3, (3, 3), 1, 33, {}),
+            (2, (9, 8), 16, (3, 3), 1, 17, {"padding": "same"}),
+            (2, (9, 8), 6, (3, 2), 3, 9, {"strides": (2, 1), "padding": ((2, 0), (1, 3))}),
+            (2, (7, 7), 24, (1, 1), 1, 40, {}),
+            (2, (7, 7), 24, (1, 1), 1, 8, {"strides": 2}),
+            (2, (8, 9), 17, (3, 3), 17, 17, {"padding": "same"}),
+            (2, (8, 9), 16, (3, 3), 16, 32, {"strides": 2}),
+            (1, (5, 6, 7), 3, (2, 3, 3), 1, 5, {"padding": "same", "strides": (1, 2, 1)}),
+        )
+    ),
+    Row("conv", ((2, 4, 9, 8), (3, 3, 4, 5)), {"data_format": "channels_first"}, ulps=16),
+    Row("conv_transpose", ((2, 5, 6, 4), (3, 3, 8, 4)), {"strides": 2, "padding": "same"}, ulps=16),
+    Row("conv_transpose", ((2, 7, 4), (4, 3, 4)), {"strides": 3, "output_padding": 1}, ulps=16),
+    Row("depthwise_conv", ((2, 8, 9, 5), (3, 3, 5, 2)), {"padding": "same"}, ulps=16),
+    Row("separable_conv", ((2, 8, 9, 5), (3, 3, 5, 2), (1, 1, 10, 7)), ulps=32),
+]  # fmt: skip
+
 UPDATES = [
     Row("adam_update", ((33,),) * 4 + ((),) * 4, low=0.1, high=0.9, gradient=False),
     Row("momentum_update", ((33,), (33,), (33,), (), ()), gradient=False),
@@ -181,4 +204,6 @@ POOLING = [
     ),
 ]
 
-ROWS = POINTWISE + REDUCTIONS + SOFTMAX + SHAPES + MATMUL + UPDATES + POOLING + SAMPLING
+ROWS = (
+    POINTWISE + REDUCTIONS + SOFTMAX + SHAPES + MATMUL + CONVOLUTION + UPDATES + POOLING + SAMPLING
+)

@@ -60,9 +60,34 @@ def all_results(attrs):
     return f
 
 
-def check_exactly(seed):
+# Sizes like those of real networks: the kernels have ways of their own for each
+NETWORKS = [
+    ((4, 28, 28, 1), (3, 3, 1, 32), {}),
+    ((3, 32, 32, 3), (3, 3, 3, 32), {"padding": "same"}),
+    ((2, 45, 45, 3), (7, 7, 3, 64), {"strides": 2, "padding": ((3, 3), (3, 3))}),
+    ((3, 26, 26, 32), (3, 3, 32, 64), {}),
+    ((2, 15, 15, 64), (3, 3, 64, 64), {"padding": "same"}),
+    ((2, 14, 14, 64), (3, 3, 64, 128), {"strides": 2, "padding": "same"}),
+    ((1, 7, 7, 256), (3, 3, 256, 256), {"padding": "same"}),
+    ((3, 14, 14, 64), (1, 1, 64, 256), {}),
+    ((2, 28, 28, 64), (1, 1, 64, 128), {"strides": 2}),
+    ((3, 28, 28, 128), (3, 3, 1, 128), {"padding": "same"}),
+    ((3, 28, 28, 40), (5, 5, 1, 40), {"padding": "same", "strides": 2}),
+    ((2, 17, 17, 32), (3, 3, 1, 64), {"padding": "same", "dilation_rate": 2}),
+    ((2, 100, 16), (9, 16, 48), {"padding": "causal", "dilation_rate": 4}),
+    ((1, 9, 10, 11, 16), (3, 3, 3, 16, 32), {"padding": "same"}),
+    ((2, 20, 20, 64), (3, 3, 16, 64), {"padding": "same"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NETWORKS, ids=lambda c: f"{c[0]}*{c[1]}")
+def test_sizes_of_networks_match_exactly(case):
+    check_exactly(0, case)
+
+
+def check_exactly(seed, case=None):
     """Forward and both gradients of a geometry, in both types, against the float64 formula."""
-    x_shape, w_shape, attrs = geometry(seed)
+    x_shape, w_shape, attrs = case or geometry(seed)
     rng = np.random.default_rng(seed)
     x, w, b = (integers(rng, s) for s in (x_shape, w_shape, w_shape[-1:]))
     arrays = (x, w, b, integers(rng, ops.conv(x, w, **attrs).shape))
@@ -72,7 +97,7 @@ def check_exactly(seed):
         results = dlcore.function(f)(*(a.astype(dtype) for a in arrays))
         for name, y, e in zip(("y", "dx", "dw", "db"), results, expected, strict=True):
             assert y.dtype == dtype
-            np.testing.assert_array_equal(y, e, err_msg=f"{name} of {seed}: {geometry(seed)}")
+            np.testing.assert_array_equal(y, e, err_msg=f"{name} of {case or geometry(seed)}")
 
 
 @pytest.mark.parametrize("start", range(0, GEOMETRIES, STEP))
