@@ -12,6 +12,7 @@ _MODULES = {
         "MixUp", "RandomBrightness", "RandomContrast", "RandomCrop", "RandomErasing", "RandomFlip",
         "RandomRotation", "RandomTranslation", "RandomZoom",
     ),
+    "bidirectional": ("Bidirectional",),
     "convolution": (
         "Conv1D", "Conv1DTranspose", "Conv2D", "Conv2DTranspose", "Conv3D", "Conv3DTranspose",
         "Convolution1D", "Convolution1DTranspose", "Convolution2D", "Convolution2DTranspose",
@@ -30,6 +31,8 @@ _MODULES = {
         "add", "average", "concatenate", "dot", "maximum", "minimum", "multiply", "subtract",
     ),
     "operation": ("Operation",),
+    "recurrent": ("GRU", "LSTM", "RNN", "SimpleRNN"),
+    "recurrent_cells": ("GRUCell", "LSTMCell", "SimpleRNNCell", "StackedRNNCells"),
     "reshaping": ("Flatten", "Reshape"),
 }  # fmt: skip
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -78,11 +78,15 @@ __all__ = [
     if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
 ]
 __all__ += [
+    "gru",
+    "lstm",
+    "simple_rnn",
     "conv", "conv_filter_grad", "conv_input_grad", "conv_transpose", "depthwise_conv",
     "separable_conv",
 ]  # fmt: skip
 __all__ += [
     "average_pool", "average_pool_grad", "max_pool", "max_pool_grad", "max_pool_with_index",
 ]  # fmt: skip
+__all__ += ["gru", "lstm", "simple_rnn"]
 __all__ += ["OPS", "Op", "affine_sample", "dot", "image", "matmul", "traceable"]
 __all__ += ["logits_of", "softmax_cross_entropy", "sparse_softmax_cross_entropy"]

@@ -11,7 +11,7 @@ x (B, T, I), w (I, G U), u (U, G U), b (G U) with Keras' order of gates. Hochrei
 
 from dlcore.ops import pointwise as pw
 from dlcore.ops.linalg import matmul
-from dlcore.ops.op import cast_to, traceable
+from dlcore.ops.op import cast_to, to_tensor, traceable
 from dlcore.ops.recurrence import recurrence
 from dlcore.ops.shaping import flip, reshape, transpose, zeros
 
@@ -82,7 +82,7 @@ _NAMES = ("x", "w", "u", "b", "b_u", "h", "c", "mask", "drop")
 @traceable(-1)
 def _run(tensors, names, kind, activation, gate, backwards):
     """Outputs (B, T, U) in the order of the steps taken, and the last states."""
-    given = dict(zip(names, tensors, strict=True))
+    given = dict(zip(names, map(to_tensor, tensors), strict=True))
     x, w, u = given["x"], given["w"], given["u"]
     rows, steps, width = x.shape[0], x.shape[1], u.shape[0]
     z = matmul(reshape(transpose(x, (1, 0, 2)), (steps * rows, x.shape[2])), w)
