@@ -50,7 +50,7 @@ class RNN(Layer):
         self.go_backwards, self.stateful, self.unroll = bool(go_backwards), bool(stateful), unroll
         self.zero_output_for_mask = bool(zero_output_for_mask)
         self.supports_masking = True
-        self.states = None
+        self._states = None  # not weights
 
     def build(self, input_shape):
         shape = input_shape[0] if isinstance(input_shape, list) else input_shape
@@ -92,16 +92,22 @@ class RNN(Layer):
             return given
         if not self.stateful:
             return cells.initial_states(self.cell, rows)
-        if self.states is None:
+        if self._states is None:
             with spec.suspended():
                 zeros = cells.initial_states(self.cell, rows)
-                self.states = [Variable(np.asarray(z), trainable=False) for z in zeros]
+                self._states = [Variable(np.asarray(z), trainable=False) for z in zeros]
         if self.states[0].shape[0] != rows:
             raise ValueError(
                 f"{self.name}: expected batches of {self.states[0].shape[0]} rows, as the first "
                 f"one of this stateful layer, got {rows}; call reset_states() or build a new model"
             )
         return [v.value for v in self.states]
+
+    @property
+    def states(self):
+        """The variables in which a stateful layer keeps its states, or None before the first
+        batch."""
+        return self._states
 
     def reset_states(self):
         """Forget the states of a stateful layer."""

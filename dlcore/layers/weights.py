@@ -141,7 +141,7 @@ _NO_PARTS = frozenset(
         "_given", "_weights", "_connections", "_call_losses", "_call_metrics", "_eager",
         "_adds_losses", "_name", "_trainable", "built", "dtype", "autocast", "_build_specs",
         "_symbols", "_programs", "_functions", "_fast_predict", "_fast_on_batch",
-        "_compile_config", "_optimized", "_trained",
+        "_compile_config", "_optimized", "_states", "_trained",
     )
 )  # fmt: skip
 

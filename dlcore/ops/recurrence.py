@@ -524,5 +524,10 @@ def _trace(f, parts, n_matrices, n_states, width, dtype):
         sources.update({x: ("state", i) for i, x in enumerate(states)})
         after = list(f(inputs, states, product))
     step = Step(sources, after, [])
+    for node in step.nodes:
+        if node.op is not _PRODUCT and node.op.kind == "kernel":
+            raise ValueError(
+                f"recurrence: expected a step of pointwise functions, got {node.op.name}"
+            )
     backward = _Backward(step, trace, len(parts), n_matrices, width)
     return Recurrence(step, width, len(parts), n_matrices, backward=backward)
