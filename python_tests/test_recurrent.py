@@ -1,5 +1,5 @@
-"""Recurrent ops and layers: values against loops in NumPy, gradients against the formulas and finite
-differences, masks, directions, states, errors."""
+"""Recurrent ops and layers: values against loops in NumPy, gradients against the formulas and
+finite differences, masks, directions, states, errors."""
 
 import numpy as np
 import pytest

@@ -78,9 +78,6 @@ __all__ = [
     if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
 ]
 __all__ += [
-    "gru",
-    "lstm",
-    "simple_rnn",
     "conv", "conv_filter_grad", "conv_input_grad", "conv_transpose", "depthwise_conv",
     "separable_conv",
 ]  # fmt: skip

@@ -114,17 +114,30 @@ def _run(tensors, names, kind, activation, gate, backwards):
     return [y, *(h[0 if backwards else steps] for h in histories)]
 
 
-def _sequence(kind, gates, activation, gate, backwards, **tensors):
-    from dlcore import activations
+def _linear(x):
+    return x
 
+
+def _function(who, activation):
+    """The op that `activation` names, or itself."""
+    from dlcore import ops
+
+    if activation in (None, "linear") or callable(activation):
+        return activation if callable(activation) else _linear
+    if not callable(getattr(ops, str(activation), None)):
+        raise ValueError(f"{who}: expected the name of an op or a function, got {activation!r}")
+    return getattr(ops, activation)
+
+
+def _sequence(kind, gates, activation, gate, backwards, **tensors):
     tensors = {k: tensors[k] for k in _NAMES if tensors.get(k) is not None}
     _check(kind.partition("_reset")[0], gates, **tensors)
     y, *last = _run(
         list(tensors.values()),
         tuple(tensors),
         kind,
-        activations.get(activation),
-        activations.get(gate),
+        _function(kind, activation),
+        _function(kind, gate),
         bool(backwards),
     )
     return (y, *last)
