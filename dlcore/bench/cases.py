@@ -3,6 +3,8 @@
 import itertools
 from dataclasses import dataclass, field
 
+from dlcore.bench.adapters.common import CLASSES, net_layers
+
 
 @dataclass(frozen=True)
 class Target:
@@ -132,6 +134,30 @@ def _train(name, sizes, batch, loss, targets):
     return Case(name, "train", (sizes, batch, loss), flops, 0, "fma", targets)
 
 
+def _net_flops(net):
+    """(of a prediction, of a training step) for one image."""
+    forward, first = 0, 0
+    for kind, k, (h, w, c) in net_layers(net):
+        if kind in ("conv", "conv_norm"):
+            less = 2 if kind == "conv" else 0
+            forward += 18 * (h - less) * (w - less) * c * k
+            first = first or forward  # nobody needs the gradient of the data
+        elif kind == "dense":
+            forward += 2 * c * CLASSES
+    return forward, 3 * forward - first
+
+
+def _net(name, net, batch, value):
+    flops = batch * _net_flops(net)[1]
+    name = f"train {name} b{batch}"
+    return Case(name, "train_net", (net, batch), flops, 0, "fma", {2: (ratio(value),)})
+
+
+def _predict_net(name, net, batch, *targets):
+    flops, name = batch * _net_flops(net)[0], f"predict {name} b{batch}"
+    return Case(name, "predict_net", (net, batch), flops, 0, "fma", {2: targets})
+
+
 def _predict(sizes, how, microseconds):
     size = 4 * sum(a * b for a, b in itertools.pairwise(sizes))
     name = f"{how} 1 row {'-'.join(map(str, sizes))}"
@@ -190,6 +216,11 @@ CASES = [
         for batch, value in ((32, 2.6), (128, 1.8))
     ],
     _train("train", HOUSES, 16, "mse", both(Target("seconds", 6e-6))),
+    _net("MNIST convnet", "mnist", 128, 1.9),
+    _net("CIFAR convnet", "cifar", 64, 1.35),
+    _predict_net("MNIST convnet", "mnist", 1, ratio(1, "onnxruntime")),
+    _predict_net("MNIST convnet", "mnist", 64, ratio(1, "jax")),
+    _predict_net("CIFAR convnet", "cifar", 1, ratio(1, "onnxruntime")),
     _predict((20, 32, 2), "predict", 6),
     _predict((20, 32, 2), "predict_on_batch", 3.5),
     _predict(SMALL, "predict", 8),

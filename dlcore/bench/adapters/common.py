@@ -41,3 +41,61 @@ def convolution(shape):
     p, q = ((size + 2 * pad - r) // stride + 1 for size in (h, w))
     filters = normal(r, r, c // groups, k, seed=1) / np.float32(r)
     return normal(n, h, w, c), filters, normal(k, seed=2), normal(n, p, q, k, seed=3)
+
+
+# Convolutional networks: the shape of an image, and the layers in words that every adapter reads.
+# conv: 3x3 without padding, relu; conv_norm: 3x3, padded, batch normalization, relu; pool: the
+# largest of 2x2; mean: over all pixels; dense: the classes.
+NETS = {
+    "mnist": (
+        (28, 28, 1),
+        (("conv", 32), ("pool",), ("conv", 64), ("pool",), ("flatten",), ("dropout",), ("dense",)),
+    ),
+    "cifar": (
+        (32, 32, 3),
+        (
+            ("conv_norm", 32), ("conv_norm", 32), ("pool",), ("conv_norm", 64), ("conv_norm", 64),
+            ("pool",), ("conv_norm", 128), ("mean",), ("dense",),
+        ),
+    ),
+}  # fmt: skip
+CLASSES = 10
+BATCHES = 10  # of a training set of images
+
+
+def images(net, n):
+    """(x (n, H, W, C), y (n)) for a network."""
+    shape, _ = NETS[net]
+    return normal(n, *shape), np.random.default_rng(1).integers(0, CLASSES, n)
+
+
+def net_layers(net):
+    """[(kind, filters or None, shape of its input)] of a network."""
+    (h, w, c), words = NETS[net]
+    layers = []
+    for kind, *filters in words:
+        layers.append((kind, filters[0] if filters else None, (h, w, c)))
+        if kind == "conv":
+            h, w = h - 2, w - 2
+        elif kind == "pool":
+            h, w = h // 2, w // 2
+        elif kind == "flatten":
+            h, w, c = 1, 1, h * w * c
+        elif kind == "mean":
+            h, w = 1, 1
+        c = filters[0] if filters else c
+    return layers
+
+
+def net_weights(net):
+    """[(w, b) or (w, scale, shift, mean, variance) of each layer that has weights]."""
+    result = []
+    for kind, k, (_, _, c) in net_layers(net):
+        if kind in ("conv", "conv_norm"):
+            w = normal(3, 3, c, k, seed=c) * np.float32(np.sqrt(2 / (9 * c)))
+            zero, one = np.zeros(k, np.float32), np.ones(k, np.float32)
+            result.append((w, zero) if kind == "conv" else (w, one, zero, zero, one))
+        elif kind == "dense":
+            w = normal(c, CLASSES, seed=c) * np.float32(np.sqrt(1 / c))
+            result.append((w, np.zeros(CLASSES, np.float32)))
+    return result

@@ -1,6 +1,15 @@
 import numpy as np
 
-from .common import convolution, normal, training_data, weights
+from .common import (
+    BATCHES,
+    convolution,
+    images,
+    net_layers,
+    net_weights,
+    normal,
+    training_data,
+    weights,
+)
 
 
 class Jax:
@@ -95,18 +104,24 @@ class Jax:
         return x @ layers[-1][0] + layers[-1][1]
 
     def train(self, sizes, batch, loss):
-        tree_map, transpose = self.jax.tree_util.tree_map, self.jax.tree_util.tree_transpose
         x, y = training_data(sizes, loss)
-        x, y = self.jax.device_put((x, y if loss == "mse" else y.astype(np.int32)))
-        w = tree_map(self.np.asarray, weights(sizes))
-        state = [w, tree_map(self.np.zeros_like, w), tree_map(self.np.zeros_like, w), 0]
-
-        outer = self.jax.tree_util.tree_structure(w)
-        inner = self.jax.tree_util.tree_structure((0, 0, 0))
+        y = y if loss == "mse" else y.astype(np.int32)
 
         def cost(w, x, y):
             out = self._forward(w, x)
             return ((out - y) ** 2).mean() if loss == "mse" else self._classes(out, y)
+
+        return self._epochs(cost, weights(sizes), x, y, batch)
+
+    def _epochs(self, cost, w, x, y, batch):
+        """Epochs of steps of Adam on cost(w, x, y)."""
+        tree_map, transpose = self.jax.tree_util.tree_map, self.jax.tree_util.tree_transpose
+        x, y = self.jax.device_put((x, y))
+        w = tree_map(self.np.asarray, w)
+        state = [w, tree_map(self.np.zeros_like, w), tree_map(self.np.zeros_like, w), 0]
+
+        outer = self.jax.tree_util.tree_structure(w)
+        inner = self.jax.tree_util.tree_structure((0, 0, 0))
 
         def step(w, m, v, t, rows):
             _, g = self.jax.value_and_grad(cost)(w, x[rows], y[rows])
@@ -122,6 +137,51 @@ class Jax:
             self.jax.block_until_ready(state)
 
         return epoch, len(x) // batch
+
+    def _net(self, net, w, x, training):
+        """The network; moving statistics are left out of the training."""
+        np, lax, order = self.np, self.jax.lax, ("NHWC", "HWIO", "NHWC")
+        w = iter(w)
+        for kind, _, _ in net_layers(net):
+            if kind == "conv":
+                kernel, b = next(w)
+                x = lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=order)
+                x = self.jax.nn.relu(x + b)
+            elif kind == "conv_norm":
+                kernel, scale, shift, mean, variance = next(w)
+                x = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=order)
+                if training:
+                    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+                x = (x - mean) * (scale * lax.rsqrt(variance + 1e-3)) + shift
+                x = self.jax.nn.relu(x)
+            elif kind == "pool":
+                size = (1, 2, 2, 1)
+                x = lax.reduce_window(x, -np.inf, lax.max, size, size, "VALID")
+            elif kind == "mean":
+                x = x.mean((1, 2))
+            elif kind == "flatten":
+                x = x.reshape(len(x), -1)
+            elif kind == "dropout":
+                if training:
+                    key = self.jax.random.key(x.shape[0])
+                    x = np.where(self.jax.random.bernoulli(key, 0.5, x.shape), 2 * x, 0)
+            else:
+                kernel, b = next(w)
+                x = x @ kernel + b
+        return x
+
+    def train_net(self, net, batch):
+        x, y = images(net, BATCHES * batch)
+
+        def cost(w, x, y):
+            return self._classes(self._net(net, w, x, True), y)
+
+        return self._epochs(cost, net_weights(net), x, y.astype(np.int32), batch)
+
+    def predict_net(self, net, batch):
+        w, (x, _) = self.jax.device_put(net_weights(net)), images(net, batch)
+        f = self.jax.jit(lambda x: self.jax.nn.softmax(self._net(net, w, x, False)))
+        return lambda: np.asarray(f(x)), 1
 
     def predict(self, sizes, how):
         layers, x = self.jax.device_put(weights(sizes)), normal(1, sizes[0])

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from .common import convolution, normal, operands, training_data
+from .common import BATCHES, CLASSES, NETS, convolution, images, normal, operands, training_data
 
 
 class KerasLike:
@@ -30,6 +30,39 @@ class KerasLike:
         if how == "predict_on_batch":
             return lambda: model.predict_on_batch(x), 1
         return lambda: model.predict(x, verbose=0), 1
+
+    def _net(self, net):
+        layers = self.keras.layers
+        shape, words = NETS[net]
+        stack = [layers.Input(shape)]
+        for kind, *filters in words:
+            if kind == "conv":
+                stack.append(layers.Conv2D(*filters, 3, activation="relu"))
+            elif kind == "conv_norm":
+                stack.append(layers.Conv2D(*filters, 3, padding="same", use_bias=False))
+                stack += [layers.BatchNormalization(), layers.Activation("relu")]
+            elif kind == "dense":
+                stack.append(layers.Dense(CLASSES, activation="softmax"))
+            else:
+                stack.append(
+                    {
+                        "pool": layers.MaxPooling2D, "flatten": layers.Flatten,
+                        "mean": layers.GlobalAveragePooling2D,
+                        "dropout": lambda: layers.Dropout(0.5),
+                    }[kind]()
+                )  # fmt: skip
+        model = self.keras.Sequential(stack)
+        model.compile("adam", "sparse_categorical_crossentropy")
+        return model
+
+    def train_net(self, net, batch):
+        model, (x, y) = self._net(net), images(net, BATCHES * batch)
+        fit = {"batch_size": batch, "epochs": 1, "verbose": 0, "shuffle": True}
+        return lambda: model.fit(x, y, **fit), BATCHES
+
+    def predict_net(self, net, batch):
+        model, (x, _) = self._net(net), images(net, batch)
+        return lambda: model.predict_on_batch(x), 1
 
 
 class Dlcore(KerasLike):

@@ -1,6 +1,6 @@
 import numpy as np
 
-from .common import convolution, normal, training_data, weights
+from .common import convolution, images, net_layers, net_weights, normal, training_data, weights
 
 
 def limit_tensorflow(threads):
@@ -136,6 +136,43 @@ class OnnxRuntime:
     def pointwise(self, name, n):
         attributes = {"approximate": "tanh"} if name == "gelu" else {}
         return self._call([(name.capitalize(), ["x"], "y", attributes)], {}, x=normal(n))
+
+    def predict_net(self, net, batch):
+        nodes, constants, at = [], {}, "x"
+        arrays = iter(net_weights(net))
+
+        def add(operator, *names, **attributes):
+            nonlocal at
+            nodes.append((operator, [at, *names], f"{operator}{len(nodes)}", attributes))
+            at = nodes[-1][2]
+
+        def constant(*values):
+            names = [f"c{len(constants) + i}" for i in range(len(values))]
+            constants.update(zip(names, values, strict=True))
+            return names
+
+        for kind, _, _ in net_layers(net):
+            if kind in ("conv", "conv_norm"):
+                w, *rest = next(arrays)
+                w = np.ascontiguousarray(w.transpose(3, 2, 0, 1))
+                if kind == "conv":
+                    add("Conv", *constant(w, *rest))
+                else:
+                    add("Conv", *constant(w), pads=[1] * 4)
+                    add("BatchNormalization", *constant(*rest), epsilon=1e-3)
+                add("Relu")
+            elif kind == "pool":
+                add("MaxPool", kernel_shape=[2, 2], strides=[2, 2])
+            elif kind == "mean":
+                add("GlobalAveragePool")
+                add("Flatten")
+            elif kind == "flatten":
+                add("Flatten")
+            elif kind == "dense":
+                add("Gemm", *constant(*next(arrays)))
+        add("Softmax")
+        x, _ = images(net, batch)
+        return self._call(nodes, constants, x=np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
 
     def predict(self, sizes, how):
         nodes, constants, at = [], {}, "x"

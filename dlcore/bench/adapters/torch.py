@@ -2,7 +2,16 @@ import itertools
 
 import numpy as np
 
-from .common import convolution, normal, operands, training_data
+from .common import (
+    BATCHES,
+    CLASSES,
+    convolution,
+    images,
+    net_layers,
+    normal,
+    operands,
+    training_data,
+)
 
 
 class Torch:
@@ -116,10 +125,58 @@ class Torch:
 
         return self._inference(call), 1
 
+    def _net(self, net):
+        """The network in torch's channels-last order, which is its quicker one."""
+        nn, stack = self.torch.nn, []
+        for kind, k, (_, _, c) in net_layers(net):
+            if kind == "conv":
+                stack += [nn.Conv2d(c, k, 3), nn.ReLU()]
+            elif kind == "conv_norm":
+                stack += [nn.Conv2d(c, k, 3, padding=1, bias=False), nn.BatchNorm2d(k), nn.ReLU()]
+            elif kind == "dense":
+                stack.append(nn.Linear(c, CLASSES))
+            elif kind == "mean":
+                stack += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+            else:
+                stack.append(
+                    {"pool": nn.MaxPool2d(2), "flatten": nn.Flatten(), "dropout": nn.Dropout(0.5)}[
+                        kind
+                    ]
+                )
+        return nn.Sequential(*stack).to(memory_format=self.torch.channels_last)
+
+    def _pixels(self, x):
+        x = self._tensor(x).permute(0, 3, 1, 2)
+        return x.contiguous(memory_format=self.torch.channels_last)
+
+    def train_net(self, net, batch):
+        torch, model = self.torch, self._net(net)
+        x, y = images(net, BATCHES * batch)
+        x, y, compiled = self._pixels(x), self._tensor(y), self.wrap(model)
+        criterion = torch.nn.CrossEntropyLoss()
+        optimizer = torch.optim.Adam(model.parameters(), fused=True)
+
+        def epoch():
+            for rows in torch.randperm(len(x)).split(batch):
+                optimizer.zero_grad()
+                criterion(compiled(x[rows]), y[rows]).backward()
+                optimizer.step()
+
+        return epoch, BATCHES
+
+    def predict_net(self, net, batch):
+        model, (x, _) = self._net(net).eval(), images(net, batch)
+
+        def call():
+            y = model(self.torch.from_numpy(x).permute(0, 3, 1, 2))
+            return self.torch.softmax(y, 1).numpy()
+
+        return self._inference(call), 1
+
 
 class TorchCompiled(Torch):
     def __init__(self, threads):
         super().__init__(threads)
         self.wrap = self.torch.compile
 
-    gemm = conv = conv_grad = adam = predict = None
+    gemm = conv = conv_grad = adam = predict = predict_net = None
