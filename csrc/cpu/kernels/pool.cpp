@@ -22,6 +22,7 @@ enum Kind { kMax, kAverage, kSum };
 constexpr int64_t kPartElements = 16 << 10;
 constexpr int64_t kChannelBlock = 64;  // channels of a part where windows overlap
 constexpr int64_t kMaxTaps = 1 << 20;
+constexpr int64_t kRun = 2048;  // taps of an index that are widened or narrowed at a time, in L1
 
 // Two spatial axes are planes of one row each, one axis is one row; `image` has strides of a pixel.
 struct Image {
@@ -156,28 +157,11 @@ struct IntOf<double> {
 template <class T>
 using Int = typename IntOf<T>::type;  // as wide as T: lanes of masks and taps
 
-template <class I, int n>
-struct PackedOf {
-  typedef I type __attribute__((vector_size(n * sizeof(I))));
-};
-
-template <class T, class I>
-inline void store_index(I* to, Vec<Int<T>> v, int64_t n) {
-  const auto packed = __builtin_convertvector(v, typename PackedOf<I, kLanes<T>>::type);
-  if (n == kLanes<T>)
-    std::memcpy(to, &packed, sizeof packed);
-  else
-    for (int64_t i = 0; i < n; ++i) to[i] = I(v[i]);
-}
-
-template <class T, class I>
-inline Vec<Int<T>> load_index(const I* from, int64_t n) {
-  typename PackedOf<I, kLanes<T>>::type packed{};
-  if (n == kLanes<T>)
-    std::memcpy(&packed, from, sizeof packed);
-  else
-    for (int64_t i = 0; i < n; ++i) packed[i] = from[i];
-  return __builtin_convertvector(packed, Vec<Int<T>>);
+// Taps lie one per byte in memory, and as wide as T in a short run of scratch that the vectors see:
+// loops over runs are what compilers can turn into packing instructions.
+template <class D, class S>
+inline void convert_run(D* __restrict to, const S* __restrict from, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) to[i] = D(from[i]);
 }
 
 // f(c, n) for vectors of n channels from c on; n is a constant for all but the last.
@@ -199,52 +183,72 @@ inline void store_some(T* p, Vec<T> v, int64_t n) {
   n == kLanes<T> ? store<T>(p, v) : store_part<T>(p, v, n);
 }
 
-// One window; K taps where that is known. Without an index, I* is null.
-template <class T, class I, int K>
-inline void max_window(const T* x, const Taps& taps, int64_t channels, T* y, I* index) {
-  const int64_t n_taps = K ? K : taps.n;
+// The taps of a window as the channel loops want them: in registers where their number K is known.
+template <class T, int K>
+struct Places {
+  T* at[K];
+  int32_t number[K];
+  Places(T* x, const Taps& taps) {
+    for (int t = 0; t < K; ++t) at[t] = x + taps.offset[t], number[t] = taps.tap[t];
+  }
+  int64_t n() const { return K; }
+  T* operator[](int64_t t) const { return at[t]; }
+  int32_t tap(int64_t t) const { return number[t]; }
+};
+
+template <class T>
+struct Places<T, 0> {
+  T* x;
+  const Taps& taps;
+  Places(T* base, const Taps& list) : x(base), taps(list) {}
+  int64_t n() const { return taps.n; }
+  T* operator[](int64_t t) const { return x + taps.offset[t]; }
+  int32_t tap(int64_t t) const { return taps.tap[t]; }
+};
+
+// One window; K taps where that is known.
+template <class T, int K, bool indexed>
+inline void max_window(const T* x, const Taps& taps, int64_t channels, T* y, Int<T>* index) {
+  const Places<const T, K> places(x, taps);
   for_channels<T>(channels, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
-    Vec<T> best = load_some(x + taps.offset[0] + c, n);
-    Vec<Int<T>> at = broadcast<Int<T>>(taps.tap[0]);
-#pragma GCC unroll 9
-    for (int64_t t = 1; t < n_taps; ++t) {
-      const Vec<T> v = load_some(x + taps.offset[t] + c, n);
+    Vec<T> best = load_some(places[0] + c, n);
+    Vec<Int<T>> at = broadcast<Int<T>>(places.tap(0));
+    for (int64_t t = 1; t < places.n(); ++t) {
+      const Vec<T> v = load_some(places[t] + c, n);
       const auto wins = (v > best) | (v != v);
       best = wins ? v : best;
-      at = wins ? broadcast<Int<T>>(taps.tap[t]) : at;
+      at = wins ? broadcast<Int<T>>(places.tap(t)) : at;
     }
     store_some(y + c, best, n);
-    if (index) store_index<T, I>(index + c, at, n);
+    if (indexed) store_some<Int<T>>(index + c, at, n);
   });
 }
 
 template <class T, int K>
 inline void sum_window(const T* x, const Taps& taps, int64_t channels, T* y, bool average) {
-  const int64_t n_taps = K ? K : taps.n;
-  const T count = T(average ? n_taps : 1);
+  const Places<const T, K> places(x, taps);
+  const T count = T(average ? places.n() : 1);
   for_channels<T>(channels, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
-    Vec<T> sum = load_some(x + taps.offset[0] + c, n);
-#pragma GCC unroll 9
-    for (int64_t t = 1; t < n_taps; ++t) sum += load_some(x + taps.offset[t] + c, n);
+    Vec<T> sum = load_some(places[0] + c, n);
+    for (int64_t t = 1; t < places.n(); ++t) sum += load_some(places[t] + c, n);
     store_some(y + c, count == 1 ? sum : sum / count, n);
   });
 }
 
 // dx at the taps of one window: += where windows overlap, else =.
-template <class T, class I, int K, bool apart>
-inline void window_grad(T* dx, const Taps& taps, int64_t channels, const T* dy, const I* index,
-                        bool average) {
-  const int64_t n_taps = K ? K : taps.n;
-  const T count = T(average ? n_taps : 1);
+template <class T, int K, bool apart>
+inline void window_grad(T* dx, const Taps& taps, int64_t channels, const T* dy,
+                        const Int<T>* index, bool average) {
+  const Places<T, K> places(dx, taps);
+  const T count = T(average ? places.n() : 1);
   for_channels<T>(channels, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
     Vec<T> g = load_some(dy + c, n);
     if (count != 1) g /= count;
     Vec<Int<T>> at{};
-    if (index) at = load_index<T, I>(index + c, n);
-#pragma GCC unroll 9
-    for (int64_t t = 0; t < n_taps; ++t) {
-      T* to = dx + taps.offset[t] + c;
-      Vec<T> v = !index ? g : at == broadcast<Int<T>>(taps.tap[t]) ? g : Vec<T>{};
+    if (index) at = load_some<Int<T>>(index + c, n);
+    for (int64_t t = 0; t < places.n(); ++t) {
+      T* to = places[t] + c;
+      Vec<T> v = !index ? g : at == broadcast<Int<T>>(places.tap(t)) ? g : Vec<T>{};
       if (!apart) v += load_some<T>(to, n);
       store_some(to, v, n);
     }
@@ -268,16 +272,22 @@ inline void with_taps(int64_t n, F&& f) {
   }
 }
 
+int64_t run_bytes(const Call& call, const Pool& p) {
+  return call.n_tensors < 3 ? 0 : (p.block > kRun ? p.block : kRun) * 8;
+}
+
 template <class T, class I>
 struct Walk {
   const Call& call;
   const Pool& p;
   bool gradient;
   Taps taps;
+  Int<T>* run_of_taps;
 
   Walk(const Call& c, const Pool& pool, bool grad, char* scratch)
       : call(c), p(pool), gradient(grad), taps{} {
-    taps.offset = reinterpret_cast<int64_t*>(scratch);
+    run_of_taps = reinterpret_cast<Int<T>*>(scratch);
+    taps.offset = reinterpret_cast<int64_t*>(scratch + run_bytes(call, p));
     taps.tap = reinterpret_cast<int32_t*>(taps.offset + p.taps);
   }
 
@@ -290,20 +300,40 @@ struct Walk {
   // Windows [begin, end) of a row, which share the taps; x, y and index are those of window 0.
   template <int K>
   void windows(Range q, T* x, T* y, I* index, int64_t channels) const {
+    const int64_t most = index && channels ? (kRun > channels ? kRun / channels : 1) : q.size();
+    for (int64_t w = q.begin; w < q.end; w += most) {
+      const Range part = {w, w + most < q.end ? w + most : q.end};
+      if (index && gradient) move_index(part, index, channels);
+      for (int64_t i = part.begin; i < part.end; ++i)
+        window<K>(x + i * p.stride[2] * p.x.axis[2], y + i * p.y.axis[2],
+                  index ? run_of_taps + (i - w) * channels : nullptr, channels);
+      if (index && !gradient) move_index(part, index, channels);
+    }
+  }
+
+  template <int K>
+  void window(T* x, T* y, Int<T>* index, int64_t channels) const {
     const bool average = p.kind == kAverage;
-    for (int64_t w = q.begin; w < q.end; ++w) {
-      T *px = x + w * p.stride[2] * p.x.axis[2], *py = y + w * p.y.axis[2];
-      I* pi = index ? index + w * p.index.axis[2] : nullptr;
-      if (gradient && p.apart)
-        window_grad<T, I, K, true>(px, taps, channels, py, pi, average);
-      else if (gradient)
-        window_grad<T, I, K, false>(px, taps, channels, py, pi, average);
-      else if (p.kind != kMax)
-        sum_window<T, K>(px, taps, channels, py, average);
-      else if (pi)
-        max_window<T, I, K>(px, taps, channels, py, pi);
-      else
-        max_window<T, I, K>(px, taps, channels, py, nullptr);
+    if (gradient && p.apart)
+      window_grad<T, K, true>(x, taps, channels, y, index, average);
+    else if (gradient)
+      window_grad<T, K, false>(x, taps, channels, y, index, average);
+    else if (p.kind != kMax)
+      sum_window<T, K>(x, taps, channels, y, average);
+    else if (index)
+      max_window<T, K, true>(x, taps, channels, y, index);
+    else
+      max_window<T, K, false>(x, taps, channels, y, nullptr);
+  }
+
+  // Between the index and the run in scratch, for the windows q.
+  void move_index(Range q, I* index, int64_t channels) const {
+    const bool dense = p.index.axis[2] == channels;
+    const int64_t n = dense ? q.size() * channels : channels;
+    for (int64_t w = q.begin; w < (dense ? q.begin + 1 : q.end); ++w) {
+      I* there = index + w * p.index.axis[2];
+      Int<T>* here = run_of_taps + (w - q.begin) * channels;
+      gradient ? convert_run(here, there, n) : convert_run(there, here, n);
     }
   }
 
@@ -388,7 +418,7 @@ const char* plan(const Call& call, bool gradient, Work& work) {
   if (call.prepared) std::memcpy(call.prepared, &p, sizeof p);
   work.parts[0] = p.parts;
   work.outputs = gradient ? 1 : call.n_tensors - 1;
-  work.scratch_bytes = p.taps * 12;
+  work.scratch_bytes = run_bytes(call, p) + p.taps * 12;
   work.flops = double(call.n_tensors) * p.taps * count(call.tensors[gradient], 0, call.tensors[0].rank);
   for (int i = 0; i < call.n_tensors; ++i)
     work.bytes += double(count(call.tensors[i], 0, call.tensors[i].rank)) *
