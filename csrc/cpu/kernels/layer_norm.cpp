@@ -1,0 +1,290 @@
+// Normalization of rows x (N, D), in one pass over memory each way:
+//
+//   layer_norm       y = h gamma + beta,  h = (x - mean) inv,  inv = 1 / sqrt(variance + epsilon)
+//   layer_norm_grad  dx = inv (g - mean(g) - h mean(g h)),  g = dy gamma
+//                    dgamma = sum over rows of dy h,  dbeta = sum over rows of dy
+//
+// where mean = 0 and variance = mean(x^2), and dx lacks mean(g), if rows are not centered (RMS).
+// A row stays in L1 between the loops that need it. dgamma and dbeta are sums over the rows of a
+// part, which meet in a second phase in their order.
+#include "cpu/kernels/level.h"
+#include "cpu/rows.h"
+
+namespace dl::DL_LEVEL {
+
+namespace {
+
+constexpr int64_t kPartElements = 16 << 10;
+constexpr int64_t kMostParts = 64;  // of the gradient: each has a row of partial sums
+constexpr int64_t kColumns = 128;   // of a part of the second phase
+
+int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+template <class T>
+struct LaneOf {
+  typedef int32_t type;
+};
+template <>
+struct LaneOf<double> {
+  typedef int64_t type;
+};
+
+// v with 0 in the lanes from n on.
+template <class T>
+inline Vec<T> keep(Vec<T> v, int64_t n) {
+  using I = typename LaneOf<T>::type;
+  Vec<I> lane;
+  for (int i = 0; i < kLanes<T>; ++i) lane[i] = i;
+  return lane < broadcast<I>(I(n)) ? v : Vec<T>{};
+}
+
+// f(c, n) for vectors from c on with n elements; n is a constant for all but the last.
+template <class T, class F>
+inline void for_vectors(int64_t size, F&& f) {
+  constexpr int64_t L = kLanes<T>;
+  int64_t c = 0;
+  for (; c + L <= size; c += L) f(c, L);
+  if (c < size) f(c, size - c);
+}
+
+template <class T>
+inline Vec<T> get(const T* p, int64_t n) {
+  return n == kLanes<T> ? load<T>(p) : load_part<T>(p, n);
+}
+
+template <class T>
+inline void put(T* p, Vec<T> v, int64_t n) {
+  n == kLanes<T> ? store<T>(p, v) : store_part<T>(p, v, n);
+}
+
+template <class T>
+inline T sum_of(Vec<T> v) {
+  T lanes[kLanes<T>];
+  store<T>(lanes, v);
+  for (int n = kLanes<T> / 2; n; n /= 2)
+    for (int i = 0; i < n; ++i) lanes[i] += lanes[i + n];
+  return lanes[0];
+}
+
+// Sums of two functions (a, b) = f(c, n), in four chains each.
+template <class T, class F>
+inline void sum_two(int64_t size, T& first, T& second, F&& f) {
+  constexpr int64_t L = kLanes<T>;
+  Vec<T> a[4] = {}, b[4] = {};
+  int64_t c = 0;
+  for (; c + 4 * L <= size; c += 4 * L) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) f(c + i * L, L, a[i], b[i]);
+  }
+  for (; c + L <= size; c += L) f(c, L, a[0], b[0]);
+  if (c < size) f(c, size - c, a[1], b[1]);
+  first = sum_of<T>((a[0] + a[1]) + (a[2] + a[3]));
+  second = sum_of<T>((b[0] + b[1]) + (b[2] + b[3]));
+}
+
+struct Rows {
+  int64_t count, size, per_part, parts;
+};
+
+Rows make_rows(const Tensor& x, bool gradient) {
+  Rows r{x.shape[0], x.shape[1], 1, 0};
+  const int64_t size = r.size < 1 ? 1 : r.size;
+  r.per_part = kPartElements / size < 1 ? 1 : kPartElements / size;
+  const int64_t least = ceil_divide(r.count, kMostParts);
+  if (gradient && r.per_part < least) r.per_part = least;
+  r.parts = ceil_divide(r.count, r.per_part);
+  return r;
+}
+
+template <class T>
+T inverse_root(T x) {
+  return T(1) / __builtin_sqrt(x);
+}
+template <>
+float inverse_root(float x) {
+  return 1.0f / __builtin_sqrtf(x);
+}
+
+template <class T>
+struct Forward {
+  const Call& call;
+  const Rows& r;
+  bool centered;
+
+  void row(int64_t i) const {
+    const int64_t n_results = call.n_tensors - 3, D = r.size;
+    const T *x = call.tensors[n_results].as<T>() + i * D,
+            *gamma = call.tensors[n_results + 1].as<T>(),
+            *beta = call.tensors[n_results + 2].as<T>();
+    T *y = call.tensors[0].as<T>() + i * D, sum = 0, mean = 0, rest, squares;
+    if (centered) {
+      sum_two<T>(D, sum, rest, [=](int64_t c, int64_t n, Vec<T>& a, Vec<T>&)
+                                   __attribute__((always_inline)) { a += get(x + c, n); });
+      mean = sum / T(D);
+    }
+    sum_two<T>(D, rest, squares, [=](int64_t c, int64_t n, Vec<T>& a, Vec<T>& b)
+                                     __attribute__((always_inline)) {
+      Vec<T> d = get(x + c, n) - mean;
+      if (n < kLanes<T>) d = keep<T>(d, n);
+      a += d;  // what rounding left in the mean
+      b += d * d;
+    });
+    const T off = centered ? rest / T(D) : 0;
+    const T inv = inverse_root<T>(squares / T(D) - off * off + T(call.floats[0]));
+    mean += off;
+    for_vectors<T>(D, [=](int64_t c, int64_t n) __attribute__((always_inline)) {
+      put(y + c, (get(x + c, n) - mean) * inv * get(gamma + c, n) + get(beta + c, n), n);
+    });
+    if (n_results > 1) call.tensors[1].as<T>()[i] = mean;
+    if (n_results > 2) call.tensors[2].as<T>()[i] = inv;
+  }
+
+  void run(int64_t begin, int64_t end) const {
+    for (int64_t i = begin * r.per_part; i < smaller(end * r.per_part, r.count); ++i) row(i);
+  }
+};
+
+template <class T>
+struct Backward {
+  const Call& call;
+  const Rows& r;
+  bool centered;
+  int results() const { return call.n_tensors - 5; }
+  const T* input(int i) const { return call.tensors[results() + i].template as<T>(); }
+
+  T* partial(int64_t part, int which) const {
+    return reinterpret_cast<T*>(call.shared) + (part * 2 + which) * r.size;
+  }
+
+  // Adds to dgamma and dbeta, then makes dx from the row's two sums.
+  void row(int64_t i, T* dgamma, T* dbeta) const {
+    const int64_t D = r.size;
+    const T *dy = input(0) + i * D, *x = input(1) + i * D, *gamma = input(4);
+    const T mean = input(2)[i], inv = input(3)[i];
+    T* dx = call.tensors[0].as<T>() + i * D;
+    T of_g, of_gh;
+    sum_two<T>(D, of_g, of_gh, [=](int64_t c, int64_t n, Vec<T>& a, Vec<T>& b)
+                                   __attribute__((always_inline)) {
+      const Vec<T> d = get(dy + c, n), h = (get(x + c, n) - mean) * inv,
+                   g = d * get(gamma + c, n);
+      a += g;
+      b += g * h;
+      put(dgamma + c, get(dgamma + c, n) + d * h, n);
+      put(dbeta + c, get(dbeta + c, n) + d, n);
+    });
+    // dx = inv g - (x - mean) slope - shift
+    const T slope = inv * inv * of_gh / T(D), shift = centered ? inv * of_g / T(D) : 0;
+    for_vectors<T>(D, [=](int64_t c, int64_t n) __attribute__((always_inline)) {
+      const Vec<T> g = get(dy + c, n) * get(gamma + c, n);
+      put(dx + c, g * inv - ((get(x + c, n) - mean) * slope + shift), n);
+    });
+  }
+
+  void first_phase(int64_t begin, int64_t end) const {
+    for (int64_t part = begin; part < end; ++part) {
+      T *dgamma = partial(part, 0), *dbeta = partial(part, 1);
+      for (int64_t c = 0; c < 2 * r.size; ++c) dgamma[c] = 0;
+      const int64_t last = smaller((part + 1) * r.per_part, r.count);
+      for (int64_t i = part * r.per_part; i < last; ++i) row(i, dgamma, dbeta);
+    }
+  }
+
+  void second_phase(int64_t begin, int64_t end) const {
+    for (int64_t c = begin * kColumns; c < smaller(end * kColumns, r.size); c += kColumns)
+      for (int which = 0; which + 1 < results(); ++which) {
+        const int64_t n = smaller(kColumns, r.size - c);
+        double sums[kColumns] = {};
+        for (int64_t part = 0; part < r.parts; ++part)
+          for (int64_t i = 0; i < n; ++i) sums[i] += double(partial(part, which)[c + i]);
+        T* out = call.tensors[1 + which].template as<T>() + c;
+        for (int64_t i = 0; i < n; ++i) out[i] = T(sums[i]);
+      }
+  }
+};
+
+bool is_vector(const Tensor& t, int64_t n) { return t.rank == 1 && t.shape[0] == n; }
+
+// `first`: the inputs begin there, x is at `x`; rows (N, D) and vectors (N) or (D) around it.
+const char* check(const Call& call, int x) {
+  const Tensor* t = call.tensors;
+  if (t[x].rank != 2 || !is_float(t[x].dtype)) return "layer_norm: expected x (N, D) of floats";
+  for (int i = 0; i < call.n_tensors; ++i)
+    if (t[i].dtype != t[x].dtype || !is_dense(t[i], 0, t[i].rank))
+      return "layer_norm: expected row-major arrays of one type";
+  if (call.n_ints != 1 || call.ints[0] < 0 || call.ints[0] > 1)
+    return "layer_norm: expected [whether rows are centered]";
+  if (!same_shape(t[0], 0, t[x], 0)) return "layer_norm: expected a result of the shape of x";
+  return nullptr;
+}
+
+const char* check_forward(const Call& call) {
+  const int n_results = call.n_tensors - 3;
+  if (n_results != 1 && n_results != 3)
+    return "layer_norm: expected y or y, mean, inv, and x, gamma, beta";
+  if (const char* wrong = check(call, n_results)) return wrong;
+  const Tensor *t = call.tensors, &x = t[n_results];
+  bool ok = is_vector(t[n_results + 1], x.shape[1]) && is_vector(t[n_results + 2], x.shape[1]);
+  for (int i = 1; i < n_results; ++i) ok = ok && is_vector(t[i], x.shape[0]);
+  if (!ok) return "layer_norm: expected mean and inv (N), gamma and beta (D)";
+  return call.n_floats == 1 ? nullptr : "layer_norm: expected [epsilon]";
+}
+
+const char* check_backward(const Call& call) {
+  const int n_results = call.n_tensors - 5;
+  if (n_results < 1 || n_results > 3)
+    return "layer_norm_grad: expected dx, [dgamma, [dbeta]], dy, x, mean, inv, gamma";
+  if (const char* wrong = check(call, n_results + 1)) return wrong;
+  const Tensor *t = call.tensors, *in = t + n_results, &x = in[1];
+  bool ok = same_shape(in[0], 0, x, 0) && is_vector(in[2], x.shape[0]) &&
+            is_vector(in[3], x.shape[0]) && is_vector(in[4], x.shape[1]);
+  for (int i = 1; i < n_results; ++i) ok = ok && is_vector(t[i], x.shape[1]);
+  return ok ? nullptr : "layer_norm_grad: expected dy (N, D), mean, inv (N), vectors (D)";
+}
+
+}  // namespace
+
+const char* plan_layer_norm(const Call& call, Work& work) {
+  if (const char* wrong = check_forward(call)) return wrong;
+  const Rows r = make_rows(call.tensors[0], false);
+  work.outputs = call.n_tensors - 3;
+  work.parts[0] = r.parts;
+  work.flops = 9.0 * r.count * r.size;
+  work.bytes = 2.0 * r.count * r.size * size_of(call.tensors[0].dtype);
+  return nullptr;
+}
+
+void run_layer_norm(const Call& call, int, int64_t begin, int64_t end, char*) {
+  const Rows r = make_rows(call.tensors[0], false);
+  if (call.tensors[0].dtype == DType::f32)
+    Forward<float>{call, r, call.ints[0] != 0}.run(begin, end);
+  else
+    Forward<double>{call, r, call.ints[0] != 0}.run(begin, end);
+}
+
+const char* plan_layer_norm_grad(const Call& call, Work& work) {
+  if (const char* wrong = check_backward(call)) return wrong;
+  const Rows r = make_rows(call.tensors[0], true);
+  const int64_t bytes = size_of(call.tensors[0].dtype);
+  work.outputs = call.n_tensors - 5;
+  work.phases = 2;
+  work.parts[0] = r.parts, work.parts[1] = ceil_divide(r.size, kColumns);
+  work.shared_bytes = r.parts * 2 * r.size * bytes;
+  work.flops = 16.0 * r.count * r.size;
+  work.bytes = 3.0 * r.count * r.size * bytes;
+  return nullptr;
+}
+
+void run_layer_norm_grad(const Call& call, int phase, int64_t begin, int64_t end, char*) {
+  const Rows r = make_rows(call.tensors[0], true);
+  const bool centered = call.ints[0] != 0;
+  if (call.tensors[0].dtype == DType::f32) {
+    const Backward<float> b{call, r, centered};
+    phase ? b.second_phase(begin, end) : b.first_phase(begin, end);
+  } else {
+    const Backward<double> b{call, r, centered};
+    phase ? b.second_phase(begin, end) : b.first_phase(begin, end);
+  }
+}
+
+}  // namespace dl::DL_LEVEL
