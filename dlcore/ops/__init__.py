@@ -23,6 +23,12 @@ from dlcore.ops.convolution import (
 from dlcore.ops.indexing import *  # noqa: F403
 from dlcore.ops.linalg import dot, matmul
 from dlcore.ops.losses import logits_of, softmax_cross_entropy, sparse_softmax_cross_entropy
+from dlcore.ops.normalization import (
+    batch_normalization,
+    layer_normalization,
+    moments,
+    rms_normalization,
+)
 from dlcore.ops.op import OPS, Op, traceable
 from dlcore.ops.pointwise import *  # noqa: F403
 from dlcore.ops.pooling import (
@@ -81,6 +87,7 @@ __all__ += [
     "conv", "conv_filter_grad", "conv_input_grad", "conv_transpose", "depthwise_conv",
     "separable_conv",
 ]  # fmt: skip
+__all__ += ["batch_normalization", "layer_normalization", "moments", "rms_normalization"]
 __all__ += [
     "average_pool", "average_pool_grad", "max_pool", "max_pool_grad", "max_pool_with_index",
 ]  # fmt: skip

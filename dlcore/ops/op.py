@@ -44,6 +44,9 @@ class Op:
         How many of the last outputs the kernel leaves out where nobody reads them.
     expressions : bool
         ``kernel(node, outputs, opcodes)`` encodes expressions itself.
+    parts : callable, optional
+        ``parts(*inputs, **attrs)``: the outputs, made with other ops. A program runs these instead,
+        fused with their neighbours; shape, formula and gradient are those of the whole.
     """
 
     def __init__(
@@ -59,12 +62,13 @@ class Op:
         epilogue=False,
         optional=0,
         expressions=False,
+        parts=None,
     ):
         self.name, self.shape, self.formula, self.gradient = name, shape, formula, gradient
         self.kind, self.kernel = kind, kernel
         self.expressions = expressions
         self.fold, self.epilogue, self.optional = fold, epilogue, optional
-        self.rewrite = rewrite
+        self.rewrite, self.parts = rewrite, parts
         if kind == "pointwise":
             self.fold = lambda inputs, arrays, attrs: formula(np, *arrays, **attrs)
             self.rewrite = self._below_view

@@ -16,6 +16,7 @@ from dlcore.program.fuse import (
     fuse,
 )
 from dlcore.program.graph import CONSTANT, INPUT, scalar_value
+from dlcore.program.lower import lower
 from dlcore.program.schedule import Copy, plan
 
 ARENA, CONSTANTS = 0, 1
@@ -32,7 +33,8 @@ class Emission:
     def __init__(self, graph, opcodes, steps=None):
         """`steps`: for programs over batches, an object with `input_store(i)` and
         `output_step(i)`."""
-        self.graph, self.opcodes = graph, opcodes
+        self.graph, self.opcodes = lower(graph), opcodes
+        graph = self.graph
         self.layouts = find_layouts(graph)
         self.plan = plan(graph, self.layouts, fuse(graph, self.layouts))
         self.inputs = [2 + i for i in range(len(graph.inputs))]

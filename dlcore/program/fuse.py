@@ -241,8 +241,12 @@ def _find_outputs(graph, layouts, unit_of, kept):
     for node in graph.nodes:
         if node.id in unit_of:
             unit = unit_of[node.id]
-            required = 0 if _in_expression(unit, node) else len(node.outputs) - node.op.optional
-            unit.outputs += [t for t in node.outputs if t in needed or t.index < required]
+            if _in_expression(unit, node):
+                unit.outputs += [t for t in node.outputs if t in needed]
+            else:  # a kernel can leave out its last ones
+                least = len(node.outputs) - node.op.optional
+                n = max([least, *(t.index + 1 for t in node.outputs if t in needed)])
+                unit.outputs += node.outputs[:n]
 
 
 def _too_large(unit):

@@ -1,0 +1,378 @@
+"""Normalization: values less their mean, divided by their standard deviation.
+
+    y = (x - mean) inv gamma + beta,    inv = 1 / sqrt(variance + epsilon)
+
+The mean is over a batch and its spatial axes (batch normalization), over the spatial axes of one
+image and a group of its channels (group and instance normalization), or over the last axes of one
+row (layer normalization). With g = dy gamma, h = (x - mean) inv and means over the same elements,
+
+    dx = inv (g - mean(g) - h mean(g h)),    dgamma = sum(dy h),    dbeta = sum(dy)
+
+so the gradient keeps x, the mean and the variance. Ioffe and Szegedy 2015,
+https://arxiv.org/abs/1502.03167; Ba et al. 2016, https://arxiv.org/abs/1607.06450; Wu and He 2018,
+https://arxiv.org/abs/1803.08494; Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467.
+"""
+
+import math
+
+from dlcore.config import epsilon as default_epsilon
+from dlcore.ops import pointwise as pw
+from dlcore.ops.op import OPS, Op, as_float, check_axes, check_axis, to_tensor, traceable
+from dlcore.ops.shaping import _dense, moveaxis, ones, reshape, transpose, zeros
+
+
+# Moments of rows. x (B, R, C): over R and the channels of each of G groups.
+
+
+def _grouped(x, groups):
+    batch, rows, channels = x.shape
+    return x.reshape(batch, rows, groups, channels // groups)
+
+
+def _moments(xp, x, groups):
+    x = _grouped(x, groups)
+    mean = xp.mean(x, axis=(1, 3), keepdims=True)
+    variance = xp.mean((x - mean) ** 2, axis=(1, 3))
+    return mean[:, 0, :, 0], variance
+
+
+def _spread(x, channels):
+    """(B, G) as (B, C): every channel has what its group has."""
+    batch, groups = x.shape
+    if groups == channels:
+        return x
+    wide = OPS["broadcast_to"](
+        reshape(x, (batch, groups, 1)), shape=(batch, groups, channels // groups)
+    )
+    return reshape(wide, (batch, channels))
+
+
+def _gather_groups(x, groups):
+    """(B, C) as (B, G): sums over the channels of groups."""
+    batch, channels = x.shape
+    if groups == channels:
+        return x
+    x = OPS["reduce"](reshape(x, (batch, groups, channels // groups)), kind="sum", axes=(2,))
+    return reshape(x, (batch, groups))
+
+
+def _moments_gradient(g, y, x, groups):
+    batch, rows, channels = x.shape
+    scale, dx = 1.0 / (rows * channels // groups), None
+    if g[0] is not None:
+        dx = _over_rows(_spread(g[0] * scale, channels), x.ndim)
+    if g[1] is not None:
+        slope, mean = _spread(g[1] * (2.0 * scale), channels), _spread(y[0], channels)
+        part = (x - _over_rows(mean, x.ndim)) * _over_rows(slope, x.ndim)
+        dx = part if dx is None else part + dx
+    return [dx if dx.shape == x.shape else OPS["broadcast_to"](dx, shape=x.shape)]
+
+
+def _over_rows(x, ndim):
+    """(B, C) as (B, 1.., C) of `ndim` axes, to meet x (B, H.., C)."""
+    return reshape(x, (x.shape[0], *(1,) * (ndim - 2), x.shape[1]))
+
+
+Op(
+    "moments",  # x -> mean, variance (B, G)
+    lambda x, groups: [((x.shape[0], groups), x.dtype)] * 2,
+    _moments,
+    _moments_gradient,
+    kernel=lambda node: ("moments", [node.attrs["groups"]], []),
+)
+Op(
+    "centered_sums",  # dy, x (B, R, C), mean (B, C) -> sums of dy and of dy (x - mean), (B, C)
+    lambda dy, x, mean: [(mean.shape, x.dtype)] * 2,
+    lambda xp, dy, x, mean: (
+        xp.sum(dy, axis=1),
+        xp.sum(dy * (x - mean[:, None]), axis=1),
+    ),
+    kernel=lambda node: ("centered_sums", [], []),
+)
+
+
+# Batch, group and instance normalization of x (N, H.., C), as one op: it is made of moments and of
+# pointwise ops, which fuse with their neighbours, but its gradient takes one pass for both sums.
+# batched: every row of the batch has moments of its own.
+
+
+def _rows(x, batched):
+    batch = x.shape[0] if batched else 1
+    rows = math.prod(x.shape[1:-1]) * (1 if batched else x.shape[0])
+    return reshape(_dense(x), (batch, rows, x.shape[-1]))
+
+
+def _normalize_shape(x, gamma, beta, batched, groups, epsilon):
+    shape = (x.shape[0] if batched else 1, groups)
+    return [(x.shape, x.dtype), (shape, x.dtype), (shape, x.dtype)]
+
+
+def _normalize(xp, x, gamma, beta, batched, groups, epsilon):
+    batch = x.shape[0] if batched else 1
+    rows = x.reshape(batch, math.prod(x.shape[:-1]) // max(batch, 1), x.shape[-1])
+    mean, variance = _moments(xp, rows, groups)
+    each = _grouped(rows, groups)
+    y = (each - mean[:, None, :, None]) / xp.sqrt(variance[:, None, :, None] + epsilon)
+    return y.reshape(x.shape) * gamma + beta, mean, variance
+
+
+def _normalize_parts(x, gamma, beta, batched, groups, epsilon):
+    mean, variance = OPS["moments"](_rows(x, batched), groups=groups)
+    channels = x.shape[-1]
+    scale = _spread(pw.rsqrt(variance + epsilon), channels) * gamma
+    center = _over_rows(_spread(mean, channels), x.ndim)
+    return (x - center) * _over_rows(scale, x.ndim) + beta, mean, variance
+
+
+def _normalize_gradient(g, y, x, gamma, beta, batched, groups, epsilon):
+    dy = g[0] if g[0] is not None else pw.multiply(x, 0.0)
+    channels = x.shape[-1]
+    mean, inv = _spread(y[1], channels), pw.rsqrt(y[2] + epsilon)
+    first, second = OPS["centered_sums"](
+        _rows(dy, batched), _rows(x, batched), _dense(mean)
+    )
+    share = y[1].size / max(x.size, 1)
+    shift = _gather_groups(first * gamma, groups) * inv * -share
+    slope = _gather_groups(second * gamma, groups) * (inv * inv * inv) * -share
+    if g[1] is not None:
+        shift = shift + g[1] * share
+    if g[2] is not None:
+        slope = slope + g[2] * (2.0 * share)
+    shift, slope, inv = (_spread(t, channels) for t in (shift, slope, inv))
+    scale, slope, shift, center = (
+        _over_rows(t, x.ndim) for t in (inv * gamma, slope, shift, mean)
+    )
+    dx = dy * scale + ((x - center) * slope + shift)
+    return [dx, _over_batch(second * inv), _over_batch(first)]
+
+
+def _over_batch(x):
+    """(B, C) summed to (C,)."""
+    x = OPS["reduce"](x, kind="sum", axes=(0,)) if x.shape[0] != 1 else x
+    return reshape(x, (x.shape[1],))
+
+
+Op(
+    "normalize_channels",  # x (N, H.., C), gamma, beta (C) -> y, mean, variance (N or 1, G)
+    _normalize_shape,
+    _normalize,
+    _normalize_gradient,
+    parts=_normalize_parts,
+)
+
+
+# Layer normalization of rows x (N, D); not centered: RMS normalization.
+
+
+def _layer_norm(xp, x, gamma, beta, centered, epsilon):
+    mean = xp.mean(x, axis=1) if centered else xp.zeros(x.shape[0], x.dtype)
+    d = x - mean[:, None]
+    inv = 1 / xp.sqrt(xp.mean(d * d, axis=1) + epsilon)
+    return d * inv[:, None] * gamma + beta, mean, inv
+
+
+def _layer_norm_grad(xp, dy, x, mean, inv, gamma, centered):
+    h, g = (x - mean[:, None]) * inv[:, None], dy * gamma
+    dx = g - h * xp.mean(g * h, axis=1, keepdims=True)
+    if centered:
+        dx = dx - xp.mean(g, axis=1, keepdims=True)
+    return dx * inv[:, None], xp.sum(dy * h, axis=0), xp.sum(dy, axis=0)
+
+
+def _layer_norm_gradient(g, y, x, gamma, beta, centered, epsilon):
+    dx, dgamma, dbeta = OPS["layer_norm_grad"](
+        _dense(g[0]), x, y[1], y[2], gamma, centered=centered
+    )
+    return [dx, dgamma, dbeta]
+
+
+Op(
+    "layer_norm",  # x (N, D), gamma, beta (D) -> y, mean (N), inv (N)
+    lambda x, *_, **attrs: [(x.shape, x.dtype)] + [(x.shape[:1], x.dtype)] * 2,
+    _layer_norm,
+    _layer_norm_gradient,
+    kernel=lambda node: ("layer_norm", [int(node.attrs["centered"])], [node.attrs["epsilon"]]),
+    optional=2,
+)
+Op(
+    "layer_norm_grad",  # dy, x, mean, inv, gamma -> dx, dgamma, dbeta
+    lambda dy, x, *_, **attrs: [(x.shape, x.dtype)] + [(x.shape[1:], x.dtype)] * 2,
+    _layer_norm_grad,
+    kernel=lambda node: ("layer_norm_grad", [int(node.attrs["centered"])], []),
+    optional=2,
+)
+
+
+@traceable()
+def moments(x, axes, keepdims=False, synchronized=False):
+    """Mean and variance over `axes`, in one pass over x.
+
+    Parameters
+    ----------
+    x : array
+    axes : int or tuple of int
+    keepdims : bool, default False
+    synchronized : bool
+        Accepted for Keras' sake; must be False.
+
+    Returns
+    -------
+    (mean, variance)
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore
+    >>> mean, variance = dlcore.ops.moments(np.array([[1.0, 3.0], [5.0, 5.0]], "float32"), 1)
+    >>> mean, variance
+    (array([2., 5.], dtype=float32), array([1., 0.], dtype=float32))
+    """
+    if synchronized:
+        raise ValueError("moments: expected synchronized=False, got True")
+    x = as_float(x)
+    axes = check_axes("moments", axes, x.ndim)
+    kept = tuple(a for a in range(x.ndim) if a not in axes)
+    sizes = tuple(x.shape[a] for a in kept)
+    final = tuple(1 if a in axes else n for a, n in enumerate(x.shape)) if keepdims else sizes
+    count = math.prod(x.shape[a] for a in axes)
+    if kept in ((x.ndim - 1,), (0, x.ndim - 1)) and sizes[-1] and x.ndim > 1:
+        rows, groups = (math.prod(sizes[:-1]), count, sizes[-1]), sizes[-1]
+    else:
+        rows, groups = (math.prod(sizes), count, 1), 1
+        x = transpose(x, kept + axes)
+    return tuple(
+        reshape(t, final) for t in OPS["moments"](reshape(_dense(x), rows), groups=groups)
+    )
+
+
+def _channels_last(name, x, axis):
+    """(x with `axis` last, the function that moves it back)."""
+    if x.ndim < 1:
+        raise ValueError(f"{name}: expected at least one axis, got a scalar")
+    axis = check_axis(name, axis, x.ndim)
+    return moveaxis(x, axis, -1), lambda y: moveaxis(y, -1, axis)
+
+
+def _vectors(name, x, *vectors):
+    """Vectors over the channels of x as tensors of its type; None as it is."""
+    result = []
+    for v in vectors:
+        v = None if v is None else pw.cast(to_tensor(v), x.dtype)
+        if v is not None and v.shape != x.shape[-1:]:
+            raise ValueError(f"{name}: expected vectors of {x.shape[-1]} channels, got {v.shape}")
+        result.append(v)
+    return result
+
+
+def batch_normalization(x, mean, variance, axis, offset=None, scale=None, epsilon=1e-3):
+    """(x - mean) / sqrt(variance + epsilon) scale + offset, as `keras.ops.batch_normalization`.
+
+    Parameters
+    ----------
+    x : array
+    mean, variance, offset, scale : array (C,)
+        C is the size of `axis`.
+    axis : int
+    epsilon : float, default 1e-3
+
+    Returns
+    -------
+    array of the shape of x
+    """
+    return _batch_normalization(x, mean, variance, offset, scale, axis, epsilon)
+
+
+@traceable(5)
+def _batch_normalization(x, mean, variance, offset, scale, axis, epsilon):
+    name = "batch_normalization"
+    x, back = _channels_last(name, as_float(x), axis)
+    mean, variance, offset, scale = _vectors(name, x, mean, variance, offset, scale)
+    factor = pw.rsqrt(variance + epsilon)
+    y = (x - mean) * (factor if scale is None else factor * scale)
+    return back(y if offset is None else y + offset)
+
+
+def normalize_channels(name, x, gamma, beta, axis, epsilon, groups=None):
+    """(y, mean, variance) of x normalized by its own moments; gamma and beta may be None.
+
+    groups : int, optional
+        Of channels, each image by itself; by default every channel, over the batch. Mean and
+        variance are (N, groups) or (1, C).
+    """
+    x, back = _channels_last(name, as_float(x), axis)
+    gamma, beta = _vectors(name, x, gamma, beta)
+    gamma = ones(x.shape[-1:], x.dtype) if gamma is None else gamma
+    beta = zeros(x.shape[-1:], x.dtype) if beta is None else beta
+    attrs = {"batched": groups is not None, "groups": groups or x.shape[-1], "epsilon": epsilon}
+    y, mean, variance = OPS["normalize_channels"](x, gamma, beta, **attrs)
+    return back(y), mean, variance
+
+
+def _normalize_rows(name, x, gamma, beta, axis, epsilon, centered):
+    axes = check_axes(name, axis, x.ndim)
+    kept = tuple(a for a in range(x.ndim) if a not in axes)
+    order = kept + axes
+    sizes = tuple(x.shape[a] for a in axes)
+    n, size = math.prod(x.shape[a] for a in kept), math.prod(sizes)
+
+    def vector(v, what, value):
+        if v is None:
+            return _dense(OPS["broadcast_to"](to_tensor(value, x.dtype), shape=(size,)))
+        v = pw.cast(to_tensor(v), x.dtype)
+        if v.shape != sizes and v.size != size:
+            raise ValueError(f"{name}: expected {what} of shape {sizes}, got {v.shape}")
+        return reshape(_dense(v), (size,))
+
+    moved = x if order == tuple(range(x.ndim)) else transpose(x, order)
+    y, *_ = OPS["layer_norm"](
+        reshape(_dense(moved), (n, size)),
+        vector(gamma, "gamma", 1.0),
+        vector(beta, "beta", 0.0),
+        centered=centered,
+        epsilon=float(default_epsilon() if epsilon is None else epsilon),
+    )
+    y = reshape(y, moved.shape)
+    return y if moved is x else transpose(y, [order.index(a) for a in range(x.ndim)])
+
+
+@traceable(3)
+def layer_normalization(x, gamma=None, beta=None, axis=-1, epsilon=None):
+    """x normalized over `axis` of each row, as `keras.ops.layer_normalization`.
+
+    Parameters
+    ----------
+    x : array
+    gamma, beta : array, optional
+        Factors and offsets, of the shape of the normalized axes.
+    axis : int or tuple of int, default -1
+    epsilon : float, default `config.epsilon()`
+
+    Returns
+    -------
+    array of the shape of x
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore
+    >>> dlcore.ops.layer_normalization(np.array([[1.0, 3.0]], "float32"))
+    array([[-1.,  1.]], dtype=float32)
+    """
+    return _normalize_rows("layer_normalization", as_float(x), gamma, beta, axis, epsilon, True)
+
+
+@traceable(2)
+def rms_normalization(x, scale=None, axis=-1, epsilon=None):
+    """x / sqrt(mean(x^2) + epsilon) scale over `axis`, as `keras.ops.rms_normalization`.
+
+    Parameters
+    ----------
+    x : array
+    scale : array, optional
+        Factors, of the shape of the normalized axes.
+    axis : int or tuple of int, default -1
+    epsilon : float, default `config.epsilon()`
+
+    Returns
+    -------
+    array of the shape of x
+    """
+    return _normalize_rows("rms_normalization", as_float(x), scale, None, axis, epsilon, False)
