@@ -184,6 +184,50 @@ UPDATES = [
     Row("momentum_update", ((33,), (33,), (33,), (), ()), gradient=False),
 ]  # fmt: skip
 
+NORMALIZATION = [
+    *(
+        Row("moments", (shape,), {"axes": axes, "keepdims": keep}, high=5.0)
+        for shape, axes, keep in (
+            ((5, 4, 3, 8), (0, 1, 2), False),
+            ((5, 4, 3, 33), (1, 2), True),
+            ((40, 70), 0, False),
+            ((40, 70), (-1,), True),
+            ((7, 6, 5), (0, 2), False),
+            ((33, 3), (0, 1), False),
+            ((3, 300, 1030), (0, 1), False),
+            ((1, 5), 0, False),
+        )
+    ),
+    *(
+        Row(
+            "batch_normalization",
+            (shape, *((shape[axis],),) * n),
+            {"axis": axis} | more,
+            low=0.5,
+        )
+        for shape, axis, n, more in (
+            ((4, 5, 6, 7), -1, 2, {}),
+            ((4, 5, 6), 1, 2, {"epsilon": 0.1}),
+            ((4, 33), 1, 2, {}),
+        )
+    ),
+    *(
+        Row(op, (shape, *(vectors,) * n), {"axis": axis, "epsilon": 1e-3})
+        for op, n in (("layer_normalization", 2), ("rms_normalization", 1))
+        for shape, axis, vectors in (
+            ((5, 33), -1, (33,)),
+            ((3, 4, 8), -1, (8,)),
+            ((3, 4, 5), (1, 2), (4, 5)),
+            ((3, 4, 5), 1, (4,)),
+            ((70, 1000), -1, (1000,)),
+            ((1, 2), -1, (2,)),
+            ((0, 4), -1, (4,)),
+        )
+    ),
+    Row("layer_normalization", ((5, 33),)),
+    Row("rms_normalization", ((5, 33),)),
+]
+
 POOLING = [
     *(
         Row(op, (shape,), attrs)
@@ -204,6 +248,15 @@ POOLING = [
     ),
 ]
 
-ROWS = (
-    POINTWISE + REDUCTIONS + SOFTMAX + SHAPES + MATMUL + CONVOLUTION + UPDATES + POOLING + SAMPLING
-)
+ROWS = [
+    *POINTWISE,
+    *REDUCTIONS,
+    *SOFTMAX,
+    *SHAPES,
+    *MATMUL,
+    *CONVOLUTION,
+    *UPDATES,
+    *POOLING,
+    *NORMALIZATION,
+    *SAMPLING,
+]

@@ -20,7 +20,6 @@ from dlcore.ops import pointwise as pw
 from dlcore.ops.op import OPS, Op, as_float, check_axes, check_axis, to_tensor, traceable
 from dlcore.ops.shaping import _dense, moveaxis, ones, reshape, transpose, zeros
 
-
 # Moments of rows. x (B, R, C): over R and the channels of each of G groups.
 
 
@@ -57,7 +56,7 @@ def _gather_groups(x, groups):
 
 
 def _moments_gradient(g, y, x, groups):
-    batch, rows, channels = x.shape
+    _, rows, channels = x.shape
     scale, dx = 1.0 / (rows * channels // groups), None
     if g[0] is not None:
         dx = _over_rows(_spread(g[0] * scale, channels), x.ndim)
@@ -120,17 +119,15 @@ def _normalize_parts(x, gamma, beta, batched, groups, epsilon):
     mean, variance = OPS["moments"](_rows(x, batched), groups=groups)
     channels = x.shape[-1]
     scale = _spread(pw.rsqrt(variance + epsilon), channels) * gamma
-    center = _over_rows(_spread(mean, channels), x.ndim)
-    return (x - center) * _over_rows(scale, x.ndim) + beta, mean, variance
+    offset = beta - _spread(mean, channels) * scale
+    return x * _over_rows(scale, x.ndim) + _over_rows(offset, x.ndim), mean, variance
 
 
 def _normalize_gradient(g, y, x, gamma, beta, batched, groups, epsilon):
     dy = g[0] if g[0] is not None else pw.multiply(x, 0.0)
     channels = x.shape[-1]
     mean, inv = _spread(y[1], channels), pw.rsqrt(y[2] + epsilon)
-    first, second = OPS["centered_sums"](
-        _rows(dy, batched), _rows(x, batched), _dense(mean)
-    )
+    first, second = OPS["centered_sums"](_rows(dy, batched), _rows(x, batched), _dense(mean))
     share = y[1].size / max(x.size, 1)
     shift = _gather_groups(first * gamma, groups) * inv * -share
     slope = _gather_groups(second * gamma, groups) * (inv * inv * inv) * -share
@@ -139,10 +136,10 @@ def _normalize_gradient(g, y, x, gamma, beta, batched, groups, epsilon):
     if g[2] is not None:
         slope = slope + g[2] * (2.0 * share)
     shift, slope, inv = (_spread(t, channels) for t in (shift, slope, inv))
-    scale, slope, shift, center = (
-        _over_rows(t, x.ndim) for t in (inv * gamma, slope, shift, mean)
+    scale, slope, shift = (
+        _over_rows(t, x.ndim) for t in (inv * gamma, slope, shift - mean * slope)
     )
-    dx = dy * scale + ((x - center) * slope + shift)
+    dx = dy * scale + (x * slope + shift)
     return [dx, _over_batch(second * inv), _over_batch(first)]
 
 
@@ -239,9 +236,7 @@ def moments(x, axes, keepdims=False, synchronized=False):
     else:
         rows, groups = (math.prod(sizes), count, 1), 1
         x = transpose(x, kept + axes)
-    return tuple(
-        reshape(t, final) for t in OPS["moments"](reshape(_dense(x), rows), groups=groups)
-    )
+    return tuple(reshape(t, final) for t in OPS["moments"](reshape(_dense(x), rows), groups=groups))
 
 
 def _channels_last(name, x, axis):
@@ -287,8 +282,9 @@ def _batch_normalization(x, mean, variance, offset, scale, axis, epsilon):
     x, back = _channels_last(name, as_float(x), axis)
     mean, variance, offset, scale = _vectors(name, x, mean, variance, offset, scale)
     factor = pw.rsqrt(variance + epsilon)
-    y = (x - mean) * (factor if scale is None else factor * scale)
-    return back(y if offset is None else y + offset)
+    factor = factor if scale is None else factor * scale
+    shift = -(mean * factor) if offset is None else offset - mean * factor
+    return back(x * factor + shift)  # in one operation, which convolutions take as their epilogue
 
 
 def normalize_channels(name, x, gamma, beta, axis, epsilon, groups=None):

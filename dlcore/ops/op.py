@@ -117,8 +117,12 @@ class Op:
 def _is_view_of_result(node):
     if node.op.name not in ("transpose", "reshape") or not node.outputs[0].shape:
         return False
-    maker = node.inputs[0].node.op
-    return isinstance(maker, Op) and (maker.kind == "pointwise" or maker.epilogue)
+    return _takes_pointwise(node.inputs[0].node.op)
+
+
+def _takes_pointwise(op):
+    """Whether pointwise ops ride in the kernel that runs `op`."""
+    return isinstance(op, Op) and (op.kind == "pointwise" or op.epilogue)
 
 
 def _behind(x, view):
@@ -137,6 +141,8 @@ def _behind(x, view):
     if x.ndim == 1 and source.shape and x.shape[0] == source.shape[-1] == seen.shape[-1]:
         return x
     if x.shape != seen.shape or getattr(x.node.op, "kind", None) == "view":
+        return None
+    if _takes_pointwise(x.node.op):  # f rides there as well
         return None
     return OPS["reshape"](x, shape=source.shape)
 

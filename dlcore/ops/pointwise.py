@@ -235,6 +235,22 @@ _pointwise("adam_update", _adam, outputs=3)
 _pointwise("momentum_update", _momentum, outputs=2)
 
 
+def _times_one(rewrite):
+    """x * 1 is x: what the gradient of a sum meets need not be copied."""
+
+    def rewritten(a, b):
+        shape = broadcast_shapes("multiply", a.shape, b.shape)
+        for x, y in ((a, b), (b, a)):
+            if x.shape == shape and scalar_value(y) == 1:
+                return x
+        return rewrite(a, b)
+
+    return rewritten
+
+
+OPS["multiply"].rewrite = _times_one(OPS["multiply"].rewrite)
+
+
 def _where_shape(condition, a, b):
     s = broadcast_shapes("where", condition.shape, a.shape, b.shape)
     return s, a.dtype

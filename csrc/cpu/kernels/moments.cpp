@@ -86,9 +86,9 @@ inline void add_columns(const T* dy, const T* x, int64_t rows, int64_t stride, c
   const auto at = [=](const T* q, int i) {
     return n == 1 && tail ? load_part<T>(q, tail) : load<T>(q + i * L);
   };
-  Vec<T> m[n], a[n], b[n];
+  Vec<T> m[n], a[n] = {}, b[n] = {};  // sums of a block of their own round less than one long chain
 #pragma GCC unroll 4
-  for (int i = 0; i < n; ++i) m[i] = at(center, i), a[i] = at(s1, i), b[i] = at(s2, i);
+  for (int i = 0; i < n; ++i) m[i] = at(center, i);
   for (int64_t r = 0; r < rows; ++r, x += stride, dy += moments ? 0 : stride) {
 #pragma GCC unroll 4
     for (int i = 0; i < n; ++i) {
@@ -99,6 +99,7 @@ inline void add_columns(const T* dy, const T* x, int64_t rows, int64_t stride, c
   }
 #pragma GCC unroll 4
   for (int i = 0; i < n; ++i) {
+    a[i] += at(s1, i), b[i] += at(s2, i);
     if (n == 1 && tail)
       store_part<T>(s1, a[i], tail), store_part<T>(s2, b[i], tail);
     else
