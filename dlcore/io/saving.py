@@ -157,9 +157,8 @@ def _restore_compile(model, tensors, document):
     values = [tensors.get(f"optimizer/{i}") for i in range(int(document["optimizer_variables"]))]
     if any(v is None for v in values):
         raise ValueError("a file with missing optimizer state")
-    variables = model.trainable_variables
+    variables = model._trained_variables()
     if len(values) > len(model.optimizer.variables) and variables:
-        model._pack_weights(variables)
         model._build_optimizer("load_model", variables)
     for variable, value in zip(model.optimizer.variables, values, strict=True):
         if variable.shape != np.shape(value):

@@ -16,8 +16,9 @@ from dlcore.models.compiled import Compiled
 from dlcore.models.form import Form
 from dlcore.models.runner import Runner
 from dlcore.models.streaming import StreamRunner
-from dlcore.program import BatchProgram, function, gradients, layout, pack
+from dlcore.program import BatchProgram, function, gradients, layout, pack, variables_made
 
+_UNKNOWN = None, None, None
 _MOST_PROGRAMS = 30  # of other batch sizes and data, per model
 
 
@@ -32,7 +33,7 @@ class Steps(Layer):
         self._compiled = None
         self._compile_config = None
         self._forget_programs()
-        self._optimized = self._trained = None
+        self._optimized, self._trained = None, _UNKNOWN
         return self
 
     # -- compile
@@ -76,7 +77,7 @@ class Steps(Layer):
             "loss": loss, "loss_weights": loss_weights, "metrics": metrics,
             "weighted_metrics": weighted_metrics,
         }  # fmt: skip
-        self._optimized = self._trained = None
+        self._optimized, self._trained = None, _UNKNOWN
         self._forget_programs()
         if self.built:
             self._trained_variables()
@@ -183,8 +184,7 @@ class Steps(Layer):
         data = Data(who, x, self._input_form())
         self._check_rows(data)
         outputs = self._output_specs(data)
-        variables = self._trained_variables()
-        self._pack_weights(variables)
+        variables = self._trained_variables()  # which packs them
         if kind != "predict":
             self._add_targets(data, y, sample_weight, outputs)
             self._check_targets(data, spec.leaves(outputs), class_weight)
@@ -195,22 +195,20 @@ class Steps(Layer):
     def _trained_variables(self):
         """What was trainable at `compile` (or when the weights were made, if that came later):
         layers that are frozen or released afterwards wait for the next `compile`.
-        """
-        weights = self.weights
-        if not self.compiled:
-            return self.trainable_variables
-        if self._trained is None or not _same(self._trained[0], weights):
-            self._trained = weights, self.trainable_variables
-        return self._trained[1]
 
-    @staticmethod
-    def _pack_weights(variables):
-        """Put the trainable weights side by side. Those that another model has put into a buffer
-        stay there: moving them would make all its programs anew.
+        The weights lie side by side, but for those that another model has put into a buffer:
+        moving them would make all its programs anew.
         """
+        made, weights, variables = self._trained
+        if made == variables_made():
+            return variables
+        if not _same(weights, self.weights):
+            weights, variables = self.weights, self.trainable_variables
         loose = [v for v in variables if not v.packed]
         if loose:
             pack(loose)
+        self._trained = variables_made(), weights, variables
+        return variables
 
     def _build_optimizer(self, who, variables):
         """Make the optimizer's state for the trainable weights, unless it is there."""
@@ -293,4 +291,6 @@ class Steps(Layer):
 
 def _same(known, variables):
     """Whether these are the very variables (`==` would compare their values)."""
+    if known is variables:
+        return True
     return known is not None and list(map(id, known)) == list(map(id, variables))

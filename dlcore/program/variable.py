@@ -8,11 +8,17 @@ from dlcore.program.graph import VARIABLE, Operators, Tensor, current_trace
 
 _ALIGNMENT = 64  # bytes: a cache line and the widest vector
 _layout = 0  # grows when arrays move, so that programs bound to the old places are not used again
+_made = 0  # variables so far
 
 
 def layout():
     """Number that changes whenever variables move in memory."""
     return _layout
+
+
+def variables_made():
+    """Number that changes whenever a variable is made, so that lists of them may be kept."""
+    return _made
 
 
 class Variable(Operators):
@@ -41,6 +47,8 @@ class Variable(Operators):
     __slots__ = ("__weakref__", "_array", "dtype", "name", "regularizer", "trainable")
 
     def __init__(self, value, dtype=None, trainable=True, name=None):
+        global _made
+        _made += 1
         if isinstance(value, Variable):
             value = value.value
         if dtype is None:
