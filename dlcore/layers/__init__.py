@@ -25,6 +25,18 @@ _MODULES = {
     "embedding": (
         "Embedding", "PositionEmbedding", "SinePositionEncoding", "TokenAndPositionEmbedding",
     ),
+    "normalization": (
+        "BatchNormalization", "GroupNormalization", "LayerNormalization", "RMSNormalization",
+        "UnitNormalization",
+    ),
+    "pooling": (
+        "AveragePooling1D", "AveragePooling2D", "AveragePooling3D", "AvgPool1D", "AvgPool2D",
+        "AvgPool3D", "GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAveragePooling3D",
+        "GlobalAvgPool1D", "GlobalAvgPool2D", "GlobalAvgPool3D", "GlobalMaxPool1D",
+        "GlobalMaxPool2D", "GlobalMaxPool3D", "GlobalMaxPooling1D", "GlobalMaxPooling2D",
+        "GlobalMaxPooling3D", "MaxPool1D", "MaxPool2D", "MaxPool3D", "MaxPooling1D",
+        "MaxPooling2D", "MaxPooling3D",
+    ),
     "preprocessing": ("CenterCrop", "Normalization", "Rescaling", "Resizing"),
     "merging": (
         "Add", "Average", "Concatenate", "Dot", "Maximum", "Minimum", "Multiply", "Subtract",

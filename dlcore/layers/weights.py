@@ -117,6 +117,7 @@ class Weights:
     def trainable(self, value):
         for layer in self._layers_within():
             layer._trainable = bool(value)
+            layer._eager.clear()  # what a call does may depend on it
 
     def get_weights(self):
         """Copies of the weights: a list of ndarrays."""
