@@ -366,6 +366,26 @@ def test_input_shapes_and_types():
     assert fixed.shape == (8, 4) and models.Model(fixed, fixed * 2).predict(A).shape == (50, 4)
 
 
+def test_sizes_that_vary(tmp_path):
+    image = layers.Input((None, None, 3))
+    h = layers.Conv2D(4, 3, strides=2)(image)
+    model = models.Model(image, [h, ops.mean(h, axis=(1, 2)), layers.add([h, h])])
+    assert model.output_shape == [(None, None, None, 4), (None, 4), (None, None, None, 4)]
+    model.save(tmp_path / "m")
+    for m in (model, models.load_model(tmp_path / "m")):
+        for size in ((9, 11), (10, 6)):
+            y = m.predict(np.ones((2, *size, 3)))[0]
+            assert y.shape == (2, (size[0] - 1) // 2, (size[1] - 1) // 2, 4)
+    lines = []
+    model.summary(print_fn=lines.append)
+    assert "(None, None, None, 4)" in lines[0]
+    words = models.Sequential([layers.Input((None,)), layers.Reshape((-1, 1)), layers.Dense(2)])
+    words.compile("sgd", "mse")
+    for length in (3, 5):
+        words.fit(np.ones((4, length)), np.ones((4, length, 2)), verbose=0)
+    assert words.output_shape == (None, None, 2) and words.predict(A).shape == (50, 4, 2)
+
+
 def test_deep_graphs():
     x = h = layers.Input((2,))
     for _ in range(1500):
@@ -462,6 +482,9 @@ ERRORS = [
     (lambda m: merged("dot", (2, 3), (3, 4), axes=1), "inputs of one size along the axes"),
     (lambda m: merged("dot", (2, 3), (3, 4), axes=0), "expected an axis after the batch"),
     (lambda m: layers.Dense(2).output, "expected a layer in a graph for output"),
+    (lambda m: layers.Dense(2, name="d")(layers.Flatten()(layers.Input((None, 4)))),
+     r"d: expected known sizes where weights depend on them, got \(None, None\)"),
+    (lambda m: layers.Input((0,)), "expected a shape of positive ints or None"),
     (lambda m: np.asarray(LEFT), "expected an array with values"),
     (lambda m: list(LEFT), "ops.unstack"),
     (lambda m: bool(LEFT > 0), "ops.where"),

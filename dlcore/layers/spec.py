@@ -11,16 +11,23 @@ from dlcore.program.graph import Tensor, Trace, suspended
 from dlcore.program.symbol import Symbol
 
 
-class _Rows(int):
-    """A number of rows that messages show as `batch`."""
+class _StandIn(int):
+    """A number in the place of a size that is not known, which messages show as `shown`."""
+
+    def __new__(cls, value, shown):
+        self = super().__new__(cls, value)
+        self.shown = shown
+        return self
 
     def __repr__(self):
-        return "batch"
+        return self.shown
 
 
-# The batch that stands for None while output shapes are traced: a number that hardly is the size
-# of anything else.
-_SOME_ROWS = _Rows(61)
+# What stands for None while output shapes are traced: the batch, by a number that hardly is the
+# size of anything else, and other sizes, by two numbers, as what differs for them is not known.
+# Those can be halved six times, as networks that reduce images and enlarge them again ask for.
+_SOME_ROWS = _StandIn(61, "batch")
+_SOME_SIZES = _StandIn(128, "None"), _StandIn(192, "None")
 
 
 class _Limit(threading.local):
@@ -109,26 +116,58 @@ def output_spec(layer, *args, **kwargs):
     """Nested (shape, dtype) of what `layer` returns for arguments in which a `Spec` or a symbol
     stands for an array.
 
-    The layer, and all inner ones, are built. None as the batch comes back as None.
+    The layer, and all inner ones, are built. Sizes that are None, and what follows from them, come
+    back as None.
     """
     flat, structure = flatten((args, kwargs))
-    free = any(is_spec(x) and x.shape and x.shape[0] is None for x in flat)
-    with suspended(), Trace() as trace:
-        args, kwargs = unflatten(
-            structure,
-            [
-                trace.input(_concrete(layer.name, x.shape), x.dtype) if is_spec(x) else x
-                for x in flat
-            ],
-        )
-        outputs = layer(*args, **kwargs)
-    layer._clear_losses()
+    shapes = [x.shape for x in flat if is_spec(x)]
+    free = any(shape and shape[0] is None for shape in shapes)
+    outputs = _traced(layer, flat, structure, _SOME_SIZES[0])
+    if any(n is None for shape in shapes for n in shape[1:]):
+        others = iter(leaves(_traced_again(layer, flat, structure, shapes)))
+        outputs = map_leaves(lambda y: _common(y, next(others)), outputs)
 
     def spec(y):
         known = not (free and y.shape and y.shape[0] == _SOME_ROWS)
         return Spec(y.shape if known else (None, *y.shape[1:]), y.dtype)
 
     return map_leaves(spec, outputs)
+
+
+def _traced(layer, flat, structure, size):
+    """Nested tensors that the layer returns."""
+    with suspended(), Trace() as trace:
+        args, kwargs = unflatten(
+            structure,
+            [trace.input(_concrete(x.shape, size), x.dtype) if is_spec(x) else x for x in flat],
+        )
+        outputs = layer(*args, **kwargs)
+    layer._clear_losses()
+    return outputs
+
+
+def _traced_again(layer, flat, structure, shapes):
+    try:
+        return _traced(layer, flat, structure, _SOME_SIZES[1])
+    except ValueError:  # weights were made for the first size
+        shown = " and ".join(map(str, shapes))
+        raise ValueError(
+            f"{layer.name}: expected known sizes where weights depend on them, got {shown}"
+        ) from None
+
+
+def _concrete(shape, size):
+    """The shape with stand-ins for what is not known."""
+    if not shape:
+        return ()
+    rows = _SOME_ROWS if shape[0] is None else int(shape[0])
+    return (rows, *(size if n is None else int(n) for n in shape[1:]))
+
+
+def _common(y, other):
+    """The shape that is the same in both traces; None for sizes that differ."""
+    pairs = zip(y.shape, other.shape, strict=True)
+    return Spec([a if a == b else None for a, b in pairs], y.dtype)
 
 
 class Spec:
@@ -174,21 +213,25 @@ def map_shapes(f, tree):
     return type(tree)(map_shapes(f, v) for v in tree)
 
 
-def _concrete(name, shape):
-    if any(n is None for n in shape[1:]):
-        raise ValueError(f"{name}: expected known sizes after the batch, got {shape}")
-    return tuple(_SOME_ROWS if n is None else int(n) for n in shape)
-
-
 def check_row_shape(name, shape):
-    """The shape of one row as a tuple of positive ints."""
+    """The shape of one row as a tuple of positive ints, and None for sizes that may vary."""
     sizes = shape if isinstance(shape, (tuple, list)) else (shape,)
-    ok = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n > 0 for n in sizes)
-    if not ok:
+    if not all(n is None or _is_positive(n) for n in sizes):
         raise ValueError(
-            f"{name}: expected a shape of positive ints without the batch, got {shape!r}"
+            f"{name}: expected a shape of positive ints or None without the batch, got {shape!r}"
         )
-    return tuple(int(n) for n in sizes)
+    return tuple(None if n is None else int(n) for n in sizes)
+
+
+def _is_positive(n):
+    return isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n > 0
+
+
+def fits(shape, expected):
+    """Whether the shape is the expected one, where None stands for any size."""
+    return len(shape) == len(expected) and all(
+        e is None or n == e for n, e in zip(shape, expected, strict=True)
+    )
 
 
 def check_weight_shape(name, shape):

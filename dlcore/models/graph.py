@@ -80,7 +80,7 @@ class LayerGraph:
                 fit = (*shape, 1)
             elif len(shape) == len(expected) + 1 and shape[-1] == 1:
                 fit = shape[:-1]
-            if fit[1:] != expected[1:]:
+            if not spec.fits(fit[1:], expected[1:]):
                 raise ValueError(f"{taker}: expected input {spec.shown(expected[1:])}, got {shape}")
             fitting.append(fit)
         return fitting

@@ -122,7 +122,8 @@ class Sequential(Model):
     def build(self, input_shape=None):
         """Make the weights for inputs (None, ...)."""
         if self._symbols:
-            if input_shape is not None and tuple(input_shape[1:]) != self.input_shape[1:]:
+            known = self.input_shape[1:]
+            if input_shape is not None and not spec.fits(tuple(input_shape)[1:], known):
                 raise ValueError(
                     f"{self.name}: expected input shape {self.input_shape},"
                     f" got {tuple(input_shape)}"

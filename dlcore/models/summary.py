@@ -3,7 +3,6 @@
 import numpy as np
 
 from dlcore.layers import spec
-from dlcore.layers.core import InputLayer
 
 
 def text(model, line_length, expand_nested, show_trainable, batch):
@@ -12,7 +11,7 @@ def text(model, line_length, expand_nested, show_trainable, batch):
     connected = any(not is_chain(holder) for holder, _, _ in listed)
     head = ["Layer (type)", "Output shape", "Param #"]
     rows = [head + ["Connected to"] * connected + ["Trainable"] * show_trainable]
-    shapes = output_shapes(model)
+    shapes = output_shapes(listed)
     for holder, layer, depth in listed:
         row = [
             f"{'  ' * depth}{layer.name} ({type(layer).__name__})",
@@ -69,12 +68,23 @@ def source_names(model, layer):
     return [name(x) for c in calls.get(layer, ()) for x in c.inputs]
 
 
-def output_shapes(model):
-    """{layer: output shape}, by one trace that notes what every layer returns first."""
-    if not model.built:
-        return {}
+def output_shapes(listed):
+    """{layer: output shape}: of its first call in the graph it is in, or, in a model that is not a
+    graph, as one trace of that model notes it.
+    """
+    shapes = {}
+    for holder in dict.fromkeys(holder for holder, _, _ in listed):
+        if getattr(holder, "_graph", None) is not None:
+            for c in holder._graph.connections:
+                found = [x.shape for x in c.outputs]
+                shapes.setdefault(c.layer, found[0] if len(found) == 1 else found)
+        elif holder.built and holder._build_specs is not None:
+            _trace_shapes(holder, shapes)
+    return shapes
+
+
+def _trace_shapes(model, shapes):
     inner = {x: x.call for x in model._layers_within()}
-    shapes = {x: x.batch_shape for x in inner if isinstance(x, InputLayer)}
     try:
         for layer, call in inner.items():
             layer.call = _noting(layer, call, shapes)
@@ -82,7 +92,6 @@ def output_shapes(model):
     finally:
         for layer in inner:
             del layer.__dict__["call"]
-    return shapes
 
 
 def _noting(layer, call, shapes):
@@ -103,7 +112,8 @@ def _totals(model, batch):
     lines = [
         f"Parameters: {total:,} ({_bytes(size)}); trainable {trainable:,}, frozen {frozen:,}",
     ]
-    if model.built:
+    sizes = [n for x in spec.leaves(model._build_specs or ()) for n in x.shape[1:]]
+    if model.built and None not in sizes:
         lines += _costs(model, batch, size)
     return lines
 
