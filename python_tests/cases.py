@@ -248,6 +248,13 @@ POOLING = [
     ),
 ]
 
+ATTENTION = [
+    Row("dot_product_attention", ((2, 3, 2, 4), (2, 5, 1, 4), (2, 5, 1, 3))),
+    Row("dot_product_attention", ((1, 9, 2, 5),) * 3, {"is_causal": True}),
+    Row("dot_product_attention", ((2, 4, 2, 3), (2, 3, 2, 3), (2, 3, 2, 3), (2, 4, 3))),
+    Row("dot_product_attention", ((0, 3, 1, 2),) * 3),
+]
+
 ROWS = [
     *POINTWISE,
     *REDUCTIONS,
@@ -259,4 +266,5 @@ ROWS = [
     *POOLING,
     *NORMALIZATION,
     *SAMPLING,
+    *ATTENTION,
 ]

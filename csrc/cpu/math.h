@@ -221,6 +221,15 @@ inline Vec<T> exp(Vec<T> x) {
   return scale<T>(exp_of_reduced<T>(r), n);
 }
 
+// exp(z) for z <= 0 without the care that results below the normal range need: they are 0.
+template <class T>
+inline Vec<T> exp_nonpositive(Vec<T> z) {
+  constexpr T low = sizeof(T) == 4 ? -87 : -708;
+  const auto below = z < low;
+  const Reduced<T> x = reduce_exp<T>(below ? broadcast<T>(low) : z);
+  return below ? Vec<T>{} : exp_of_reduced<T>(x.r) * power_of_two<T>(x.n);
+}
+
 // exp(x) - 1 = 2^n (exp(r) - 1) + (2^n - 1)
 template <class T>
 inline Vec<T> expm1(Vec<T> x) {

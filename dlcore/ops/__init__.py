@@ -12,6 +12,7 @@ from dlcore.ops import (
     shaping,
 )
 from dlcore.ops.activations import *  # noqa: F403
+from dlcore.ops.attention import dot_product_attention
 from dlcore.ops.convolution import (
     conv,
     conv_filter_grad,
@@ -91,6 +92,6 @@ __all__ += ["batch_normalization", "layer_normalization", "moments", "rms_normal
 __all__ += [
     "average_pool", "average_pool_grad", "max_pool", "max_pool_grad", "max_pool_with_index",
 ]  # fmt: skip
-__all__ += ["gru", "lstm", "simple_rnn"]
+__all__ += ["dot_product_attention", "gru", "lstm", "simple_rnn"]
 __all__ += ["OPS", "Op", "affine_sample", "dot", "image", "matmul", "traceable"]
 __all__ += ["logits_of", "softmax_cross_entropy", "sparse_softmax_cross_entropy"]

@@ -242,13 +242,17 @@ def traceable(n_tensors=1):
 
     def decorate(f):
         names = f.__code__.co_varnames[: abs(n_tensors)]
+        optional = f.__code__.co_varnames[: f.__code__.co_argcount][::-1]
+        defaults = dict(zip(optional, (f.__defaults__ or ())[::-1], strict=False))
 
         def general(*args, **kwargs):
-            if len(args) < len(names):  # tensors given by keyword
-                for name in names[len(args) :]:
-                    if name not in kwargs:
-                        break
-                    args += (kwargs.pop(name),)
+            missing = list(names[len(args) :])  # tensors given by keyword
+            while missing and missing[-1] not in kwargs:
+                missing.pop()
+            for name in missing:
+                if name not in kwargs and name not in defaults:
+                    break
+                args += (kwargs.pop(name, defaults.get(name)),)
             given = tuple(args[0]) if n_tensors < 0 else args[:n_tensors]
             if current_trace() is None:
                 symbol = first_symbol((*given, *args, *kwargs.values()))

@@ -90,15 +90,6 @@ inline T max_of(Vec<T> v) {
         larger<T>(v, exchange<T, width>(v, std::make_integer_sequence<int, kLanes<T>>())));
 }
 
-// exp(z) for z <= 0 without the care that results below the normal range need: they are 0.
-template <class T>
-inline Vec<T> exp_nonpositive(Vec<T> z) {
-  constexpr T low = sizeof(T) == 4 ? -87 : -708;
-  const auto below = z < low;
-  const Reduced<T> x = reduce_exp<T>(below ? broadcast<T>(low) : z);
-  return below ? Vec<T>{} : exp_of_reduced<T>(x.r) * power_of_two<T>(x.n);
-}
-
 // One row into the scratch, in whole vectors.
 template <class T, class S>
 inline void pack(const S* from, int64_t stride, const Rows& r, T padding, T* to) {

@@ -1,0 +1,229 @@
+// Scaled dot-product attention in blocks (Dao et al. 2022, https://arxiv.org/abs/2205.14135): what
+// the forward pass and the gradient share. The formulas are in attention.cpp.
+//
+// Scores are computed transposed, keys in rows and queries across the lanes: the maximum and the
+// sum over keys are then vertical, and every product below takes its left operand by broadcasts
+// from where it lies. Right operands are packed once per head into panels of kWide columns, rows of
+// a panel one behind the other, padded with zeros: any strides and odd widths become one text, and
+// rows that are a power of two apart do not share cache sets.
+#pragma once
+
+#include "cpu/kernels/gemm_tile.h"
+#include "cpu/kernels/level.h"
+#include "cpu/math.h"
+#include "cpu/rows.h"
+
+namespace dl::DL_LEVEL {
+
+constexpr int kVectors = 2;  // of a panel
+template <class T>
+constexpr int64_t kWide = kVectors * kLanes<T>;
+// A block of scores lies in L2 with what it is multiplied by; both sides divide by tiles.
+template <class T>
+constexpr int64_t kQueries = 384 / sizeof(T);
+constexpr int64_t kKeys = 96;
+
+// Pieces of a thread's scratch, one behind the other; without memory it only counts.
+template <class T>
+struct Pieces {
+  T* memory;
+  int64_t used = 0;
+  T* take(int64_t n) {
+    used += n;
+    return memory ? memory + used - n : nullptr;
+  }
+};
+
+template <class T>
+constexpr T kInfinity = static_cast<T>(__builtin_inf());
+
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t at_least(int64_t low, int64_t x) { return x < low ? low : x; }
+inline int64_t quotient_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+template <class T>
+constexpr int64_t padded(int64_t n) {
+  return (n + kWide<T> - 1) / kWide<T> * kWide<T>;
+}
+
+// q (B, T, N, H), k (B, S, K, H), v (B, S, K, D); bias and mask (B, N, T, S) or null.
+struct Attention {
+  const Tensor *q, *k, *v, *bias, *mask;
+  int64_t batch, queries, keys, heads, groups, width, value_width;
+  bool causal;  // query t sees the keys 0..t
+  double scale;
+
+  int64_t shared() const { return heads / groups; }  // query heads for each head of keys
+};
+
+// q, k, v and what follows them in `call`, from tensor `first` on.
+inline Attention attention_of(const Call& call, int first) {
+  const Tensor* t = call.tensors + first;
+  const Tensor* next = t + 3;
+  const Tensor* bias = call.ints[1] ? next++ : nullptr;
+  const Tensor* mask = call.ints[2] ? next++ : nullptr;
+  return {t,          t + 1,      t + 2,      bias,       mask,       t->shape[0],
+          t->shape[1], t[1].shape[1], t->shape[2], t[1].shape[2], t->shape[3], t[2].shape[3],
+          call.ints[0] != 0, call.floats[0]};
+}
+
+// One matrix (rows, columns) of a tensor (B, T, N, H).
+template <class T>
+struct Head {
+  Head(const Tensor& t, int64_t b, int64_t n)
+      : data(t.as<T>() + b * t.stride[0] + n * t.stride[2]), row(t.stride[1]), col(t.stride[3]) {}
+  T* data;
+  int64_t row, col;
+};
+
+// Panels across the columns: rows x columns as they are.
+template <class T>
+inline void pack_rows(const Head<T>& x, int64_t rows, int64_t columns, T scale, T* to) {
+  for (int64_t c0 = 0; c0 < columns; c0 += kWide<T>) {
+    const int64_t n = smaller(columns - c0, kWide<T>);
+    for (int64_t r = 0; r < rows; ++r, to += kWide<T>) {
+      const T* from = x.data + r * x.row + c0 * x.col;
+      for (int64_t c = 0; c < n; ++c) to[c] = from[c * x.col] * scale;
+      for (int64_t c = n; c < kWide<T>; ++c) to[c] = 0;
+    }
+  }
+}
+
+// Panels across the rows: the transposed matrix.
+template <class T>
+inline void pack_columns(const Head<T>& x, int64_t first, int64_t rows, int64_t columns, T scale,
+                         T* to) {
+  for (int64_t r0 = 0; r0 < rows; r0 += kWide<T>, to += columns * kWide<T>) {
+    const int64_t n = smaller(rows - r0, kWide<T>);
+    for (int64_t r = 0; r < kWide<T>; ++r) {
+      const T* from = x.data + (first + r0 + r) * x.row;
+      for (int64_t c = 0; c < columns; ++c)
+        to[c * kWide<T> + r] = r < n ? from[c * x.col] * scale : T(0);
+    }
+  }
+}
+
+// What a tile of some rows needs: panels from `panel` on, and which part of the inner dimension.
+struct Part {
+  int64_t panel, first, last;
+};
+
+// c (rows x panels) = or += a @ b, b in panels of b_rows rows; part(row, height) says what counts.
+template <class T, class F>
+inline void product(T* c, int64_t c_row, int64_t rows, int64_t panels, const T* a, int64_t a_row,
+                    int64_t a_col, const T* b, int64_t b_rows, bool accumulate, F part) {
+  constexpr int tallest = max_height(kVectors);
+  const int64_t tiles = quotient_up(rows, tallest);
+  int64_t r = 0;
+  for (int64_t i = 0; i < tiles; ++i) {
+    const int h = static_cast<int>(rows / tiles + (i < rows % tiles));
+    const Part p = part(r, h);
+    const TileFunction<T> run = find_tile<T>(kVectors, h);
+    for (int64_t j = p.panel; j < panels; ++j) {
+      const T* panel = b + (j * b_rows + p.first) * kWide<T>;
+      run({a + r * a_row + p.first * a_col, a_row, a_col, {panel, panel}, {kWide<T>, kWide<T>},
+           {p.last - p.first, 0}, c + r * c_row + j * kWide<T>, c_row, accumulate, Store::plain,
+           nullptr, 0});
+    }
+    r += h;
+  }
+}
+
+// A block of scores: keys [s0, s0 + ns) in rows, queries [q0, q0 + nq) across, in rows of kQueries.
+// `diagonal`: some of its keys come after some of its queries.
+struct Block {
+  int64_t q0, nq, s0, ns;
+  bool diagonal;
+
+  // Keys from 0 that the query `q` of the block, counted from q0, sees.
+  int64_t seen(int64_t q) const {
+    return diagonal ? smaller(ns, at_least(0, q0 + q + 1 - s0)) : ns;
+  }
+  // The first query that sees the key `s`.
+  int64_t first_query(int64_t s) const { return diagonal ? at_least(0, s0 + s - q0) : 0; }
+};
+
+inline Block block_at(const Attention& a, int64_t q0, int64_t s0, int64_t most_queries) {
+  const int64_t nq = smaller(most_queries, a.queries - q0), ns = smaller(kKeys, a.keys - s0);
+  return {q0, nq, s0, ns, a.causal && s0 + ns > q0 + 1};
+}
+
+// scores (keys x queries) = k @ q, q in transposed panels; only panels that see a tile's keys.
+template <class T>
+inline void multiply_keys(const Block& b, const Head<T>& k, int64_t width, const T* q, T* scores) {
+  product(scores, kQueries<T>, b.ns, quotient_up(b.nq, kWide<T>), k.data + b.s0 * k.row, k.row,
+          k.col, q, width, false, [&](int64_t r, int64_t) {
+            return Part{b.first_query(r) / kWide<T>, 0, width};
+          });
+}
+
+// c (queries x columns) = or += scores^T @ x, x in panels of all keys.
+template <class T>
+inline void add_over_keys(const Block& b, const T* scores, const T* x, int64_t keys, int64_t panels,
+                          bool accumulate, T* c, int64_t c_row) {
+  product(c, c_row, b.nq, panels, scores, int64_t(1), kQueries<T>, x + b.s0 * kWide<T>, keys,
+          accumulate, [&](int64_t r, int64_t h) { return Part{0, 0, b.seen(r + h - 1)}; });
+}
+
+// Adds the bias to a block of scores and puts -inf where the mask is 0.
+template <class T>
+inline void restrict_scores(const Attention& a, const Block& b, int64_t batch, int64_t head,
+                            T* scores) {
+  const auto at = [&](const Tensor* t) {
+    return batch * t->stride[0] + head * t->stride[1] + b.q0 * t->stride[2] + b.s0 * t->stride[3];
+  };
+  for (int64_t s = 0; s < b.ns; ++s) {
+    T* row = scores + s * kQueries<T>;
+    if (a.bias) {
+      const T* x = a.bias->as<T>() + at(a.bias) + s * a.bias->stride[3];
+      for (int64_t q = 0; q < b.nq; ++q) row[q] += x[q * a.bias->stride[2]];
+    }
+    if (!a.mask) continue;
+    const uint8_t* seen = a.mask->as<uint8_t>() + at(a.mask) + s * a.mask->stride[3];
+    const int64_t step = a.mask->stride[2];
+    if (step == 0 && *seen) continue;  // padding: the same for all queries
+    for (int64_t q = 0; q < b.nq; ++q) row[q] = seen[q * step] ? row[q] : -kInfinity<T>;
+  }
+}
+
+// -inf where a query of the vector at `q` comes before a key. Returns how many keys from 0 the last
+// query of the vector sees; the scores of others are not to be read.
+template <class T>
+inline int64_t hide_later_keys(const Block& b, int64_t q, T* scores) {
+  const int64_t seen = b.seen(q + kLanes<T> - 1);
+  Vec<T> lane;
+  for (int i = 0; i < kLanes<T>; ++i) lane[i] = T(i);
+  for (int64_t s = b.seen(q); s < seen; ++s) {
+    T* x = scores + s * kQueries<T> + q;
+    store(x, lane < T(b.first_query(s) - q) ? broadcast(-kInfinity<T>) : load(x));
+  }
+  return seen;
+}
+
+// Whether `t` is (batch, rows, heads, columns) of `type`.
+inline bool is_matrix(const Tensor& t, DType type, int64_t batch, int64_t rows, int64_t heads,
+                      int64_t columns) {
+  return t.dtype == type && t.rank == 4 && t.shape[0] == batch && t.shape[1] == rows &&
+         t.shape[2] == heads && t.shape[3] == columns;
+}
+
+inline bool is_lse(const Attention& a, const Tensor& t) {
+  return t.dtype == a.q->dtype && t.rank == 3 && t.shape[0] == a.batch && t.shape[1] == a.heads &&
+         t.shape[2] == a.queries;
+}
+
+// Whether q, k, v, [bias], [mask] from tensor `first` on belong together.
+inline bool are_attention(const Call& call, int first) {
+  const Tensor &q = call.tensors[first], &k = call.tensors[first + 1], &v = call.tensors[first + 2];
+  if (!is_float(q.dtype) || q.rank != 4 || k.rank != 4 || v.rank != 4) return false;
+  const Attention a = attention_of(call, first);
+  const auto is_scores = [&](const Tensor* t, DType type) {
+    return !t || is_matrix(*t, type, a.batch, a.heads, a.queries, a.keys);
+  };
+  return a.groups > 0 && a.heads % a.groups == 0 && a.keys > 0 &&
+         is_matrix(k, q.dtype, a.batch, a.keys, a.groups, a.width) &&
+         is_matrix(v, q.dtype, a.batch, a.keys, a.groups, a.value_width) &&
+         is_scores(a.bias, q.dtype) && is_scores(a.mask, DType::b8);
+}
+
+}  // namespace dl::DL_LEVEL
