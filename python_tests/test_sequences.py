@@ -91,3 +91,114 @@ def test_embedding_trains_in_a_model():
     model.compile(dlcore.optimizers.Adam(0.02), "mse")
     history = model.fit(ids, y, epochs=20, verbose=0).history
     assert history["loss"][-1] < 0.3 * history["loss"][0]
+
+
+def test_models_refuse_ids_outside_the_vocabulary():
+    ids = RNG.integers(0, 10, (8, 4))
+    model = dlcore.Sequential([layers.Embedding(10, 3, name="words"), layers.Flatten()])
+    model.add(layers.Dense(1))
+    model.compile("sgd", "mse")
+    model.fit(ids, np.zeros(8), verbose=0)
+    ids[3, 2] = 10
+    with pytest.raises(ValueError, match=r"words: .* ids in 0\.\.9 .* got 10.* at \(3, 2\)"):
+        model.fit(ids, np.zeros(8), verbose=0)
+
+
+# -- masks
+
+
+def padded(n=5, steps=6, features=3):
+    """x (n, steps, features) of which the first lengths[i] steps of row i are not 0."""
+    lengths = RNG.integers(1, steps + 1, n)
+    x = batch(n, steps, features)
+    x[np.arange(steps) >= lengths[:, None]] = 0
+    return x, np.arange(steps) < lengths[:, None]
+
+
+class Seen(layers.Layer):
+    """The mask that it is given, as numbers."""
+
+    supports_masking = True
+
+    def call(self, inputs, mask=None):
+        return ops.zeros_like(inputs) - 1 if mask is None else ops.cast(mask, "float32")
+
+
+def through(*stack, x):
+    return dlcore.Sequential([*stack, Seen()]).predict(x, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [layers.Dense(4), layers.Dropout(0.5), layers.Activation("relu"), layers.LayerNormalization(),
+     layers.TimeDistributed(layers.Dense(2)), layers.LSTM(3, return_sequences=True),
+     layers.Bidirectional(layers.GRU(2, return_sequences=True))],
+    ids=lambda x: x.name,
+)  # fmt: skip
+def test_masks_pass_through(layer):
+    x, mask = padded()
+    np.testing.assert_array_equal(through(layers.Masking(), layer, x=x), mask)
+
+
+def test_mask_of_embedding_in_a_graph_and_a_nested_model():
+    ids = RNG.integers(0, 3, (6, 5))
+    a = dlcore.Input((5,), dtype="int32")
+    inner = dlcore.Sequential([layers.Embedding(3, 4, mask_zero=True), layers.Dense(2)])
+    x = layers.Concatenate()([inner(a), layers.Embedding(3, 4, mask_zero=True)(a)])
+    y = layers.Add()([Seen()(layers.Dropout(0.1)(inner(a)))] * 2)
+    model = dlcore.Model(a, [y, x])
+    np.testing.assert_array_equal(model.predict(ids, verbose=0)[0], 2.0 * (ids != 0))
+
+
+def test_a_layer_without_masks_says_so():
+    x, _ = padded()
+    with pytest.warns(UserWarning, match="flatten.*expected input without a mask"):
+        dlcore.Sequential([layers.Masking(), layers.Flatten()]).predict(x, verbose=0)
+
+
+def test_masked_steps_do_not_matter():
+    x, mask = padded()
+    model = dlcore.Sequential([layers.Masking(), layers.LSTM(4)])
+    y = model.predict(x, verbose=0)
+    for row in range(len(x)):
+        short = x[row : row + 1, : mask[row].sum()]
+        np.testing.assert_allclose(model.layers[1](short)[0], y[row], rtol=1e-5, atol=1e-6)
+
+
+def test_global_average_leaves_masked_steps_out():
+    x, mask = padded()
+    y = dlcore.Sequential([layers.Masking(), layers.GlobalAveragePooling1D()]).predict(x, verbose=0)
+    expected = [x[i][mask[i]].mean(axis=0) for i in range(len(x))]
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_losses_and_metrics_leave_masked_steps_out(weighted):
+    x, mask = padded(8)
+    y = batch(8, 6, 1)
+    weights = RNG.uniform(0.5, 2, (8, 6)).astype("float32") if weighted else None
+    model = dlcore.Sequential([layers.Masking(), layers.Dense(1)])
+    model.compile("sgd", "mse", weighted_metrics=["mae"])
+    result = model.evaluate(x, y, sample_weight=weights, batch_size=8, verbose=0)
+    error = (model.predict(x, verbose=0) - y)[..., 0]
+    w = mask * (1 if weights is None else weights)
+    assert result[0] == pytest.approx((error**2 * w).sum() / mask.sum(), rel=1e-5)
+    if not weighted:
+        assert result[1] == pytest.approx(np.abs(error)[mask].mean(), rel=1e-5)
+
+
+def test_explicit_mask_on_arrays():
+    x, mask = padded()
+    layer = layers.LSTM(4)
+    y = layer(x, mask=mask)
+    for row in range(len(x)):
+        short = x[row : row + 1, : mask[row].sum()]
+        np.testing.assert_allclose(layer(short)[0], y[row], rtol=1e-5, atol=1e-6)
+
+
+def test_batch_normalization_counts_unmasked_steps():
+    x, mask = padded(20)
+    layer = layers.BatchNormalization(momentum=0.0)
+    layer(x, mask=mask, training=True)
+    np.testing.assert_allclose(layer.moving_mean.numpy(), x[mask].mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(layer.moving_variance.numpy(), x[mask].var(0), rtol=1e-4)

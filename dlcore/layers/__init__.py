@@ -38,6 +38,7 @@ _MODULES = {
         "MaxPooling2D", "MaxPooling3D",
     ),
     "preprocessing": ("CenterCrop", "Normalization", "Rescaling", "Resizing"),
+    "masking": ("Masking", "TimeDistributed"),
     "merging": (
         "Add", "Average", "Concatenate", "Dot", "Maximum", "Minimum", "Multiply", "Subtract",
         "add", "average", "concatenate", "dot", "maximum", "minimum", "multiply", "subtract",

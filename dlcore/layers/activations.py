@@ -25,6 +25,8 @@ class ReLU(Layer):
         See `Layer`.
     """
 
+    supports_masking = True
+
     def __init__(self, max_value=None, negative_slope=0.0, threshold=0.0, **kwargs):
         super().__init__(**kwargs)
         self.max_value = (
@@ -52,6 +54,8 @@ class LeakyReLU(Layer):
     **kwargs
         See `Layer`.
     """
+
+    supports_masking = True
 
     def __init__(self, negative_slope=0.3, alpha=None, **kwargs):
         super().__init__(**kwargs)
@@ -81,6 +85,8 @@ class PReLU(Layer):
     ----------
     He et al. 2015, https://arxiv.org/abs/1502.01852
     """
+
+    supports_masking = True
 
     def __init__(
         self, alpha_initializer="zeros", alpha_regularizer=None, shared_axes=None, **kwargs
@@ -127,6 +133,8 @@ class ELU(Layer):
         See `Layer`.
     """
 
+    supports_masking = True
+
     def __init__(self, alpha=1.0, **kwargs):
         super().__init__(**kwargs)
         self.alpha = _check_number(self.name, "alpha", alpha)
@@ -144,6 +152,8 @@ class Softmax(Layer):
     **kwargs
         See `Layer`.
     """
+
+    supports_masking = True
 
     def __init__(self, axis=-1, **kwargs):
         super().__init__(**kwargs)

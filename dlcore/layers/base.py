@@ -12,6 +12,7 @@ import numpy as np
 
 from dlcore import lookup, ops
 from dlcore.layers import spec, symbolic
+from dlcore.layers.masks import hand_on, mask_of, masks_of
 from dlcore.layers.names import automatic_name
 from dlcore.layers.weights import Weights
 from dlcore.program import function, tracing
@@ -28,13 +29,13 @@ class _Call(threading.local):
 _call = _Call()
 
 
-def _takes_training(cls):
-    """Whether `call` of the class has a parameter `training`."""
-    if "_training_argument" not in cls.__dict__:
+def _takes(cls, name, given):
+    """Whether `call` of the class has a parameter `name` behind the first and `given` others."""
+    if "_parameters" not in cls.__dict__:
         code = getattr(getattr(cls.call, "__wrapped__", cls.call), "__code__", None)
-        names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] if code else ()
-        cls._training_argument = "training" in names
-    return cls._training_argument
+        names = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount] if code else ()
+        cls._parameters = names
+    return name in cls._parameters[given + 1 :]
 
 
 def _building(build):
@@ -85,6 +86,8 @@ class Layer(Weights):
     >>> Scale()(np.array([[1.0, 2.0]], "float32"))
     array([[1., 2.]], dtype=float32)
     """
+
+    supports_masking = False  # None: masks end here without a warning
 
     def __new__(cls, *args, **kwargs):
         self = super().__new__(cls)
@@ -145,6 +148,10 @@ class Layer(Weights):
 
     build = _building(build)
 
+    def compute_mask(self, inputs, mask=None):
+        """The mask of the output (or masks of the outputs), from that of the input: the same."""
+        return mask
+
     def call(self, inputs):
         """The formula of the layer."""
         raise NotImplementedError(f"{self.name}: expected a subclass that defines call(inputs)")
@@ -175,13 +182,17 @@ class Layer(Weights):
         _call.training = training
         _call.depth += 1
         try:
+            mask = masks_of(inputs)
             if self.autocast:
                 inputs = spec.map_leaves(self._cast_float, inputs)
             if not self.built:
                 self._build_for(inputs)
-            if training is not None and not args and _takes_training(type(self)):
+            if training is not None and _takes(type(self), "training", len(args)):
                 kwargs["training"] = training
+            if mask is not None and _takes(type(self), "mask", len(args)):
+                kwargs.setdefault("mask", mask)
             outputs = self.call(inputs, *args, **kwargs)
+            hand_on(self, inputs, kwargs.get("mask", mask), outputs)
         finally:
             _call.training = outer
             _call.depth -= 1
@@ -196,8 +207,12 @@ class Layer(Weights):
         self._build_specs = spec.batch_specs(inputs)
 
     def _cast_float(self, x):
-        wrong = getattr(x, "dtype", self.dtype) != self.dtype and is_float(str(x.dtype))
-        return ops.cast(x, self.dtype) if wrong else x
+        if getattr(x, "dtype", self.dtype) == self.dtype or not is_float(str(x.dtype)):
+            return x
+        y = ops.cast(x, self.dtype)
+        if mask_of(x) is not None:
+            y.mask = x.mask
+        return y
 
     def _as_float(self, x):
         """`x` in the layer's dtype, integers too: for layers that multiply by weights."""

@@ -118,6 +118,8 @@ class Dense(Layer):
     array([[3., 3.]], dtype=float32)
     """
 
+    supports_masking = True
+
     def __init__(
         self,
         units,
@@ -181,6 +183,8 @@ class Maxout(Layer):
     ----------
     Goodfellow et al. 2013, "Maxout Networks", https://arxiv.org/abs/1302.4389
     """
+
+    supports_masking = True
 
     def __init__(
         self,
@@ -255,6 +259,8 @@ class Activation(Layer):
         See `Layer`.
     """
 
+    supports_masking = True
+
     def __init__(self, activation, **kwargs):
         super().__init__(**kwargs)
         self.activation = activations.get(activation)
@@ -279,6 +285,8 @@ class Dropout(Layer):
     ----------
     Srivastava et al. 2014, "Dropout", JMLR 15
     """
+
+    supports_masking = True
 
     def __init__(self, rate, noise_shape=None, seed=None, **kwargs):
         super().__init__(**kwargs)
@@ -306,6 +314,8 @@ class Lambda(Layer):
     ----------
     function : callable
         ``function(inputs, **arguments)``.
+    mask : callable (inputs, mask) -> mask, or a tensor, optional
+        Mask of the output; none by default.
     arguments : dict, optional
     **kwargs
         See `Layer`.
@@ -323,6 +333,10 @@ class Lambda(Layer):
             raise TypeError(f"{self.name}: expected a function, got {function!r}")
         self.function = function
         self.arguments = arguments or {}
+        self.mask, self.supports_masking = mask, mask is not None
+
+    def compute_mask(self, inputs, mask=None):
+        return self.mask(inputs, mask) if callable(self.mask) else self.mask
 
     def call(self, inputs):
         return self.function(inputs, **self.arguments)
@@ -336,6 +350,8 @@ class Lambda(Layer):
 
 class Identity(Layer):
     """Returns its input."""
+
+    supports_masking = True
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)

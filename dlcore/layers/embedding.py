@@ -86,7 +86,7 @@ class Embedding(_TakesIds):
         self.output_dim = spec.check_positive_int(self.name, "output_dim", output_dim)
         self.embeddings_initializer = initializers.get(embeddings_initializer)
         self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
-        self.mask_zero = bool(mask_zero)
+        self.mask_zero = self.supports_masking = bool(mask_zero)
         self.autocast = False
         if weights is not None:
             self.build((None,))
@@ -105,6 +105,9 @@ class Embedding(_TakesIds):
 
     def check_values(self, inputs):
         check_ids(self.name, inputs, self.input_dim)
+
+    def compute_mask(self, inputs, mask=None):
+        return ops.not_equal(inputs, 0) if self.mask_zero else None
 
     def call(self, inputs):
         ids = to_tensor(inputs)
@@ -137,13 +140,14 @@ class PositionEmbedding(Layer):
     (2, 5, 3)
     """
 
+    supports_masking = True
+
     def __init__(self, sequence_length, initializer="glorot_uniform", **kwargs):
         super().__init__(**kwargs)
         self.sequence_length = spec.check_positive_int(
             self.name, "sequence_length", sequence_length
         )
         self.initializer = initializers.get(initializer)
-        self.supports_masking = True
 
     def build(self, input_shape):
         self.position_embeddings = self.add_weight(
@@ -176,12 +180,13 @@ class SinePositionEncoding(Layer):
     Vaswani et al. 2017, "Attention is all you need", section 3.5, https://arxiv.org/abs/1706.03762
     """
 
+    supports_masking = True
+
     def __init__(self, max_wavelength=10000, **kwargs):
         super().__init__(**kwargs)
         if not max_wavelength > 0:
             raise ValueError(f"{self.name}: expected max_wavelength > 0, got {max_wavelength!r}")
         self.max_wavelength = max_wavelength
-        self.supports_masking = True
 
     def call(self, inputs, start_index=0):
         shape = _sequence_shape(self.name, inputs)
@@ -237,7 +242,10 @@ class TokenAndPositionEmbedding(_TakesIds):
         self.position_embedding = PositionEmbedding(
             sequence_length, embeddings_initializer, dtype=self.dtype
         )
-        self.autocast = False
+        self.autocast, self.supports_masking = False, bool(mask_zero)
+
+    def compute_mask(self, inputs, mask=None):
+        return self.token_embedding.compute_mask(inputs)
 
     def check_values(self, inputs):
         self.token_embedding.check_values(inputs)

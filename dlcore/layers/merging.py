@@ -12,12 +12,17 @@ import numpy as np
 from dlcore import ops
 from dlcore.layers import spec
 from dlcore.layers.base import Layer
+from dlcore.layers.masks import merged
 
 
 class Merge(Layer):
     """Base of layers that join their inputs element by element with `_join(a, b)`."""
 
+    supports_masking = True
     most = None  # inputs
+
+    def compute_mask(self, inputs, mask=None):
+        return merged(mask, ops.logical_or)
 
     def call(self, inputs):
         inputs = _several(self, inputs, 2, self.most)
@@ -124,6 +129,8 @@ class Concatenate(Layer):
         See `Layer`.
     """
 
+    supports_masking = True
+
     def __init__(self, axis=-1, **kwargs):
         super().__init__(**kwargs)
         self.axis = spec.check_axis(self.name, axis)
@@ -165,6 +172,8 @@ class Dot(Layer):
     >>> dlcore.layers.Dot(axes=1)([x, x])
     array([[25.]], dtype=float32)
     """
+
+    supports_masking = True
 
     def __init__(self, axes, normalize=False, **kwargs):
         super().__init__(**kwargs)

@@ -15,6 +15,8 @@ from dlcore.ops.normalization import normalize_channels
 class _OnAxes(Layer):
     """Knows the sizes of some axes of its input."""
 
+    supports_masking = True
+
     def _build_on(self, input_shape, axes):
         self._axes, self._sizes = self._check_axes(input_shape, axes)
         self._ndim = len(input_shape)
@@ -158,20 +160,34 @@ class BatchNormalization(_Affine):
         )
 
     def call(self, inputs, training=None, mask=None):
-        if mask is not None:
-            raise ValueError(f"{self.name}: expected mask=None, got a mask")
         self._check_input(inputs.shape)
         x, axis = self._as_float(inputs), self._axes[0]
         if not (training and self.trainable):
             return ops.batch_normalization(
                 x, self.moving_mean, self.moving_variance, axis, self.beta, self.gamma, self.epsilon
             )
-        y, mean, variance = normalize_channels(
-            self.name, x, self.gamma, self.beta, axis, self.epsilon
-        )
+        if mask is None:
+            y, mean, variance = normalize_channels(
+                self.name, x, self.gamma, self.beta, axis, self.epsilon
+            )
+        else:
+            mean, variance = self._masked_moments(x, mask, axis)
+            y = ops.batch_normalization(
+                x, mean, variance, axis, self.beta, self.gamma, self.epsilon
+            )
         self._follow(self.moving_mean, mean)
         self._follow(self.moving_variance, variance)
         return y
+
+    def _masked_moments(self, x, mask, axis):
+        """Mean and variance over what the mask (batch, ...) lets count."""
+        others = [a for a in range(len(x.shape)) if a != axis % len(x.shape)]
+        weight = ops.reshape(mask, (*mask.shape, *(1,) * (len(x.shape) - len(mask.shape))))
+        weight = ops.broadcast_to(ops.cast(weight, x.dtype), x.shape)
+        count = ops.maximum(ops.sum(weight, others, keepdims=True), 1.0)
+        mean = ops.sum(x * weight, others, keepdims=True) / count
+        variance = ops.sum(ops.square(x - mean) * weight, others, keepdims=True) / count
+        return ops.reshape(mean, self._sizes), ops.reshape(variance, self._sizes)
 
     def _follow(self, moving, batch):
         batch = ops.reshape(batch, self._sizes)
@@ -338,6 +354,8 @@ class UnitNormalization(Layer):
     **kwargs
         See `Layer`.
     """
+
+    supports_masking = True
 
     def __init__(self, axis=-1, **kwargs):
         super().__init__(**kwargs)

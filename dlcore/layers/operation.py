@@ -15,6 +15,8 @@ class Operation(Layer):
     name : str, optional
     """
 
+    supports_masking = None
+
     def __init__(self, function, name=None):
         if isinstance(function, str):
             function = lookup.lookup("op", _ops(), function)

@@ -127,9 +127,24 @@ class GlobalAveragePooling2D(Layer):
 
 
 class GlobalAveragePooling1D(GlobalAveragePooling2D):
-    """The mean of each channel over all steps; see `GlobalAveragePooling2D`."""
+    """The mean of each channel over all steps that no mask leaves out; see
+    `GlobalAveragePooling2D`.
+    """
 
+    supports_masking = True
     rank = 1
+
+    def call(self, inputs, mask=None):
+        if mask is None:
+            return super().call(inputs)
+        first = self.data_format == "channels_first"
+        weight = ops.expand_dims(ops.cast(mask, self.dtype), 1 if first else 2)
+        axis = 2 if first else 1
+        total = ops.sum(self._as_float(inputs) * weight, axis, self.keepdims)
+        return total / ops.maximum(ops.sum(weight, axis, self.keepdims), 1.0)
+
+    def compute_mask(self, inputs, mask=None):
+        return None
 
 
 class GlobalAveragePooling3D(GlobalAveragePooling2D):

@@ -24,6 +24,8 @@ class Rescaling(Layer):
     [[-1.0, 0.5]]
     """
 
+    supports_masking = True
+
     def __init__(self, scale, offset=0.0, **kwargs):
         super().__init__(**kwargs)
         self.scale, self.offset = scale, offset

@@ -6,7 +6,7 @@ defines `state_size` and ``call(inputs, states)`` and is repeated by `RNN`.
 
 from dlcore import activations, initializers, ops, random, regularizers
 from dlcore.layers import spec
-from dlcore.layers.base import Layer, _takes_training
+from dlcore.layers.base import Layer, _takes
 
 
 class _Cell(Layer):
@@ -281,7 +281,7 @@ def initial_states(cell, rows):
 
 def step(cell, x, states, training):
     """(output, list of new states) of one step of any cell."""
-    kwargs = {"training": training} if _takes_training(type(cell)) else {}
+    kwargs = {"training": training} if _takes(type(cell), "training", 0) else {}
     if not cell.built:
         cell._build_for(x)
     y, new = cell.call(x, list(states), **kwargs)

@@ -14,6 +14,7 @@ from dlcore.config import floatx
 
 _REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none", None)
 _FLOATS = ("float32", "float64")
+_EPSILON = 1e-7
 
 
 def as_float(x, dtype=None):
@@ -99,6 +100,28 @@ def weights_like(name, values, sample_weight):
     return ops.reshape(weight, given + (1,) * (len(shape) - len(given)))
 
 
+def apply_mask(name, values, sample_weight, mask, reduction):
+    """The sample weights, or ones, with 0 where `mask` is False.
+
+    Where the reduction divides by the number of values, what is left weighs so much more that it
+    is the mean over what the mask keeps.
+    """
+    if mask is None:
+        return sample_weight
+    weight = as_float(mask, str(values.dtype))
+    if reduction in ("sum_over_batch_size", "mean"):
+        weight = weight * (math.prod(weight.shape) / (ops.sum(weight) + _EPSILON))
+    if len(weight.shape) > len(values.shape):
+        raise ValueError(
+            f"{name}: expected a mask of the first axes of {tuple(values.shape)},"
+            f" got {tuple(weight.shape)}"
+        )
+    if sample_weight is None:
+        return weight
+    weights = weights_like(name, values, sample_weight), weights_like(name, values, weight)
+    return weights[0] * weights[1]
+
+
 def reduce_values(name, values, sample_weight, reduction):
     """Weigh `values` and reduce them as `reduction` says."""
     if sample_weight is not None:
@@ -148,12 +171,14 @@ class Loss(lookup.Configurable):
         -------
         scalar, or one value per sample without a reduction
         """
+        mask = getattr(y_pred, "mask", None)
         y_pred = as_float(y_pred, self.dtype)
         if self.integer_targets:
             y_true = ops.convert_to_tensor(y_true)
         else:
             y_true = as_float(y_true, str(y_pred.dtype))
         values = self.call(*match_samples(self.fn, y_true, y_pred))
+        sample_weight = apply_mask(self.name, values, sample_weight, mask, self.reduction)
         return reduce_values(self.name, values, sample_weight, self.reduction)
 
     def call(self, y_true, y_pred):

@@ -7,7 +7,7 @@ alike; `result` reads the sums and is plain NumPy.
 import numpy as np
 
 from dlcore import lookup, ops
-from dlcore.losses.loss import as_float, match_samples, weights_like
+from dlcore.losses.loss import apply_mask, as_float, match_samples, weights_like
 from dlcore.program.variable import Variable
 
 
@@ -167,11 +167,13 @@ class MeanMetricWrapper(Mean):
         self.fn, self.fn_kwargs = fn, kwargs
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        """Add a batch of targets and predictions."""
+        """Add a batch of targets and predictions; values that a mask leaves out weigh nothing."""
+        mask = getattr(y_pred, "mask", None)
         if not getattr(self.fn, "integer_targets", False):
             y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
             y_true, y_pred = match_samples(self.fn, y_true, y_pred)
-        super().update_state(self.fn(y_true, y_pred, **self.fn_kwargs), sample_weight)
+        values = as_float(self.fn(y_true, y_pred, **self.fn_kwargs))
+        super().update_state(values, apply_mask(self.name, values, sample_weight, mask, "sum"))
 
     def get_config(self):
         config = super().get_config()

@@ -64,6 +64,15 @@ class LayerGraph:
             for x, i in zip(tensors, self.input_list, strict=True)
         ]
 
+    def check_values(self, arrays):
+        """Let the layers that take an input look at its values, such as token ids."""
+        for connection in self.connections:
+            check = getattr(connection.layer, "check_values", None)
+            if check is not None:
+                for symbol, array in zip(self.input_list, arrays, strict=True):
+                    if any(x is symbol for x in connection.inputs):
+                        check(array)
+
     def row_shapes(self, shapes):
         """The shapes that inputs of these shapes are given: a missing or extra last axis of size 1
         is added or dropped, as Keras does.

@@ -140,6 +140,7 @@ class Model(Trainer):
     def _check_rows(self, data):
         if self._graph is not None:
             self._graph.row_shapes([x.shape for x in data.inputs])
+            self._graph.check_values(data.inputs)
 
     def _input_dtypes(self, data):
         if self._graph is None:

@@ -25,6 +25,8 @@ _MOST_PROGRAMS = 30  # of other batch sizes and data, per model
 class Steps(Layer):
     """A layer with a loss, an optimizer and metrics, and the programs made of them."""
 
+    supports_masking = None  # the layers inside make the masks of the outputs
+
     def __new__(cls, *args, **kwargs):
         self = super().__new__(cls, *args, **kwargs)
         self.optimizer = None

@@ -21,12 +21,16 @@ class Operators:
 
 
 class Tensor(Operators):
-    """A symbolic array: a shape of known sizes, a dtype name and the node that makes it."""
+    """A symbolic array: a shape of known sizes, a dtype name and the node that makes it.
 
-    __slots__ = ("dtype", "index", "node", "shape")
+    `mask` is None or a tensor of bools: which steps count, for layers, losses and metrics.
+    """
+
+    __slots__ = ("dtype", "index", "mask", "node", "shape")
 
     def __init__(self, node, index, shape, dtype):
         self.node, self.index, self.shape, self.dtype = node, index, shape, dtype
+        self.mask = None
 
     @property
     def ndim(self):

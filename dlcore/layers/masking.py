@@ -1,0 +1,85 @@
+"""Layers about the steps of a sequence.
+
+Masking           y = x, with steps that hold one value only masked
+TimeDistributed   y[:, t] = layer(x[:, t])
+"""
+
+from dlcore import ops
+from dlcore.layers import spec
+from dlcore.layers.base import Layer
+
+
+class Masking(Layer):
+    """Masks the steps in which every feature equals `mask_value`, and sets them to 0.
+
+    Later layers skip such steps: recurrent layers keep their state, attention does not look at
+    them, losses and metrics leave them out.
+
+    Parameters
+    ----------
+    mask_value : float, default 0
+    **kwargs
+        See `Layer`.
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore
+    >>> x = np.array([[[1.0, 2.0], [9.0, 9.0]]], "float32")
+    >>> dlcore.layers.Masking(mask_value=9.0)(x)
+    array([[[1., 2.],
+            [0., 0.]]], dtype=float32)
+    """
+
+    supports_masking = True
+
+    def __init__(self, mask_value=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.mask_value = mask_value
+
+    def compute_mask(self, inputs, mask=None):
+        return ops.any(ops.not_equal(inputs, self.mask_value), axis=-1)
+
+    def call(self, inputs):
+        if len(inputs.shape) < 2:
+            raise ValueError(
+                f"{self.name}: expected input (batch, steps, ...), got {tuple(inputs.shape)}"
+            )
+        kept = ops.any(ops.not_equal(inputs, self.mask_value), axis=-1, keepdims=True)
+        return inputs * ops.cast(kept, inputs.dtype)
+
+
+class TimeDistributed(Layer):
+    """Applies a layer to every step: all steps become rows of one batch.
+
+    Parameters
+    ----------
+    layer : Layer
+    **kwargs
+        See `Layer`.
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore
+    >>> layer = dlcore.layers.TimeDistributed(dlcore.layers.Dense(3))
+    >>> layer(np.ones((2, 5, 4), "float32")).shape
+    (2, 5, 3)
+    """
+
+    supports_masking = True
+
+    def __init__(self, layer, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(layer, Layer):
+            raise TypeError(f"{self.name}: expected a Layer, got {layer!r}")
+        self.layer = layer
+        self.autocast = False
+
+    def call(self, inputs, mask=None):
+        shape = tuple(inputs.shape)
+        if len(shape) < 3:
+            raise ValueError(f"{self.name}: expected input (batch, steps, ...), got {shape}")
+        x = ops.reshape(inputs, (shape[0] * shape[1], *shape[2:]))
+        if mask is not None and len(mask.shape) > 2:
+            x.mask = ops.reshape(mask, x.shape[: len(mask.shape) - 1])
+        y = self.layer(x)
+        return spec.map_leaves(lambda z: ops.reshape(z, (*shape[:2], *z.shape[1:])), y)

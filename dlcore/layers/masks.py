@@ -1,0 +1,48 @@
+"""Masks: which steps of a sequence count.
+
+A tensor carries its mask (batch, steps) of bools, or None, in its attribute `mask`. `Embedding` and
+`Masking` make masks, layers that support masking hand them on, a layer whose `call` has a parameter
+`mask` gets it, and losses and metrics leave masked values out.
+"""
+
+import warnings
+
+from dlcore.layers import spec
+
+
+def mask_of(x):
+    """The mask of a tensor, or None."""
+    return getattr(x, "mask", None)
+
+
+def masks_of(inputs):
+    """The masks of nested tensors, nested alike; None where there is none at all."""
+    leaves = spec.leaves(inputs)
+    if all(mask_of(x) is None for x in leaves):
+        return None
+    return spec.map_leaves(mask_of, inputs)
+
+
+def hand_on(layer, inputs, masks, outputs):
+    """Give `outputs` of `layer` the masks that follow from those of its inputs."""
+    if layer.supports_masking:
+        computed = spec.leaves(layer.compute_mask(inputs, masks))
+        for y, mask in zip(spec.leaves(outputs), computed, strict=False):
+            if mask is not None and mask_of(y) is None:
+                y.mask = mask
+    elif masks is not None and layer.supports_masking is not None:
+        warnings.warn(
+            f"{layer.name}: expected input without a mask, got one; the layer does not support"
+            " masking, and what follows does not see the mask",
+            stacklevel=4,
+        )
+
+
+def merged(masks, join):
+    """The masks of several inputs joined, None where one of them has none."""
+    if masks is None or any(m is None for m in masks):
+        return None
+    result = masks[0]
+    for mask in masks[1:]:
+        result = join(result, mask)
+    return result
