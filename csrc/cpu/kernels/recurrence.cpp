@@ -93,7 +93,7 @@ const char* read_values(const Recurrence& r, const Call& call, Reader& ints, Sta
     Value& v = s.in[i];
     v.tensor = ints.next(), v.shift = ints.next(), v.slice = ints.next();
     if (v.tensor == -1) {
-      if (v.shift != 0 || v.slice < 0 || (v.slice + 1) * r.width > s.n) return kMalformed;
+      if (v.shift != 0 || v.slice < 0 || v.slice >= s.n / r.width) return kMalformed;
     } else if (!is_valid(r, call, v, r.width, true)) {
       return "recurrence: expected inputs (T, B, W) of the steps, rows and widths of their use";
     }
@@ -128,7 +128,8 @@ const char* read_stage(const Recurrence& r, const Call& call, int n_outputs, Rea
     if (v.tensor >= n_outputs || !is_valid(r, call, v, r.width, false)) return kMalformed;
   }
   int64_t own_floats, own_ints;
-  if (!ints.next(0, n_floats, own_floats) || !ints.next(0, ints.left, own_ints)) return kMalformed;
+  if (!ints.next(0, n_floats, own_floats) || !ints.next(0, ints.left - 1, own_ints))
+    return kMalformed;
   if (const char* wrong = decode(ints.at, static_cast<int>(own_ints), floats,
                                  static_cast<int>(own_floats), s.expression))
     return wrong;
