@@ -225,6 +225,42 @@ def test_models_as_layers(tmp_path):
         np.testing.assert_array_equal(other.get_layer("encoder").predict(A), encoder.predict(A))
 
 
+def test_layers_in_several_models(tmp_path):
+    """One Dense inside an inner model and beside it; one Input for both models."""
+    random.set_random_seed(0)
+    shared = layers.Dense(4, "tanh", name="shared")
+    x = layers.Input((4,), name="x")
+    inner = models.Model(x, layers.Dense(4)(shared(x)), name="inner")
+    stack = models.Sequential([layers.Dense(4, name="first"), shared], name="stack")
+    model = models.Model(x, [inner(shared(x)), stack(x)], name="outer")
+    assert len(model.weights) == 6
+    for other in copies(model, tmp_path / "m"):
+        assert len(other.weights) == 6
+        assert other.get_layer("shared") is other.get_layer("inner").get_layer("shared")
+        assert other.get_layer("shared") is other.get_layer("stack").layers[1]
+        for a, b in zip(other.predict(A), model.predict(A), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_batches_from_a_generator(named):
+    def batches():
+        for s in range(0, 48, 16):
+            a, b, y, labels = (v[s : s + 16] for v in (A, B, Y, LABELS))
+            if named:
+                yield {"left": a, "right": b}, {"kind": labels, "value": y}
+            else:
+                yield (a, b), (y, labels)
+
+    results = []
+    for data in ([batches()], [[A[:48], B[:48]], [Y[:48], LABELS[:48]]]):
+        model = compiled(two_towers())
+        model.fit(*data, batch_size=16 if len(data) > 1 else None, shuffle=False, verbose=0)
+        results.append(weights_of(model))
+    np.testing.assert_allclose(*results, rtol=1e-6, atol=1e-7)
+    assert [y.shape for y in model.predict(batches())] == [(48, 1), (48, 3)]
+
+
 def test_sub_models():
     model = models.Sequential(
         [layers.Input((4,)), layers.Dense(5, "relu", name="a"), layers.Dense(2, name="b")]

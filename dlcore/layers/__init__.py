@@ -3,6 +3,7 @@
 import importlib
 
 from dlcore import lookup
+from dlcore.layers import sharing
 from dlcore.layers.base import Layer
 
 # Module -> its public names; a module is loaded when one of them is first used.
@@ -75,12 +76,12 @@ def _find(name):
 
 
 def serialize(layer):
-    """{"class_name": ..., "name": ..., "config": {...}} of a layer or model."""
-    return {
-        "class_name": type(layer).__name__,
-        "name": layer.name,
-        "config": layer.get_config(),
-    }
+    """{"class_name": ..., "name": ..., "config": {...}} of a layer or model.
+
+    A layer that is in several places of it has a number as "shared", and its configuration once.
+    """
+    with sharing.writing(layer):
+        return sharing.described(layer)
 
 
 def deserialize(config, custom_objects=None):
@@ -97,16 +98,21 @@ def deserialize(config, custom_objects=None):
             return deserialize(config)
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
         raise ValueError(f"layer: expected a dictionary with class_name and config, got {config!r}")
-    name = config.get("class_name")
+    name, number = config.get("class_name"), config.get("shared")
     cls = lookup.get_custom_objects().get(name) or _find(name)
     if cls is None:
         raise ValueError(f"layer: expected a built-in class or one in custom_objects, got {name!r}")
-    layer = cls.from_config(config["config"])
-    if isinstance(config.get("name"), str):
-        layer._name = config["name"]
-    return layer
+    with sharing.reading() as known:
+        if number is not None and number in known:
+            return known[number]
+        layer = cls.from_config(config["config"])
+        if isinstance(config.get("name"), str):
+            layer._name = config["name"]
+        if number is not None:
+            known[number] = layer
+        return layer
 
 
 def is_layer_config(value):
     """Whether `value` is what `serialize` returns."""
-    return isinstance(value, dict) and set(value) == {"class_name", "name", "config"}
+    return isinstance(value, dict) and set(value) - {"shared"} == {"class_name", "name", "config"}

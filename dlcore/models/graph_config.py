@@ -7,6 +7,7 @@ In the arguments of a call, {"symbol": [layer, n, i]} is result i of the layer's
 import numpy as np
 
 from dlcore.layers import deserialize, serialize, spec
+from dlcore.layers.core import InputLayer
 from dlcore.layers.symbolic import KerasTensor
 from dlcore.program.dtypes import standardize
 
@@ -68,7 +69,7 @@ def graph_from_config(config):
     for described in config["layers"]:
         layer = deserialize(described)
         layers[layer.name] = layer
-        symbols[layer.name] = [c.outputs for c in layer._connections]
+        symbols[layer.name] = [[layer.output]] if isinstance(layer, InputLayer) else []
     for call in config["calls"]:
         name = call["layer"]
         if name not in layers:

@@ -1,6 +1,6 @@
 """Model: a layer that is trained, described, saved and loaded."""
 
-from dlcore.layers import spec
+from dlcore.layers import sharing, spec
 from dlcore.layers.operation import Operation
 from dlcore.models.graph import LayerGraph
 from dlcore.models.graph_config import graph_config, graph_from_config
@@ -249,14 +249,16 @@ class Model(Trainer):
         if self._graph is None or type(self).__init__ is not Model.__init__:
             return super().get_config()
         config = {"name": self.name, "trainable": self._trainable, "dtype": self.dtype}
-        return config | graph_config(self._graph)
+        with sharing.writing(self):
+            return config | graph_config(self._graph)
 
     @classmethod
     def from_config(cls, config):
         """The model that `get_config` described, with new weights."""
         if "calls" not in config:
             return super().from_config(config)
-        inputs, outputs = graph_from_config(config)
+        with sharing.reading():
+            inputs, outputs = graph_from_config(config)
         given = {k: config[k] for k in ("name", "trainable", "dtype") if k in config}
         return cls(inputs, outputs, **given)
 

@@ -1,6 +1,6 @@
 """Sequential: layers one after the other."""
 
-from dlcore.layers import deserialize, serialize, spec
+from dlcore.layers import deserialize, serialize, sharing, spec
 from dlcore.layers.base import Layer
 from dlcore.layers.core import InputLayer
 from dlcore.layers.symbolic import KerasTensor
@@ -139,7 +139,8 @@ class Sequential(Model):
 
     def get_config(self):
         config = {"name": self.name, "trainable": self._trainable}
-        config["layers"] = [serialize(layer) for layer in self._stack]
+        with sharing.writing(self):
+            config["layers"] = [serialize(layer) for layer in self._stack]
         if self._symbols:
             config["build_input_shape"] = list(self._symbols[0].shape)
             config["input_dtype"] = self._symbols[0].dtype
@@ -152,7 +153,8 @@ class Sequential(Model):
         if shape is not None:
             dtype = config.get("input_dtype")
             model.add(InputLayer(tuple(shape[1:]), dtype=dtype))
-        for layer in config.get("layers", ()):
-            model.add(deserialize(layer))
+        with sharing.reading():
+            for layer in config.get("layers", ()):
+                model.add(deserialize(layer))
         model._trainable = bool(config.get("trainable", True))
         return model
