@@ -64,7 +64,23 @@ def _plain(who, value, places):
 
 
 def graph_from_config(config):
-    """(inputs, outputs) of the graph that `graph_config` described, with new layers."""
+    """(inputs, outputs) of the graph that `graph_config` described, with new layers.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged, or a layer does not fit.
+    """
+    try:
+        return _graph_from_config(config)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{config.get('name', 'model')}: expected a configuration as get_config returns it,"
+            f" got {type(error).__name__}: {error}"
+        ) from error
+
+
+def _graph_from_config(config):
     layers, symbols = {}, {}
     for described in config["layers"]:
         layer = deserialize(described)
