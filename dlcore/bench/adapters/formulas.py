@@ -1,6 +1,15 @@
 import numpy as np
 
-from .common import convolution, normal, operands, training_data, weights
+from .common import (
+    convolution,
+    images,
+    net_layers,
+    net_weights,
+    normal,
+    operands,
+    training_data,
+    weights,
+)
 
 
 class NumPy:
@@ -161,6 +170,36 @@ class NumPy:
                 step(order[i * batch : (i + 1) * batch])
 
         return epoch, steps
+
+    def predict_net(self, net, batch):
+        x, layers, arrays = images(net, batch)[0], net_layers(net), net_weights(net)
+
+        def call():
+            y, w = x, iter(arrays)
+            for kind, k, (height, width, c) in layers:
+                shape = (batch, c, height, width, k, 3, 1, int(kind == "conv_norm"), 1)
+                if kind == "conv":
+                    kernel, b = next(w)
+                    y = np.maximum(self._conv(shape, y, kernel) + b, 0)
+                elif kind == "conv_norm":
+                    kernel, scale, shift, mean, variance = next(w)
+                    scale = scale / np.sqrt(variance + np.float32(1e-3))
+                    y = np.maximum((self._conv(shape, y, kernel) - mean) * scale + shift, 0)
+                elif kind == "pool":
+                    height, width = height // 2, width // 2
+                    y = y[:, : 2 * height, : 2 * width].reshape(batch, height, 2, width, 2, c)
+                    y = y.max((2, 4))
+                elif kind == "mean":
+                    y = y.mean((1, 2))
+                elif kind == "flatten":
+                    y = y.reshape(batch, -1)
+                elif kind == "dense":
+                    kernel, b = next(w)
+                    p = np.exp(y @ kernel + b)
+                    y = p / p.sum(1, keepdims=True)
+            return y
+
+        return call, 1
 
     def predict(self, sizes, how):
         layers, x = weights(sizes), normal(1, sizes[0])
