@@ -216,6 +216,11 @@ CASES = [
         for batch, value in ((32, 2.6), (128, 1.8))
     ],
     _train("train", HOUSES, 16, "mse", both(Target("seconds", 6e-6))),
+    _net("MNIST convnet", "mnist", 128, 1.9),
+    _net("CIFAR convnet", "cifar", 64, 1.35),
+    _predict_net("MNIST convnet", "mnist", 1, ratio(1, "onnxruntime")),
+    _predict_net("MNIST convnet", "mnist", 64, ratio(1, "jax")),
+    _predict_net("CIFAR convnet", "cifar", 1, ratio(1, "onnxruntime")),
     _predict((20, 32, 2), "predict", 6),
     _predict((20, 32, 2), "predict_on_batch", 3.5),
     _predict(SMALL, "predict", 8),
