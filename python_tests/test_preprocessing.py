@@ -426,3 +426,47 @@ def test_one_sentence(call, message):
     with pytest.raises(ValueError) as error:
         call()
     assert message in str(error.value)
+
+
+def convolutional():
+    """A network with everything that draws, pools and normalizes."""
+    return dlcore.Sequential(
+        [
+            layers.Input((9, 7, 3)),
+            layers.Rescaling(1 / 255),
+            layers.RandomFlip(seed=1),
+            layers.RandomTranslation(0.1, 0.1, seed=2),
+            layers.RandomRotation(0.1, seed=3),
+            layers.RandomErasing(0.5, value_range=(0, 1), seed=4),
+            layers.Conv2D(5, 3, padding="same", use_bias=False),
+            layers.BatchNormalization(),
+            layers.Activation("relu"),
+            layers.MaxPooling2D(),
+            layers.Conv2D(6, 2, activation="relu"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dropout(0.3, seed=5),
+            layers.Dense(3, activation="softmax"),
+        ]
+    )
+
+
+def test_training_of_a_convolutional_network_has_the_same_bits_for_any_number_of_threads():
+    x = RNG.integers(0, 256, (150, 9, 7, 3)).astype("uint8")
+    y = RNG.integers(0, 3, 150)
+    before, results = dlcore.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3, 7):
+            dlcore.set_num_threads(threads)
+            dlcore.utils.set_random_seed(1)
+            model = convolutional()
+            model.compile("adam", "sparse_categorical_crossentropy")
+            loss = model.fit(x, y, 64, 2, 0).history["loss"]
+            rows = np.concatenate([model.predict(x[i : i + 1]) for i in range(5)])
+            np.testing.assert_array_equal(model.predict(x)[:5], rows)
+            results.append((loss, model.get_weights()))
+    finally:
+        dlcore.set_num_threads(before)
+    for loss, weights in results[1:]:
+        assert loss == results[0][0]
+        for a, b in zip(weights, results[0][1], strict=True):
+            np.testing.assert_array_equal(a, b)
