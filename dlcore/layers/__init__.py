@@ -26,9 +26,17 @@ _MODULES = {
     "embedding": (
         "Embedding", "PositionEmbedding", "SinePositionEncoding", "TokenAndPositionEmbedding",
     ),
+    "noise": (
+        "AlphaDropout", "GaussianDropout", "GaussianNoise", "SpatialDropout1D", "SpatialDropout2D",
+        "SpatialDropout3D",
+    ),
     "normalization": (
         "BatchNormalization", "GroupNormalization", "LayerNormalization", "RMSNormalization",
         "UnitNormalization",
+    ),
+    "padding": (
+        "Cropping1D", "Cropping2D", "Cropping3D", "UpSampling1D", "UpSampling2D", "UpSampling3D",
+        "ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D",
     ),
     "pooling": (
         "AveragePooling1D", "AveragePooling2D", "AveragePooling3D", "AvgPool1D", "AvgPool2D",
@@ -47,7 +55,7 @@ _MODULES = {
     "operation": ("Operation",),
     "recurrent": ("GRU", "LSTM", "RNN", "SimpleRNN"),
     "recurrent_cells": ("GRUCell", "LSTMCell", "SimpleRNNCell", "StackedRNNCells"),
-    "reshaping": ("Flatten", "Reshape"),
+    "reshaping": ("Flatten", "Permute", "RepeatVector", "Reshape"),
 }  # fmt: skip
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 _TABLE = {}  # classes that configurations may name besides; dlcore.models adds its own

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from dlcore import ops
+from dlcore.layers import spec
 from dlcore.layers.base import Layer
 
 
@@ -69,3 +70,60 @@ class Reshape(Layer):
             )
         shape = tuple(size // known if n == -1 else n for n in self.target_shape)
         return ops.reshape(inputs, (inputs.shape[0], *shape))
+
+
+class Permute(Layer):
+    """Gives the axes of every row another order.
+
+    Parameters
+    ----------
+    dims : tuple of int
+        Axis dims[i] of the input becomes axis i + 1 of the output; the batch is axis 0 and stays.
+    **kwargs
+        See `Layer`.
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore
+    >>> dlcore.layers.Permute((2, 1))(np.zeros((5, 3, 4), "float32")).shape
+    (5, 4, 3)
+    """
+
+    def __init__(self, dims, **kwargs):
+        super().__init__(**kwargs)
+        self.dims = tuple(dims) if isinstance(dims, (tuple, list)) else (dims,)
+        if sorted(self.dims, key=str) != sorted(range(1, len(self.dims) + 1), key=str):
+            raise ValueError(
+                f"{self.name}: expected dims as a permutation of 1..{len(self.dims)}, got {dims!r}"
+            )
+
+    def call(self, inputs):
+        if len(inputs.shape) != len(self.dims) + 1:
+            raise ValueError(
+                f"{self.name}: expected input of {len(self.dims) + 1} axes, got "
+                f"{tuple(inputs.shape)}"
+            )
+        return ops.transpose(inputs, (0, *self.dims))
+
+
+class RepeatVector(Layer):
+    """(batch, features) -> (batch, n, features).
+
+    Parameters
+    ----------
+    n : int
+    **kwargs
+        See `Layer`.
+    """
+
+    def __init__(self, n, **kwargs):
+        super().__init__(**kwargs)
+        self.n = spec.check_positive_int(self.name, "n", n)
+
+    def call(self, inputs):
+        if len(inputs.shape) != 2:
+            raise ValueError(
+                f"{self.name}: expected input (batch, features), got {tuple(inputs.shape)}"
+            )
+        batch, features = inputs.shape
+        return ops.broadcast_to(ops.expand_dims(inputs, 1), (batch, self.n, features))

@@ -171,11 +171,12 @@ class Emission:
             return self._operand(base, offset, y.dtype, shape, steps)
 
         if node.op.name == "place":
-            zero = self._scalar_zero(y.dtype, y.shape)
-            self.copy(self._operand(base, 0, y.dtype, y.shape, strides), zero)
-            x = node.inputs[0]
+            x, bounds = node.inputs[0], node.attrs["bounds"]
+            for zeros in _border(y.shape, bounds) if x.size else [[(0, n, 1) for n in y.shape]]:
+                shape = tuple(b[1] - b[0] for b in zeros)
+                self.copy(part(zeros, shape), self._scalar_zero(y.dtype, shape))
             if x.size:
-                self.copy(part(node.attrs["bounds"], x.shape), self.operand(x))
+                self.copy(part(bounds, x.shape), self.operand(x))
             return
         axis, at = node.attrs["axis"], 0
         for x in node.inputs:
@@ -220,6 +221,20 @@ class Emission:
     def _matrix(self, x, shape):
         """Operand of a product: leading axes broadcast to those of the result."""
         return self.operand(x, (*shape[:-2], *x.shape[-2:]))
+
+
+def _border(shape, bounds):
+    """Boxes, as bounds, that cover `shape` around `bounds`; the whole where these have steps."""
+    whole = [(0, n, 1) for n in shape]
+    if any(step != 1 for _, _, step in bounds):
+        return [whole]
+    boxes, inside = [], list(whole)
+    for axis, (start, stop, _) in enumerate(bounds):
+        for a, b in ((0, start), (stop, shape[axis])):
+            if a < b:
+                boxes.append([*inside[:axis], (a, b, 1), *inside[axis + 1 :]])
+        inside[axis] = (start, stop, 1)
+    return boxes
 
 
 class NoKernel(Exception):
