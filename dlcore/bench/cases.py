@@ -1,6 +1,7 @@
 """What is measured: one `Case` a row, with its arithmetic, its memory traffic and what to reach."""
 
 import itertools
+import math
 from dataclasses import dataclass, field
 
 from dlcore.bench.adapters.common import CLASSES, net_layers
@@ -127,6 +128,24 @@ def _conv(n, c, h, w, k, r, stride=1, pad=0, forward=(), gradients=(), first=Fal
     ]
 
 
+def _layer(name, kind, shape, passes, gradient_passes, value):
+    """A layer alone. Least traffic: `passes` times its input, with gradients more."""
+    size, target = 4 * math.prod(shape), both(ratio(value))
+    name += " " + "x".join(map(str, shape))
+    return [
+        Case(name, "layer", (kind, shape), 0, passes * size, "l3", target),
+        Case(
+            name + " + gradients",
+            "layer_grad",
+            (kind, shape),
+            0,
+            gradient_passes * size,
+            "l3",
+            target,
+        ),
+    ]
+
+
 def _train(name, sizes, batch, loss, targets):
     weights = [a * b for a, b in itertools.pairwise(sizes)]
     flops = 2 * batch * (3 * sum(weights) - weights[0])  # nobody needs the gradient of the data
@@ -205,6 +224,11 @@ CASES = [
     *_conv(32, 3, 224, 224, 64, 7, 2, 3, (), (ratio(1.8),)),
     *_conv(32, 64, 56, 56, 256, 1, 1, 0, (ratio(1.1),), (ratio(1.3),)),
     *_conv(32, 128, 28, 28, None, 3, 1, 1, (ratio(1.3),), (ratio(2),)),
+    # max-pool writes a quarter, and a byte for each of that, which its gradient reads. Moments of a
+    # batch need a pass before the one that applies them, and so does their gradient.
+    *_layer("max-pool 2x2", "max_pool", (64, 26, 26, 32), 1.25, 2.625, 1.5),
+    *_layer("batch-norm", "batch_norm", (64, 28, 28, 64), 3, 8, 1.5),
+    *_layer("layer-norm", "layer_norm", (4096, 768), 2, 5, 1.5),
     Case("adam 1e6", "adam", (10**6,), 0, 28e6, "l3", both(ratio(1.8, "torch"))),
     Case("adam 2.5e7", "adam", (25 * 10**6,), 0, 700e6, "dram", both(ratio(0.97, "torch"))),
     *[

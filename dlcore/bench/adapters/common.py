@@ -28,6 +28,13 @@ def weights(sizes):
     ]
 
 
+def layer_arrays(kind, shape):
+    """x, dy, scale and shift of a layer; images are (N, H, W, C)."""
+    result = (shape[0], shape[1] // 2, shape[2] // 2, shape[3]) if kind == "max_pool" else shape
+    vectors = normal(2, shape[-1], seed=2)
+    return normal(*shape), normal(*result, seed=1), vectors[0], vectors[1]
+
+
 def operands(m, n, k, transposed):
     """a and b of a GEMM, one of them read transposed where the case says so."""
     a = normal(k, m).T if transposed == "A" else normal(m, k)

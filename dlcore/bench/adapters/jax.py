@@ -4,6 +4,7 @@ from .common import (
     BATCHES,
     convolution,
     images,
+    layer_arrays,
     net_layers,
     net_weights,
     normal,
@@ -78,6 +79,36 @@ class Jax:
             return y, [grads[i] for i in positions]
 
         return self._call(both, *convolution(shape))
+
+    def _layer(self, kind):
+        lax = self.jax.lax
+
+        def normalize(x, a, b, axes):
+            mean = x.mean(axes, keepdims=True)
+            inv = lax.rsqrt(((x - mean) ** 2).mean(axes, keepdims=True) + 1e-3)
+            return (x - mean) * (inv * a) + b
+
+        window = (1, 2, 2, 1)
+        return {
+            "max_pool": lambda x, a, b: lax.reduce_window(
+                x, -np.inf, lax.max, window, window, "VALID"
+            ),
+            "batch_norm": lambda x, a, b: normalize(x, a, b, (0, 1, 2)),
+            "layer_norm": lambda x, a, b: normalize(x, a, b, (-1,)),
+        }[kind]
+
+    def layer(self, kind, shape):
+        x, _, a, b = layer_arrays(kind, shape)
+        return self._call(self._layer(kind), x, a, b)
+
+    def layer_grad(self, kind, shape):
+        f = self._layer(kind)
+
+        def both(x, dy, a, b):
+            y, back = self.jax.vjp(f, x, a, b)
+            return y, back(dy)[: 1 if kind == "max_pool" else 3]
+
+        return self._call(both, *layer_arrays(kind, shape))
 
     def _adam(self, w, g, m, v, rate):
         m = m + (g - m) * 0.1

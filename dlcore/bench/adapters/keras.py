@@ -4,7 +4,17 @@ import os
 
 import numpy as np
 
-from .common import BATCHES, CLASSES, NETS, convolution, images, normal, operands, training_data
+from .common import (
+    BATCHES,
+    CLASSES,
+    NETS,
+    convolution,
+    images,
+    layer_arrays,
+    normal,
+    operands,
+    training_data,
+)
 
 
 class KerasLike:
@@ -141,6 +151,34 @@ class Dlcore(KerasLike):
 
         call, arrays = function(both), convolution(shape)
         return lambda: call(*arrays), 1
+
+    def _layer(self, kind):
+        from dlcore.ops.normalization import normalize_channels
+
+        ops = self.ops
+        return {
+            "max_pool": lambda x, a, b: ops.max_pool(x, 2),
+            "batch_norm": lambda x, a, b: normalize_channels(kind, x, a, b, -1, 1e-3)[0],
+            "layer_norm": lambda x, a, b: ops.layer_normalization(x, a, b, epsilon=1e-3),
+        }[kind]
+
+    def layer(self, kind, shape):
+        x, _, a, b = layer_arrays(kind, shape)
+        call = self.keras.function(self._layer(kind))
+        return lambda: call(x, a, b), 1
+
+    def layer_grad(self, kind, shape):
+        from dlcore.program import function, gradients
+
+        f, ops = self._layer(kind), self.ops
+        x, dy, a, b = layer_arrays(kind, shape)
+
+        def both(x, dy, a, b):
+            y = f(x, a, b)
+            return y, *gradients(ops.sum(y * dy), [x] if kind == "max_pool" else [x, a, b])
+
+        call = function(both)
+        return lambda: call(x, dy, a, b), 1
 
     def adam(self, n):
         w, m, v = (self.keras.Variable(normal(n, seed=i) ** 2) for i in range(3))

@@ -1,6 +1,15 @@
 import numpy as np
 
-from .common import convolution, images, net_layers, net_weights, normal, training_data, weights
+from .common import (
+    convolution,
+    images,
+    layer_arrays,
+    net_layers,
+    net_weights,
+    normal,
+    training_data,
+    weights,
+)
 
 
 def limit_tensorflow(threads):
@@ -87,6 +96,37 @@ class TensorFlow:
             return y, *tape.gradient(y, inputs, dy)
 
         return self._call(both, *convolution(shape))
+
+    def _layer(self, kind):
+        tf, nn = self.tf, self.tf.nn
+
+        def rows(x, a, b):
+            mean, variance = nn.moments(x, -1, keepdims=True)
+            return nn.batch_normalization(x, mean, variance, b, a, 1e-3)
+
+        return {
+            "max_pool": lambda x, a, b: nn.max_pool2d(x, 2, 2, "VALID"),
+            "batch_norm": lambda x, a, b: tf.compat.v1.nn.fused_batch_norm(x, a, b, epsilon=1e-3)[
+                0
+            ],
+            "layer_norm": rows,
+        }[kind]
+
+    def layer(self, kind, shape):
+        x, _, a, b = layer_arrays(kind, shape)
+        return self._call(self._layer(kind), x, a, b)
+
+    def layer_grad(self, kind, shape):
+        f = self._layer(kind)
+
+        def both(x, dy, a, b):
+            inputs = [x] if kind == "max_pool" else [x, a, b]
+            with self.tf.GradientTape() as tape:
+                tape.watch(inputs)
+                y = f(x, a, b)
+            return y, *tape.gradient(y, inputs, dy)
+
+        return self._call(both, *layer_arrays(kind, shape))
 
 
 class OnnxRuntime:

@@ -7,6 +7,7 @@ from .common import (
     CLASSES,
     convolution,
     images,
+    layer_arrays,
     net_layers,
     normal,
     operands,
@@ -88,6 +89,29 @@ class Torch:
         conv, x, w, b, dy = self._conv(shape)
         inputs = [{"x": x, "w": w, "b": b}[name].requires_grad_() for name in wanted]
         return lambda: self.torch.autograd.grad(conv(x, w, b), inputs, dy), 1
+
+    def _layer(self, kind, shape):
+        """(call, x, dy, scale, shift) with images in torch's channels-last order."""
+        F = self.torch.nn.functional
+        x, dy, a, b = (self._tensor(array) for array in layer_arrays(kind, shape))
+        if len(shape) == 4:
+            x, dy = (t.permute(0, 3, 1, 2) for t in (x, dy))
+        moving = self.torch.zeros(shape[-1]), self.torch.ones(shape[-1])
+        call = {
+            "max_pool": lambda x, a, b: F.max_pool2d(x, 2),
+            "batch_norm": lambda x, a, b: F.batch_norm(x, *moving, a, b, True, 0.01, 1e-3),
+            "layer_norm": lambda x, a, b: F.layer_norm(x, shape[-1:], a, b, 1e-3),
+        }[kind]
+        return self.wrap(call), x, dy, a, b
+
+    def layer(self, kind, shape):
+        call, x, _, a, b = self._layer(kind, shape)
+        return self._inference(lambda: call(x, a, b)), 1
+
+    def layer_grad(self, kind, shape):
+        call, x, dy, a, b = self._layer(kind, shape)
+        inputs = [t.requires_grad_() for t in ((x,) if kind == "max_pool" else (x, a, b))]
+        return lambda: self.torch.autograd.grad(call(x, a, b), inputs, dy), 1
 
     def adam(self, n):
         w = self._tensor(normal(n)).requires_grad_()
