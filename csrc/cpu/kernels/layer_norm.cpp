@@ -5,8 +5,11 @@
 //                    dgamma = sum over rows of dy h,  dbeta = sum over rows of dy
 //
 // where mean = 0 and variance = mean(x^2), and dx lacks mean(g), if rows are not centered (RMS).
-// A row stays in L1 between the loops that need it. dgamma and dbeta are sums over the rows of a
-// part, which meet in a second phase in their order.
+// Four rows at a time are as many chains of sums, and share the loads of gamma and the sums over rows;
+// they stay in L1 between the loops that need them. A row is summed in the same order wherever it
+// lies. dgamma and dbeta are sums over the rows of a part, which meet in a second phase in order.
+#include <utility>
+
 #include "cpu/kernels/level.h"
 #include "cpu/rows.h"
 
@@ -14,6 +17,7 @@ namespace dl::DL_LEVEL {
 
 namespace {
 
+constexpr int kRows = 4;  // at a time
 constexpr int64_t kPartElements = 16 << 10;
 constexpr int64_t kMostParts = 64;  // of the gradient: each has a row of partial sums
 constexpr int64_t kColumns = 128;   // of a part of the second phase
@@ -58,29 +62,19 @@ inline void put(T* p, Vec<T> v, int64_t n) {
   n == kLanes<T> ? store<T>(p, v) : store_part<T>(p, v, n);
 }
 
-template <class T>
-inline T sum_of(Vec<T> v) {
-  T lanes[kLanes<T>];
-  store<T>(lanes, v);
-  for (int n = kLanes<T> / 2; n; n /= 2)
-    for (int i = 0; i < n; ++i) lanes[i] += lanes[i + n];
-  return lanes[0];
+// v with its lanes exchanged at the distance `width`.
+template <class T, int width, int... lane>
+inline Vec<T> exchange(Vec<T> v, std::integer_sequence<int, lane...>) {
+  return __builtin_shufflevector(v, v, (lane ^ width)...);
 }
 
-// Sums of two functions (a, b) = f(c, n), in four chains each.
-template <class T, class F>
-inline void sum_two(int64_t size, T& first, T& second, F&& f) {
-  constexpr int64_t L = kLanes<T>;
-  Vec<T> a[4] = {}, b[4] = {};
-  int64_t c = 0;
-  for (; c + 4 * L <= size; c += 4 * L) {
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) f(c + i * L, L, a[i], b[i]);
-  }
-  for (; c + L <= size; c += L) f(c, L, a[0], b[0]);
-  if (c < size) f(c, size - c, a[1], b[1]);
-  first = sum_of<T>((a[0] + a[1]) + (a[2] + a[3]));
-  second = sum_of<T>((b[0] + b[1]) + (b[2] + b[3]));
+template <class T, int width = kLanes<T> / 2>
+inline T sum_of(Vec<T> v) {
+  if constexpr (width == 0)
+    return v[0];
+  else
+    return sum_of<T, width / 2>(
+        v + exchange<T, width>(v, std::make_integer_sequence<int, kLanes<T>>()));
 }
 
 struct Rows {
@@ -93,6 +87,7 @@ Rows make_rows(const Tensor& x, bool gradient) {
   r.per_part = kPartElements / size < 1 ? 1 : kPartElements / size;
   const int64_t least = ceil_divide(r.count, kMostParts);
   if (gradient && r.per_part < least) r.per_part = least;
+  r.per_part = ceil_divide(r.per_part, kRows) * kRows;
   r.parts = ceil_divide(r.count, r.per_part);
   return r;
 }
@@ -112,36 +107,48 @@ struct Forward {
   const Rows& r;
   bool centered;
 
-  void row(int64_t i) const {
+  template <int R>
+  void rows(int64_t i) const {
     const int64_t n_results = call.n_tensors - 3, D = r.size;
     const T *x = call.tensors[n_results].as<T>() + i * D,
             *gamma = call.tensors[n_results + 1].as<T>(),
             *beta = call.tensors[n_results + 2].as<T>();
-    T *y = call.tensors[0].as<T>() + i * D, sum = 0, mean = 0, rest, squares;
+    T *y = call.tensors[0].as<T>() + i * D, mean[R] = {}, inv[R];
     if (centered) {
-      sum_two<T>(D, sum, rest, [=](int64_t c, int64_t n, Vec<T>& a, Vec<T>&)
-                                   __attribute__((always_inline)) { a += get(x + c, n); });
-      mean = sum / T(D);
+      Vec<T> sum[R] = {};
+      for_vectors<T>(D, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
+        for (int k = 0; k < R; ++k) sum[k] += get(x + k * D + c, n);
+      });
+      for (int k = 0; k < R; ++k) mean[k] = sum_of<T>(sum[k]) / T(D);
     }
-    sum_two<T>(D, rest, squares, [=](int64_t c, int64_t n, Vec<T>& a, Vec<T>& b)
-                                     __attribute__((always_inline)) {
-      Vec<T> d = get(x + c, n) - mean;
-      if (n < kLanes<T>) d = keep<T>(d, n);
-      a += d;  // what rounding left in the mean
-      b += d * d;
+    Vec<T> rest[R] = {}, squares[R] = {};
+    for_vectors<T>(D, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
+      for (int k = 0; k < R; ++k) {
+        Vec<T> d = get(x + k * D + c, n) - mean[k];
+        if (n < kLanes<T>) d = keep<T>(d, n);
+        rest[k] += d;  // what rounding left in the mean
+        squares[k] += d * d;
+      }
     });
-    const T off = centered ? rest / T(D) : 0;
-    const T inv = inverse_root<T>(squares / T(D) - off * off + T(call.floats[0]));
-    mean += off;
-    for_vectors<T>(D, [=](int64_t c, int64_t n) __attribute__((always_inline)) {
-      put(y + c, (get(x + c, n) - mean) * inv * get(gamma + c, n) + get(beta + c, n), n);
+    for (int k = 0; k < R; ++k) {
+      const T off = centered ? sum_of<T>(rest[k]) / T(D) : 0;
+      inv[k] = inverse_root<T>(sum_of<T>(squares[k]) / T(D) - off * off + T(call.floats[0]));
+      mean[k] += off;
+      if (n_results > 1) call.tensors[1].as<T>()[i + k] = mean[k];
+      if (n_results > 2) call.tensors[2].as<T>()[i + k] = inv[k];
+    }
+    for_vectors<T>(D, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
+      const Vec<T> g = get(gamma + c, n), b = get(beta + c, n);
+      for (int k = 0; k < R; ++k)
+        put(y + k * D + c, (get(x + k * D + c, n) - mean[k]) * inv[k] * g + b, n);
     });
-    if (n_results > 1) call.tensors[1].as<T>()[i] = mean;
-    if (n_results > 2) call.tensors[2].as<T>()[i] = inv;
   }
 
   void run(int64_t begin, int64_t end) const {
-    for (int64_t i = begin * r.per_part; i < smaller(end * r.per_part, r.count); ++i) row(i);
+    const int64_t last = smaller(end * r.per_part, r.count);
+    int64_t i = begin * r.per_part;
+    for (; i + kRows <= last; i += kRows) rows<kRows>(i);
+    for (; i < last; ++i) rows<1>(i);
   }
 };
 
@@ -157,27 +164,38 @@ struct Backward {
     return reinterpret_cast<T*>(call.shared) + (part * 2 + which) * r.size;
   }
 
-  // Adds to dgamma and dbeta, then makes dx from the row's two sums.
-  void row(int64_t i, T* dgamma, T* dbeta) const {
+  // Adds to dgamma and dbeta, then makes dx from the rows' two sums.
+  template <int R>
+  void rows(int64_t i, T* dgamma, T* dbeta) const {
     const int64_t D = r.size;
     const T *dy = input(0) + i * D, *x = input(1) + i * D, *gamma = input(4);
-    const T mean = input(2)[i], inv = input(3)[i];
-    T* dx = call.tensors[0].as<T>() + i * D;
-    T of_g, of_gh;
-    sum_two<T>(D, of_g, of_gh, [=](int64_t c, int64_t n, Vec<T>& a, Vec<T>& b)
-                                   __attribute__((always_inline)) {
-      const Vec<T> d = get(dy + c, n), h = (get(x + c, n) - mean) * inv,
-                   g = d * get(gamma + c, n);
-      a += g;
-      b += g * h;
-      put(dgamma + c, get(dgamma + c, n) + d * h, n);
-      put(dbeta + c, get(dbeta + c, n) + d, n);
+    T *dx = call.tensors[0].as<T>() + i * D, mean[R], inv[R];
+    for (int k = 0; k < R; ++k) mean[k] = input(2)[i + k], inv[k] = input(3)[i + k];
+    Vec<T> of_g[R] = {}, of_gh[R] = {};
+    for_vectors<T>(D, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
+      const Vec<T> factor = get(gamma + c, n);
+      Vec<T> a = get(dgamma + c, n), b = get(dbeta + c, n);
+      for (int k = 0; k < R; ++k) {
+        const Vec<T> d = get(dy + k * D + c, n), h = (get(x + k * D + c, n) - mean[k]) * inv[k],
+                     g = d * factor;
+        a += d * h;
+        b += d;
+        of_g[k] += g;
+        of_gh[k] += g * h;
+      }
+      put(dgamma + c, a, n), put(dbeta + c, b, n);
     });
-    // dx = inv g - (x - mean) slope - shift
-    const T slope = inv * inv * of_gh / T(D), shift = centered ? inv * of_g / T(D) : 0;
-    for_vectors<T>(D, [=](int64_t c, int64_t n) __attribute__((always_inline)) {
-      const Vec<T> g = get(dy + c, n) * get(gamma + c, n);
-      put(dx + c, g * inv - ((get(x + c, n) - mean) * slope + shift), n);
+    T slope[R], shift[R];  // dx = inv g - (x - mean) slope - shift
+    for (int k = 0; k < R; ++k) {
+      slope[k] = inv[k] * inv[k] * sum_of<T>(of_gh[k]) / T(D);
+      shift[k] = centered ? inv[k] * sum_of<T>(of_g[k]) / T(D) : 0;
+    }
+    for_vectors<T>(D, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
+      const Vec<T> factor = get(gamma + c, n);
+      for (int k = 0; k < R; ++k) {
+        const Vec<T> h = (get(x + k * D + c, n) - mean[k]) * slope[k] + shift[k];
+        put(dx + k * D + c, get(dy + k * D + c, n) * factor * inv[k] - h, n);
+      }
     });
   }
 
@@ -186,7 +204,9 @@ struct Backward {
       T *dgamma = partial(part, 0), *dbeta = partial(part, 1);
       for (int64_t c = 0; c < 2 * r.size; ++c) dgamma[c] = 0;
       const int64_t last = smaller((part + 1) * r.per_part, r.count);
-      for (int64_t i = part * r.per_part; i < last; ++i) row(i, dgamma, dbeta);
+      int64_t i = part * r.per_part;
+      for (; i + kRows <= last; i += kRows) rows<kRows>(i, dgamma, dbeta);
+      for (; i < last; ++i) rows<1>(i, dgamma, dbeta);
     }
   }
 
