@@ -66,6 +66,8 @@ class Convolver {
     const int64_t boxes = box_count(c_);
     if (index / boxes != cell_) begin_cell(cell_ = index / boxes);
     const Box b = find_box(c_, axis_, index % boxes);
+    ahead_ = {};
+    if (index % boxes + 1 < boxes) look_ahead(b, find_box(c_, axis_, index % boxes + 1));
     if (b.o < axis_[0].out && b.images * b.rows * b.cols > 0) box(b);
   }
 
@@ -142,6 +144,14 @@ class Convolver {
     if (!c_.direct) finish();
   }
 
+  void look_ahead(const Box& b, const Box& next) {
+    if (2 * c_.channel_step < in_.axis[2] || c_.wide) return;
+    const Rows now = input_rows(axis_, in_, b), then = input_rows(axis_, in_, next);
+    const int64_t tiles = ceil_div(box_pixels(c_), sum_height(c_.width)) *
+                          ceil_div(cols_, c_.width * L);
+    ahead_ = {x_ + (next.n == b.n ? most(now.end, then.begin) : then.begin), x_ + then.end, tiles};
+  }
+
   void set_tables(const Box& b) {
     pixel_offsets(reach_, b, at<int64_t>(at_.pixels));
     if (c_.direct) {
@@ -171,10 +181,11 @@ class Convolver {
     const Window<T> window(axis_, in_, reach_, pixel_);
     const int64_t first = group_ * c_.inner + channel_;
     if (!c_.windowed) return window.in_place(x_, box_) + (c_.wide ? j0_ : first) * in_.c;
-    const Channels narrow{first, channels_, 1, 1, 1, 0};
-    const Channels wide = c_.task == Task::input_grad
-                              ? Channels{j0_, cols_, c_.inner, 1, c_.inner, c_.group}
-                              : Channels{j0_, cols_, 1, c_.multiplier, 1, 0};
+    const Channels narrow{first, channels_, channels_, 1, 0, 1, 0};
+    const Channels wide =
+        c_.task == Task::input_grad
+            ? Channels{j0_ * c_.inner, cols_ * c_.inner, cols_, c_.inner, 1, 1, c_.group}
+            : Channels{j0_, cols_, cols_, 1, 0, c_.multiplier, 0};
     window.fill(x_, box_, c_.wide ? wide : narrow, at<T>(at_.window));
     return at<T>(at_.window);
   }
@@ -241,7 +252,7 @@ class Convolver {
     return at;
   }
 
-  void strips(SumTile<T> t, int w, int64_t pixels) const {
+  void strips(SumTile<T> t, int w, int64_t pixels) {
     const int64_t strips = ceil_div(pixels, sum_height(w));
     const SumTile<T> first = t;
     for (int64_t s = 0; s < strips; ++s) {
@@ -250,6 +261,7 @@ class Convolver {
       t.c_at = first.c_at + r0;
       t.extra_at = first.extra_at + r0;
       if (first.start) t.start = first.start + r0 * first.start_row;
+      ahead_.step();
       find_sum_of(w, static_cast<int>(r1 - r0))(t);
     }
   }
@@ -318,6 +330,7 @@ class Convolver {
   Reach reach_;
   int64_t taps_ = 0, channel_ = 0, channels_ = 0, k_ = 0;
   Box box_{};
+  Ahead ahead_;
 };
 
 const char* plan(const Call& call, Task task, Work& work) {

@@ -15,10 +15,14 @@ namespace dl::DL_LEVEL {
 
 namespace {
 
-// Rows of a cell's partial sums: filter elements.
-int64_t cell_rows(const Conv& c) { return c.k_most; }
+// A block of channels has so many rows of partial sums, one for each filter element.
+int64_t block_rows(const Conv& c) { return c.k_most; }
+int64_t channel_blocks(const Conv& c) {
+  return most(1, ceil_div(c.channel_step, c.channel_block));
+}
+int64_t cell_rows(const Conv& c) { return channel_blocks(c) * block_rows(c); }
 int64_t cell_sums(const Conv& c) { return cell_rows(c) * c.group; }
-int64_t block_count(const Conv& c) { return ceil_div(cell_sums(c), 4 * kBlockSums); }
+int64_t finish_parts(const Conv& c) { return ceil_div(cell_sums(c), 4 * kBlockSums); }
 int64_t evaluated_rows(const Conv& c) { return most(1, kBlockSums / c.group); }
 
 struct Layout {
@@ -34,11 +38,11 @@ Layout lay_out(const Conv& c) {
     return start;
   };
   constexpr int64_t kIndex = sizeof(int64_t), kSize = sizeof(T);
-  at.rows = take(cell_rows(c), kIndex);
-  at.partial_rows = take(cell_rows(c), kIndex);
+  at.rows = take(block_rows(c), kIndex);
+  at.partial_rows = take(block_rows(c), kIndex);
   at.pixels = take(box_pixels(c), kIndex);
   at.panels = take(c.packed ? box_pixels(c) * c.group : 0, kSize);
-  at.window = take(c.window, kSize);
+  at.window = take(c.window * channel_blocks(c), kSize);
   at.partial = take(c.chunks == 1 ? cell_sums(c) : 0, kSize);
   at.sums = take(evaluated_rows(c) * c.group, kSize);
   at.registers = take(
@@ -54,7 +58,7 @@ class FilterGradient {
     const Tensor &x = call.tensors[c.n_out], &dy = call.tensors[c.n_out + 1];
     x_ = x.as<const T>(), in_ = image_strides(x);
     dy_ = dy.as<const T>(), dy_strides_ = image_strides(dy);
-    pixel_ = c.wide ? c.group : c.channel_step;
+    pixel_ = c.wide ? c.group : c.channel_block;
   }
 
   // Parts of the first phase: cell, chunk.
@@ -65,16 +69,20 @@ class FilterGradient {
                               : reinterpret_cast<T*>(call_.shared) + index * cell_sums(c_);
     const int64_t begin = boxes * chunk / c_.chunks, end = boxes * (chunk + 1) / c_.chunks;
     if (begin == end) fill_zero(partial_, cell_sums(c_));
-    for (int64_t i = begin; i < end; ++i) box(find_box(c_, c_.axis, i), i > begin);
-    if (c_.chunks == 1) finish(0, rows_);
+    for (int64_t i = begin; i < end; ++i) {
+      const Box b = find_box(c_, c_.axis, i);
+      if (i + 1 < end) look_ahead(b, find_box(c_, c_.axis, i + 1));
+      box(b, i > begin);
+    }
+    if (c_.chunks == 1) finish(0, cell_rows(c_));
   }
 
   // Parts of the second: cell, block of rows.
   void finish_part(int64_t index) {
-    const int64_t blocks = block_count(c_), cell = index / blocks, i = index % blocks;
+    const int64_t parts = finish_parts(c_), cell = index / parts, i = index % parts;
     select(cell);
     partial_ = reinterpret_cast<T*>(call_.shared) + cell * c_.chunks * cell_sums(c_);
-    finish(rows_ * i / blocks, rows_ * (i + 1) / blocks);
+    finish(cell_rows(c_) * i / parts, cell_rows(c_) * (i + 1) / parts);
   }
 
  private:
@@ -88,19 +96,42 @@ class FilterGradient {
   void select(int64_t cell) {
     if (cell == cell_) return;
     cell_ = cell;
-    channel_ = cell % c_.channel_parts * c_.channel_step, cell /= c_.channel_parts;
-    channels_ = most(0, least(c_.channel_step, c_.inner - channel_));
+    cell_channel_ = cell % c_.channel_parts * c_.channel_step, cell /= c_.channel_parts;
     const int64_t col_parts = ceil_div(c_.cols, c_.group);
     j0_ = cell % col_parts * c_.group, cell /= col_parts;
     cols_ = least(c_.group, c_.cols - j0_);
     group_ = cell;
-    rows_ = c_.axis[0].taps * c_.axis[1].taps * c_.axis[2].taps * channels_;
     reach_ = find_reach(c_, c_.axis, in_, pixel_);
-    tap_offsets(reach_, c_.axis, channels_, c_.windowed ? 1 : in_.c, at<int64_t>(at_.rows));
-    for (int64_t i = 0; i < rows_; ++i) at<int64_t>(at_.partial_rows)[i] = i * c_.width * L;
+    for (int64_t i = 0; i < block_rows(c_); ++i)
+      at<int64_t>(at_.partial_rows)[i] = i * c_.width * L;
     box_ = Box{};
+    channels_ = 0;
     if (c_.evaluates)
       prepare(c_.expression, evaluated_rows(c_), cols_, at<T>(at_.registers));
+  }
+
+  // Channels of block i of the cell: their number may be 0.
+  void select_block(int64_t i) {
+    channel_ = cell_channel_ + i * c_.channel_block;
+    const int64_t end = least(cell_channel_ + c_.channel_step, c_.inner);
+    channels_ = most(0, least(c_.channel_block, end - channel_));
+    rows_ = c_.axis[0].taps * c_.axis[1].taps * c_.axis[2].taps * channels_;
+  }
+
+  // A cell that reads most of what lies between its first and last pixel has all of it prefetched.
+  void look_ahead(const Box& b, const Box& next) {
+    x_ahead_ = dy_ahead_ = {};
+    const int64_t tiles = ceil_div(cell_rows(c_), sum_height(c_.width)) *
+                          ceil_div(cols_, c_.width * L);
+    const Rows now = input_rows(c_.axis, in_, b), then = input_rows(c_.axis, in_, next);
+    if (2 * c_.channel_step >= in_.axis[2] && !c_.wide)
+      x_ahead_ = {x_ + (next.n == b.n ? most(now.end, then.begin) : then.begin), x_ + then.end,
+                  tiles};
+    if (2 * c_.group >= dy_strides_.axis[2]) {
+      const T* begin = dy_ + next.n * dy_strides_.n + next.o * dy_strides_.axis[0] +
+                       next.p * dy_strides_.axis[1] + next.q * dy_strides_.axis[2];
+      dy_ahead_ = {begin, begin + next.images * next.rows * next.cols * dy_strides_.axis[2], tiles};
+    }
   }
 
   void box(const Box& b, bool accumulate) {
@@ -109,7 +140,20 @@ class FilterGradient {
     box_ = b;
     if (c_.packed) pack_gradient();
     const T* x = source();
-    const int64_t pixels = b.images * b.rows * b.cols;
+    for (int64_t i = 0; i < channel_blocks(c_); ++i) {
+      const int64_t before = channels_;
+      select_block(i);
+      if (channels_ == 0) break;
+      if (channels_ != before)
+        tap_offsets(reach_, c_.axis, channels_, c_.windowed ? 1 : in_.c, at<int64_t>(at_.rows));
+      panels(x + i * (c_.windowed ? c_.window : c_.channel_block), sums_of_block(i), accumulate);
+    }
+  }
+
+  T* sums_of_block(int64_t i) const { return partial_ + i * block_rows(c_) * c_.group; }
+
+  void panels(const T* x, T* sums, bool accumulate) {
+    const int64_t pixels = box_.images * box_.rows * box_.cols;
     for (int64_t j = 0; j < cols_; j += c_.width * L) {
       const int64_t w = panel_width(j);
       SumTile<T> t{};
@@ -117,7 +161,7 @@ class FilterGradient {
       t.col = at<int64_t>(at_.pixels), t.k = pixels;
       t.b = c_.packed ? at<T>(at_.panels) + j * pixels : gradient(0, 0, j);
       t.b_row = c_.packed ? w * L : dy_strides_.axis[2];
-      t.c = partial_ + j * cell_rows(c_);
+      t.c = sums + j * block_rows(c_);
       t.start_row = c_.width * L;
       strips(t, static_cast<int>(w), accumulate);
     }
@@ -134,29 +178,32 @@ class FilterGradient {
 
   void pack_gradient() {
     const int64_t pixels = box_.images * box_.rows * box_.cols;
-    for (int64_t j = 0; j < cols_; j += c_.width * L) {
-      const int64_t width = panel_width(j) * L;
-      T* to = at<T>(at_.panels) + j * pixels;
-      for (int64_t n = 0; n < box_.images; ++n) {
-        for (int64_t p = 0; p < box_.rows; ++p, to += box_.cols * width) {
+    int64_t pixel = 0;
+    for (int64_t n = 0; n < box_.images; ++n) {
+      for (int64_t p = 0; p < box_.rows; ++p, pixel += box_.cols) {
+        for (int64_t j = 0; j < cols_; j += c_.width * L) {
+          const int64_t width = panel_width(j) * L;
           pack_panel(gradient(n, p, j), dy_strides_.axis[2], dy_strides_.c, box_.cols,
-                     least(width, cols_ - j), to, width);
+                     least(width, cols_ - j), at<T>(at_.panels) + j * pixels + pixel * width,
+                     width);
         }
       }
     }
   }
 
+  // What pixel 0 of the box reads at offset 0, for the cell's first channel.
   const T* source() const {
     const Window<T> window(c_.axis, in_, reach_, pixel_);
-    const int64_t first = c_.wide ? j0_ : group_ * c_.inner + channel_;
+    const int64_t first = c_.wide ? j0_ : group_ * c_.inner + cell_channel_;
     if (!c_.windowed) return window.in_place(x_, box_) + first * in_.c;
-    const Channels narrow{first, channels_, 1, 1, 1, 0};
-    const Channels wide{first, cols_, 1, c_.multiplier, 1, 0};
+    const int64_t total = least(c_.channel_step, c_.inner - cell_channel_), n = c_.channel_block;
+    const Channels narrow{first, total, n, 1, n, 1, c_.window, true};
+    const Channels wide{first, cols_, cols_, 1, 0, c_.multiplier, 0};
     window.fill(x_, box_, c_.wide ? wide : narrow, at<T>(at_.window));
     return at<T>(at_.window);
   }
 
-  void strips(SumTile<T> t, int w, bool accumulate) const {
+  void strips(SumTile<T> t, int w, bool accumulate) {
     T* const sums = t.c;
     const int64_t strips = ceil_div(rows_, sum_height(w));
     for (int64_t s = 0; s < strips; ++s) {
@@ -165,28 +212,36 @@ class FilterGradient {
       t.row = at<int64_t>(at_.rows) + r0;
       t.c_at = at<int64_t>(at_.partial_rows) + r0;
       t.start = accumulate ? sums + r0 * t.start_row : nullptr;
+      x_ahead_.step(), dy_ahead_.step();
       (c_.wide ? find_sum<T, true>(w, h) : find_sum<T, false>(w, h))(t);
     }
   }
 
   // Rows [r0, r1) of the cell, in runs of one stride.
   void finish(int64_t r0, int64_t r1) {
-    const int64_t run = lies_even() ? rows_ : most(1, channels_), step = evaluated_rows(c_);
+    const int64_t step = evaluated_rows(c_), block = block_rows(c_);
     for (int64_t r = r0; r < r1;) {
-      const int64_t left = least(run - r % run, r1 - r), n = least(left, step);
-      add_chunks(r, n);
-      finish_rows(r, n);
+      select_block(r / block);
+      const int64_t i = r % block, end = least(rows_, i + r1 - r);
+      if (i >= end) {
+        r += block - i;
+        continue;
+      }
+      const int64_t run = lies_even() ? rows_ : channels_;
+      const int64_t n = least(least(run - i % run, end - i), step);
+      add_chunks(sums_of_block(r / block), i, n);
+      finish_rows(i, n);
       r += n;
     }
   }
 
-  void add_chunks(int64_t r, int64_t rows) {
+  void add_chunks(const T* partial, int64_t r, int64_t rows) {
     T* sums = at<T>(at_.sums);
     const int64_t panel = c_.width * L;
     for (int64_t j = 0; j < cols_; j += panel) {
       const int64_t width = panel_width(j) * L;
       for (int64_t i = 0; i < rows; ++i) {
-        const T* from = partial_ + j * cell_rows(c_) + (r + i) * panel;
+        const T* from = partial + j * block_rows(c_) + (r + i) * panel;
         for (int64_t v = 0; v < width; v += L) {
           Vec<T> s = load(from + v);
           for (int64_t chunk = 1; chunk < c_.chunks; ++chunk)
@@ -250,9 +305,11 @@ class FilterGradient {
   const T *x_, *dy_;
   Strides in_, dy_strides_;
   int64_t pixel_;
-  int64_t cell_ = -1, group_ = 0, j0_ = 0, cols_ = 0, channel_ = 0, channels_ = 0, rows_ = 0;
+  int64_t cell_ = -1, group_ = 0, j0_ = 0, cols_ = 0;
+  int64_t cell_channel_ = 0, channel_ = 0, channels_ = 0, rows_ = 0;  // of the block
   Reach reach_;
   Box box_{};
+  Ahead x_ahead_, dy_ahead_;
   T* partial_ = nullptr;
 };
 
@@ -282,7 +339,7 @@ const char* plan_conv_filter_grad(const Call& call, Work& work) {
   work.parts[0] = most(1, cells * c.chunks);
   if (c.chunks > 1) {
     work.phases = 2;
-    work.parts[1] = most(1, cells * block_count(c));
+    work.parts[1] = most(1, cells * finish_parts(c));
     work.shared_bytes = cells * c.chunks * cell_sums(c) * size;
   }
   work.scratch_bytes = c.dtype == DType::f32 ? lay_out<float>(c).total : lay_out<double>(c).total;

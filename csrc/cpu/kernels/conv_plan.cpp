@@ -12,15 +12,18 @@ namespace {
 constexpr int64_t kLargest = int64_t{1} << 31;  // of an attribute: products then fit 64 bits
 
 constexpr int64_t kPixels = 256;        // of a box: enough for a panel of B in L1 to pay
+constexpr int64_t kGradientPixels = 192;  // of one in the filter gradient: a panel of dy in L1
+constexpr int64_t kPackingRows = 48;    // filter elements for which copying dy pays
+constexpr int64_t kLineBytes = 64;
 constexpr int64_t kProducts = 320;      // between two visits of a sum: that panel fits L1
 constexpr int64_t kGroupBytes = 512;    // a row of the columns that are worked on together
 constexpr int64_t kWindowBytes = 262144, kMostWindowBytes = 786432;  // L2, and scratch
 constexpr int64_t kPanelBytes = 524288;   // of copied filters
 constexpr int64_t kSumBytes = 262144;     // that wait for an epilogue
-constexpr int64_t kPartialBytes = int64_t{1} << 20;  // partial filter gradients, of all threads
+constexpr int64_t kPartialBytes = 2600000;  // partial filter gradients, of all threads
 constexpr int64_t kFarRow = 1024;  // bytes: rows of a panel in place then meet in few sets of L1
 constexpr double kMinPartFlops = 0.5e6;
-constexpr int64_t kMostParts = 32;
+constexpr int64_t kMostParts = 32, kMostCells = 16;
 
 double real(int64_t x) { return static_cast<double>(x); }
 
@@ -245,27 +248,35 @@ void choose_forward_boxes(Conv& c, int64_t size) {
   c.k_most = all_taps * c.channel_step;
 }
 
+// Few channels at a time, so that what all their taps read of a box stays in L1.
+void choose_channel_block(Conv& c, int64_t size) {
+  const int64_t blocks = ceil_div(c.channel_step, kLineBytes / size);
+  c.channel_block = c.wide ? 1 : most(1, ceil_div(c.channel_step, most(1, blocks)));
+  const int64_t pixel = c.wide ? c.group : c.channel_block;
+  fit_boxes(c, kGradientPixels, pixel, size);
+  c.window = c.windowed ? window_elements(c, pixel) : 0;
+}
+
 void choose_cells(Conv& c, int lanes, int64_t size) {
-  double parts = flops_of(c) / kMinPartFlops;
+  const double parts = flops_of(c) / kMinPartFlops;
   int64_t wanted = 1;
-  while (wanted < kMostParts && real(wanted * 2) <= parts) wanted *= 2;
-  const int64_t tap_rows = taps(c), rows = tap_rows * (c.wide ? 1 : c.inner);
+  while (wanted < kMostCells && real(wanted * 2) <= parts) wanted *= 2;
+  const int64_t tap_rows = taps(c), channels = c.inner;
   const int64_t panel = c.width * lanes, padded = round_up(c.cols, panel);
+  c.windowed = c.windowed || (!c.wide && channels > kLineBytes / size);
+  c.packed = c.packed || tap_rows * channels >= kPackingRows;
   c.chunks = 1;
-  while (c.chunks * 2 <= wanted && c.groups * padded * rows * size * c.chunks * 2 <= kPartialBytes)
+  while (c.chunks * 2 <= wanted &&
+         c.groups * padded * tap_rows * channels * size * c.chunks * 2 <= kPartialBytes)
     c.chunks *= 2;
-  c.channel_parts = 1;
-  const int64_t channels = c.wide ? 1 : c.inner;
   for (;;) {
-    const int64_t step = ceil_div(channels, c.channel_parts);
-    c.channel_step = step;
-    fit_boxes(c, kProducts, c.wide ? c.group : step, size);
-    c.window = c.windowed ? window_elements(c, c.wide ? c.group : step) : 0;
-    const int64_t col_parts = ceil_div(c.cols, c.group);
-    const bool fits = c.window <= kMostWindowBytes / size &&
-                      (c.chunks > 1 || tap_rows * step * c.group * size <= kPanelBytes);
-    if (fits && c.groups * col_parts * c.channel_parts * c.chunks >= wanted) break;
-    if (step > 16 || (!fits && step > 1)) {
+    c.channel_step = ceil_div(channels, c.channel_parts);
+    choose_channel_block(c, size);
+    const bool fits = c.window * ceil_div(c.channel_step, c.channel_block) <= kMostWindowBytes / size &&
+                      (c.chunks > 1 || tap_rows * c.channel_step * c.group * size <= kPanelBytes);
+    const int64_t cells = c.groups * ceil_div(c.cols, c.group) * c.channel_parts;
+    if (fits && cells * c.chunks >= wanted) break;
+    if (c.channel_step > kLineBytes / size || (!fits && c.channel_step > 1)) {
       c.channel_parts *= 2;
     } else if (c.group > panel) {
       c.group = round_up(c.group / 2, panel);
@@ -274,7 +285,7 @@ void choose_cells(Conv& c, int lanes, int64_t size) {
     }
   }
   c.chunks = most(1, least(c.chunks, box_count(c)));
-  c.k_most = tap_rows * c.channel_step;
+  c.k_most = tap_rows * c.channel_block;
 }
 
 void choose_epilogue(const Call& call, Conv& c, int lanes) {

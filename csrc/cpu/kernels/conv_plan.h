@@ -58,8 +58,9 @@ struct Conv {
   bool direct;     // sums go straight from registers into the result
   bool evaluates;  // the expression runs over blocks of sums
 
-  // Filter gradient: partial sums of `chunks` parts of the batch; cells of dw.
-  int64_t chunks, channel_parts;
+  // Filter gradient: partial sums of `chunks` parts of the batch; cells of channel_step channels,
+  // `channel_block` of them copied at a time.
+  int64_t chunks, channel_parts, channel_block;
 };
 
 // nullptr or a sentence. Shapes and types only; pointers may be null.

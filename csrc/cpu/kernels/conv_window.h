@@ -54,11 +54,17 @@ inline Box find_box(const Conv& c, const ConvAxis (&axis)[3], int64_t i) {
   return b;
 }
 
-// Which channels of a pixel are copied, and to where: `inner` runs of `count`, `inner_step` apart.
+// Which channels of a pixel are copied, and to where: runs of `count` (the last may be shorter), so
+// that all of them are read while their lines are there.
 struct Channels {
-  int64_t first, count, stride;
-  int64_t repeat;  // each is copied so often
-  int64_t inner, inner_step;
+  int64_t first, total;   // in the order of the runs
+  int64_t count;          // of a run
+  int64_t stride, begin;  // within a run, and between the first ones of two
+  int64_t repeat;         // each is copied so often
+  int64_t run_step;       // between runs of the copy
+  bool apart = false;     // every run is a window of its own
+
+  int64_t windows() const { return apart ? ceil_div(total, count) : 1; }
 };
 
 // Copies n pixels, `step` elements apart.
@@ -72,15 +78,16 @@ void copy_pixels(const T* x, int64_t step, int64_t channel, int64_t n, const Cha
     }
     return;
   }
-  for (int64_t j = 0; j < ch.inner; ++j) {
-    const T* from = x + (ch.first * ch.stride + j) * channel;
-    T* to = y + j * ch.inner_step;
-    const int64_t col = ch.stride * channel;
-    if ((col == 1 || ch.count == 1) && step == ch.count && pixel == ch.count) {
-      copy_run(to, from, n * ch.count);
+  const T* from = x + ch.first * channel;
+  const int64_t col = ch.stride * channel;
+  for (int64_t done = 0; done < ch.total; done += ch.count) {
+    const int64_t count = least(ch.count, ch.total - done);
+    if ((col == 1 || count == 1) && step == count && pixel == count) {
+      copy_run(y, from, n * count);
     } else {
-      gather_block(from, step, col, n, ch.count, to, pixel);
+      gather_block(from, step, col, n, count, y, pixel);
     }
+    from += ch.begin * channel, y += ch.run_step;
   }
 }
 
@@ -127,7 +134,7 @@ class Window {
           const bool outside = d < 0 || d >= axis_[0].in || h < 0 || h >= axis_[1].in;
           T* y = window + n * reach_.image + f * reach_.step[0] + r * reach_.step[1];
           if (outside) {
-            fill_zero(y, cols.count * pixel_);
+            fill_pixels(y, channels, cols.count);
           } else {
             fill_row(x + (b.n + n) * in_.n + d * in_.axis[0] + h * in_.axis[1], cols, valid,
                      channels, y);
@@ -151,13 +158,18 @@ class Window {
 
   void fill_row(const T* x, const Walk& cols, const Inside& valid, const Channels& channels,
                 T* y) const {
-    fill_zero(y, valid.begin * pixel_);
+    fill_pixels(y, channels, valid.begin);
     if (valid.begin < valid.end) {
       copy_pixels(x + (cols.first + valid.begin * cols.step) * in_.axis[2],
                   cols.step * in_.axis[2], in_.c, valid.end - valid.begin, channels,
                   y + valid.begin * pixel_, pixel_);
     }
-    fill_zero(y + valid.end * pixel_, (cols.count - valid.end) * pixel_);
+    fill_pixels(y + valid.end * pixel_, channels, cols.count - valid.end);
+  }
+
+  void fill_pixels(T* y, const Channels& channels, int64_t n) const {
+    for (int64_t i = 0; n > 0 && i < channels.windows(); ++i)
+      fill_zero(y + i * channels.run_step, n * pixel_);
   }
 
   const ConvAxis (&axis_)[3];
@@ -165,6 +177,45 @@ class Window {
   const Reach& reach_;
   const int64_t pixel_;
 };
+
+// Lines that the next box will read arrive in L2 while this one is worked on, some at every tile.
+class Ahead {
+ public:
+  Ahead() = default;
+  Ahead(const void* begin, const void* end, int64_t tiles)
+      : at_(static_cast<const char*>(begin)), end_(static_cast<const char*>(end)) {
+    each_ = kLine * ceil_div(end_ - at_, kLine * most(1, tiles));
+  }
+
+  void step() {
+    const char* stop = each_ < end_ - at_ ? at_ + each_ : end_;
+    for (; at_ < stop; at_ += kLine) __builtin_prefetch(at_, 0, 2);
+  }
+
+ private:
+  static constexpr int64_t kLine = 64;
+  const char *at_ = nullptr, *end_ = nullptr;
+  int64_t each_ = 0;
+};
+
+// Where the rows that a box reads begin and end, whole images if it has several.
+struct Rows {
+  int64_t begin, end;
+};
+
+inline Rows input_rows(const ConvAxis (&axis)[3], const Strides& in, const Box& b) {
+  int64_t first[2], last[2];
+  const int64_t at[2] = {b.o, b.p}, outputs[2] = {1, b.rows};
+  for (int d = 0; d < 2; ++d) {
+    const ConvAxis& a = axis[d];
+    first[d] = least(most(0, at[d] * a.stride - a.pad), a.in);
+    const int64_t reach = (outputs[d] - 1) * a.stride + most(0, a.taps - 1) * a.dilation;
+    last[d] = least(most(first[d], at[d] * a.stride - a.pad + reach + 1), a.in);
+  }
+  return {b.n * in.n + first[0] * in.axis[0] + first[1] * in.axis[1],
+          (b.n + b.images - 1) * in.n + most(first[0], last[0] - 1) * in.axis[0] +
+              last[1] * in.axis[1]};
+}
 
 // Offsets of the box's outputs in what they read.
 inline void pixel_offsets(const Reach& r, const Box& b, int64_t* at) {
