@@ -294,6 +294,10 @@ void test_chosen() {
            square(2, 48, 48, 48, 15, 3, 2, 1, 1),
            square(2, 20, 60, 20, 14, 5, 1, 2, 4),
            square(40, 8, 16, 1, 2, 2, 1, 1, 1),
+           square(2, 32, 1, 1, 14, 3, 1, 1, 1),  // few columns: forward here, the gradient below
+           square(2, 1, 32, 1, 14, 3, 1, 1, 1),
+           square(3, 3, 48, 1, 15, 5, 2, 1, 2),
+           square(1, 8, 128, 4, 9, 3, 2, 1, 1),
            square(1, 130, 140, 1, 6, 3, 1, 1, 1),
            square(2, 4, 8, 2, 5, 3, 7, 5, 6),
            square(1, 2, 3, 1, 3, 2, 40, 1, 1),

@@ -103,6 +103,12 @@ class Convolver {
     channel_ = first;
     channels_ = least(c_.channel_step, c_.inner - first);
     k_ = taps_ * channels_;
+    if (c_.dots) {
+      k_ /= L;
+      tap_offsets(reach_, axis_, channels_ / L, L, at<int64_t>(at_.taps));
+      pack_dots();
+      return;
+    }
     const int64_t step = !c_.windowed ? in_.c : c_.wide ? c_.group : 1;
     tap_offsets(reach_, axis_, channels_, step, at<int64_t>(at_.taps));
     if (c_.packed) pack_filters();
@@ -128,6 +134,34 @@ class Convolver {
     }
   }
 
+  // A vector of products for each tap, vector of channels, column.
+  void pack_dots() {
+    const bool back = c_.task == Task::input_grad;
+    const int64_t row = back ? filter_.k : filter_.c, col = back ? filter_.c : filter_.k;
+    const T* w = w_ + group_ * (back ? c_.inner : c_.cols) * filter_.k;
+    T* to = at<T>(at_.panels);
+    for (int64_t f = 0; f < axis_[0].taps; ++f) {
+      for (int64_t r = 0; r < axis_[1].taps; ++r) {
+        for (int64_t s = 0; s < axis_[2].taps; ++s) {
+          for (int64_t i = 0; i < c_.inner; i += L, to += cols_ * L) {
+            gather_block(w + filter_at(0, f) + filter_at(1, r) + filter_at(2, s) + i * row, col, row,
+                         cols_, L, to, L);
+          }
+        }
+      }
+    }
+  }
+
+  void dots(const T* x) {
+    const int n = static_cast<int>(cols_);
+    SumTile<T> t{};
+    t.a = x;
+    t.col = at<int64_t>(at_.taps), t.k = k_;
+    t.b = at<T>(at_.panels);
+    t.c = at<T>(at_.sums), t.c_at = at<int64_t>(at_.result);
+    strips(t, dot_height(n), [n](int h) { return find_dot<T>(n, h); });
+  }
+
   int64_t filter_at(int d, int64_t tap) const {
     return (phase_[d].filter + tap * phase_[d].filter_step) * filter_.axis[d];
   }
@@ -139,6 +173,7 @@ class Convolver {
     box_ = b;
     for (int64_t first = 0; first == 0 || first < c_.inner; first += c_.channel_step) {
       if (c_.channel_step < c_.inner) set_channels(first);
+      if (c_.dots) return dots(source()), finish();
       panels(source(), first == 0, first + c_.channel_step >= c_.inner);
     }
     if (!c_.direct) finish();
@@ -191,7 +226,6 @@ class Convolver {
   }
 
   void panels(const T* x, bool first, bool last) {
-    const int64_t pixels = box_.images * box_.rows * box_.cols;
     const int64_t steps = most(1, ceil_div(k_, c_.k_step));
     const int64_t waiting = c_.width * L;
     const bool stepped = c_.channel_step < c_.inner;
@@ -210,7 +244,10 @@ class Convolver {
         t.start_row = waiting;
         t.c = partial, t.c_at = at<int64_t>(at_.partial_rows);
         if (last && s == steps - 1) set_result(t, j);
-        strips(t, static_cast<int>(w), pixels);
+        const int width = static_cast<int>(w);
+        strips(t, sum_height(width), [&](int h) {
+          return c_.wide ? find_sum<T, true>(width, h) : find_sum<T, false>(width, h);
+        });
       }
     }
   }
@@ -252,22 +289,23 @@ class Convolver {
     return at;
   }
 
-  void strips(SumTile<T> t, int w, int64_t pixels) {
-    const int64_t strips = ceil_div(pixels, sum_height(w));
+  // Strips of nearly equal heights.
+  template <class Find>
+  void strips(SumTile<T> t, int height, Find find) {
+    const int64_t pixels = box_.images * box_.rows * box_.cols, n = ceil_div(pixels, height);
     const SumTile<T> first = t;
-    for (int64_t s = 0; s < strips; ++s) {
-      const int64_t r0 = pixels * s / strips, r1 = pixels * (s + 1) / strips;
-      t.row = at<int64_t>(at_.pixels) + r0;
-      t.c_at = first.c_at + r0;
-      t.extra_at = first.extra_at + r0;
-      if (first.start) t.start = first.start + r0 * first.start_row;
+    const int low = static_cast<int>(pixels / n);
+    const int64_t high = pixels % n;
+    const SumFunction<T> low_tile = find(low), high_tile = high ? find(low + 1) : low_tile;
+    for (int64_t s = 0, r = 0; s < n; ++s) {
+      t.row = at<int64_t>(at_.pixels) + r;
+      t.c_at = first.c_at + r;
+      t.extra_at = first.extra_at + r;
+      if (first.start) t.start = first.start + r * first.start_row;
       ahead_.step();
-      find_sum_of(w, static_cast<int>(r1 - r0))(t);
+      (s < high ? high_tile : low_tile)(t);
+      r += low + (s < high);
     }
-  }
-
-  SumFunction<T> find_sum_of(int w, int h) const {
-    return c_.wide ? find_sum<T, true>(w, h) : find_sum<T, false>(w, h);
   }
 
   // Sums of the box are in scratch; pixels that lie at one distance in every operand go together.

@@ -220,7 +220,7 @@ void fit_boxes(Conv& c, int64_t wanted, int64_t pixel, int64_t size) {
   }
 }
 
-void choose_forward_boxes(Conv& c, int64_t size) {
+void choose_forward_boxes(Conv& c, int lanes, int64_t size) {
   const double flops = flops_of(c);
   const double column_parts =
       real(c.groups * ceil_div(c.cols, c.group) * c.phases[0] * c.phases[1] * c.phases[2]);
@@ -246,6 +246,9 @@ void choose_forward_boxes(Conv& c, int64_t size) {
     c.packed = true;
   }
   c.k_most = all_taps * c.channel_step;
+  c.dots = !c.wide && c.cols <= kMostDots && 2 * c.cols <= lanes && c.inner % lanes == 0 &&
+           c.channel_step == c.inner && c.inner > 0;
+  if (c.dots) c.packed = true, c.k_step = most(1, c.k_most);
 }
 
 // Few channels at a time, so that what all their taps read of a box stays in L1.
@@ -409,7 +412,7 @@ void read_conv(const Call& call, Task task, Conv& c) {
   if (task == Task::filter_grad) {
     choose_cells(c, lanes, size);
   } else {
-    choose_forward_boxes(c, size);
+    choose_forward_boxes(c, lanes, size);
   }
   choose_epilogue(call, c, lanes);
 }

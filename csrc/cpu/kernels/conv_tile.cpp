@@ -103,7 +103,94 @@ SumFunction<T> sum_of_height(int h) {
   return kTiles[h - 1];
 }
 
+// Halves are added to halves.
+template <class T, int kBytes, class V>
+__attribute__((always_inline)) inline T add_halves(V v) {
+  if constexpr (kBytes == sizeof(T)) {
+    return v[0];
+  } else {
+    typedef T Half __attribute__((vector_size(kBytes / 2)));
+    Half half[2];
+    std::memcpy(half, &v, sizeof v);
+    return add_halves<T, kBytes / 2>(half[0] + half[1]);
+  }
+}
+
+template <class T>
+__attribute__((always_inline)) inline T add_lanes(Vec<T> v) {
+  return add_halves<T, kVectorBytes>(v);
+}
+
+template <class T, int NC, int H>
+void dot_tile(const SumTile<T>& t) {
+  constexpr int L = kLanes<T>;
+  Vec<T> acc[H][NC];
+#pragma GCC unroll 12
+  for (int r = 0; r < H; ++r) {
+#pragma GCC unroll 4
+    for (int c = 0; c < NC; ++c) acc[r][c] = Vec<T>{};
+  }
+  const T* a[H];
+#pragma GCC unroll 12
+  for (int r = 0; r < H; ++r) a[r] = t.a + t.row[r];
+  const T* b = t.b;
+  for (const int64_t *col = t.col, *end = col + t.k; col < end; ++col, b += NC * L) {
+    const int64_t at = *col;
+    Vec<T> y[NC];
+#pragma GCC unroll 4
+    for (int c = 0; c < NC; ++c) y[c] = load(b + c * L);
+#pragma GCC unroll 12
+    for (int r = 0; r < H; ++r) {
+      const Vec<T> x = load(a[r] + at);
+#pragma GCC unroll 4
+      for (int c = 0; c < NC; ++c) acc[r][c] += x * y[c];
+    }
+  }
+#pragma GCC unroll 12
+  for (int r = 0; r < H; ++r) {
+    T* to = t.c + t.c_at[r];
+#pragma GCC unroll 4
+    for (int c = 0; c < NC; ++c) to[c] = add_lanes<T>(acc[r][c]);
+  }
+}
+
+template <class T, int NC, int H>
+constexpr SumFunction<T> dot_or_null() {
+  if constexpr (H <= dot_height(NC)) {
+    return dot_tile<T, NC, H>;
+  } else {
+    return nullptr;
+  }
+}
+
+template <class T, int NC>
+SumFunction<T> dot_of_height(int h) {
+#define DL_H(H) dot_or_null<T, NC, H>()
+  static constexpr SumFunction<T> kTiles[kMostRows] = {
+      DL_H(1), DL_H(2), DL_H(3), DL_H(4), DL_H(5), DL_H(6),
+      DL_H(7), DL_H(8), DL_H(9), DL_H(10), DL_H(11), DL_H(12)};
+#undef DL_H
+  return kTiles[h - 1];
+}
+
 }  // namespace
+
+template <class T>
+SumFunction<T> find_dot(int nc, int h) {
+  switch (nc) {
+    case 1:
+      return dot_of_height<T, 1>(h);
+    case 2:
+      return dot_of_height<T, 2>(h);
+    case 3:
+      return dot_of_height<T, 3>(h);
+    default:
+      return dot_of_height<T, 4>(h);
+  }
+}
+
+template SumFunction<float> find_dot<float>(int, int);
+template SumFunction<double> find_dot<double>(int, int);
 
 template <class T, bool kWide>
 SumFunction<T> find_sum(int nv, int h) {

@@ -44,4 +44,16 @@ using SumFunction = void (*)(const SumTile<T>&);
 template <class T, bool kWide>
 SumFunction<T> find_sum(int nv, int h);
 
+// The tile for few columns: lanes are products instead, and a sum is the sum of its lanes in the
+// end. B is a vector for each k and column; C has no vectors. nc <= 4 and h <= dot_height(nc).
+template <class T>
+SumFunction<T> find_dot(int nc, int h);
+
+constexpr int kMostDots = 4;
+
+constexpr int dot_height(int nc) {
+  constexpr int few[] = {0, 12, 6, 4, 2}, many[] = {0, 12, 12, 8, 6};
+  return kVectorRegisters == 32 ? many[nc] : few[nc];
+}
+
 }  // namespace dl::DL_LEVEL
