@@ -8,7 +8,7 @@ import oracle
 import pytest
 
 import dlcore
-from dlcore import ops
+from dlcore import layers, ops
 
 RNG = np.random.default_rng(3)
 EPS = {"float32": 4e-6, "float64": 1e-13}
@@ -161,3 +161,119 @@ def test_memory_grows_with_the_sequence_not_its_square():
             grads = dlcore.gradients(ops.sum(ops.square(y)), [q, k, v])
             sizes.append(compile(Graph(trace, grads)).arena_bytes)
     assert sizes[1] <= 4.5 * sizes[0]
+
+
+# -- layers
+
+
+def softmax(x):
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def by_hand(layer, q, v, k, mask):
+    wq, bq, wk, bk, wv, bv, wo, bo = (w.astype("float64") for w in layer.get_weights())
+    q = np.einsum("btd,dnh->bnth", q, wq) + bq[:, None]
+    k = np.einsum("bsd,dnh->bnsh", k, wk) + bk[:, None]
+    v = np.einsum("bsd,dnh->bnsh", v, wv) + bv[:, None]
+    scores = np.einsum("bnth,bnsh->bnts", q, k) / np.sqrt(q.shape[-1])
+    weights = softmax(np.where(mask, scores, -1e30))
+    y = np.einsum("bnts,bnsh->btnh", weights, v)
+    return np.einsum("btnh,nho->bto", y, wo) + bo, weights
+
+
+@pytest.mark.parametrize("scores", [False, True])
+@pytest.mark.parametrize("causal", [False, True])
+def test_multi_head_attention(causal, scores):
+    layer = layers.MultiHeadAttention(
+        3, 4, value_dim=5, output_shape=6, bias_initializer="random_normal"
+    )
+    q, v, k = heads("float32", 2, 7, 8), heads("float32", 2, 9, 5), heads("float32", 2, 9, 3)
+    mask = RNG.random((2, 7, 9)) < 0.8
+    mask[:, :, 0] = True
+    y = layer(q, v, k, attention_mask=mask, use_causal_mask=causal, return_attention_scores=scores)
+    seen = mask & (np.tri(7, 9, dtype=bool) if causal else True)
+    expected, weights = by_hand(layer, q, v, k, seen[:, None])
+    if scores:
+        y, got = y
+        np.testing.assert_allclose(got, weights, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+    assert [w.shape for w in layer.weights][::2] == [(8, 3, 4), (3, 3, 4), (5, 3, 5), (3, 5, 6)]
+
+
+def test_masks_of_embeddings_reach_attention():
+    ids = np.array([[3, 1, 0, 0], [2, 2, 1, 0]])
+    a = dlcore.Input((4,), dtype="int32")
+    x = layers.Embedding(5, 6, mask_zero=True)(a)
+    attention = layers.MultiHeadAttention(2, 3)
+    y = attention(x, x)
+    model = dlcore.Model(a, layers.GlobalAveragePooling1D()(y))
+    found = model.predict(ids, verbose=0)
+    w = model.layers[1].get_weights()[0]
+    for i, n in enumerate((2, 3)):
+        short = attention(w[ids[i : i + 1, :n]], w[ids[i : i + 1, :n]])
+        np.testing.assert_allclose(found[i], short[0].mean(0), rtol=1e-4, atol=1e-6)
+
+
+def test_attention_dropout_only_while_training():
+    layer = layers.MultiHeadAttention(1, 4, dropout=0.5)
+    x = heads("float32", 2, 6, 4)
+    np.testing.assert_array_equal(layer(x, x), layer(x, x))
+    assert (layer(x, x, training=True) != layer(x, x)).any()
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [layers.Attention(), layers.Attention(use_scale=True), layers.AdditiveAttention(),
+     layers.Attention(score_mode="concat")],
+    ids=("dot", "scale", "additive", "concat"),
+)  # fmt: skip
+def test_attention_layers(layer):
+    q, v, k = (heads("float32", 2, n, 5) for n in (3, 4, 4))
+    mask = np.array([[1, 1, 0, 1], [1, 0, 0, 0]], bool)
+    y, weights = layer([q, v, k], mask=[None, mask], return_attention_scores=True)
+    if isinstance(layer, layers.AdditiveAttention):
+        scores = (np.tanh(q[:, :, None] + k[:, None]) * layer.scale.numpy()).sum(-1)
+    elif layer.score_mode == "concat":
+        scores = np.tanh(q[:, :, None] + k[:, None]).sum(-1)
+    else:
+        scores = q @ k.transpose(0, 2, 1)
+    expected = softmax(np.where(mask[:, None], scores, -1e9))
+    np.testing.assert_allclose(weights, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(y, expected @ v, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_transformer_blocks_learn_to_copy_the_first_token(first):
+    ids = RNG.integers(0, 4, (256, 6))
+    a = dlcore.Input((6,), dtype="int32")
+    x = layers.TokenAndPositionEmbedding(4, 6, 16)(a)
+    x = layers.TransformerEncoder(32, 2, normalize_first=first)(x)
+    x = layers.TransformerDecoder(32, 2, normalize_first=first)(x, x)
+    model = dlcore.Model(a, layers.Dense(4, activation="softmax")(x))
+    model.compile(dlcore.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    y = np.repeat(ids[:, :1], 6, axis=1)
+    history = model.fit(ids, y, epochs=15, verbose=0).history["loss"]
+    assert history[-1] < 0.3 * history[0]
+    again = dlcore.models.clone_model(model)
+    again.set_weights(model.get_weights())
+    np.testing.assert_array_equal(
+        again.predict(ids[:3], verbose=0), model.predict(ids[:3], verbose=0)
+    )
+
+
+def test_a_decoder_does_not_look_ahead():
+    layer = layers.TransformerDecoder(16, 2)
+    x = heads("float32", 1, 8, 4)
+    y = layer(x)
+    x[:, 5:] += 1
+    np.testing.assert_array_equal(layer(x)[:, :5], y[:, :5])
+
+
+def test_wrong_layer_inputs_are_explained():
+    with pytest.raises(ValueError, match=r"expected inputs \(batch, steps, features\)"):
+        layers.MultiHeadAttention(2, 3)(heads("float32", 2, 4), heads("float32", 2, 4))
+    with pytest.raises(ValueError, match="expected a width that 3 heads divide, got 8"):
+        layers.TransformerEncoder(4, 3)(heads("float32", 2, 4, 8))
+    with pytest.raises(ValueError, match="expected a list"):
+        layers.Attention()(heads("float32", 2, 4, 8))

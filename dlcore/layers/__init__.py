@@ -9,6 +9,7 @@ from dlcore.layers.base import Layer
 # Module -> its public names; a module is loaded when one of them is first used.
 _MODULES = {
     "activations": ("ELU", "LeakyReLU", "PReLU", "ReLU", "Softmax"),
+    "attention": ("AdditiveAttention", "Attention", "MultiHeadAttention"),
     "augmentation": (
         "MixUp", "RandomBrightness", "RandomContrast", "RandomCrop", "RandomErasing", "RandomFlip",
         "RandomRotation", "RandomTranslation", "RandomZoom",
@@ -56,6 +57,7 @@ _MODULES = {
     "recurrent": ("GRU", "LSTM", "RNN", "SimpleRNN"),
     "recurrent_cells": ("GRUCell", "LSTMCell", "SimpleRNNCell", "StackedRNNCells"),
     "reshaping": ("Flatten", "Permute", "RepeatVector", "Reshape"),
+    "transformer": ("TransformerDecoder", "TransformerEncoder"),
 }  # fmt: skip
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 _TABLE = {}  # classes that configurations may name besides; dlcore.models adds its own

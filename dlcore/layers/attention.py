@@ -1,0 +1,327 @@
+"""Attention layers: every query takes a weighted mean of the values whose keys fit it.
+
+MultiHeadAttention   y = concat over heads of softmax(q_n k_n^T / sqrt(H)) v_n, times wo
+Attention            y = softmax(q k^T) v
+AdditiveAttention    the same with the scores w . tanh(q + k)
+
+query (batch, T, ...), value and key (batch, S, ...); masks (batch, T, S) are True where a query may
+look. Weights of the scores are kept only when they are asked for, or dropped out.
+"""
+
+import math
+
+from dlcore import initializers, ops, random, regularizers
+from dlcore.layers import spec
+from dlcore.layers.base import Layer
+from dlcore.layers.masks import mask_of
+
+_HIDDEN = -1e9  # score of what a query must not see
+
+
+def _check_rank(name, *sequences):
+    if any(len(x.shape) != 3 for x in sequences):
+        shapes = ", ".join(str(tuple(x.shape)) for x in sequences)
+        raise ValueError(f"{name}: expected inputs (batch, steps, features), got {shapes}")
+
+
+def _both(a, b):
+    """Masks or None, joined by and."""
+    if a is None or b is None:
+        return b if a is None else a
+    return ops.logical_and(a, b)
+
+
+def _causal(queries, keys):
+    return ops.greater_equal(ops.expand_dims(ops.arange(queries), 1), ops.arange(keys))
+
+
+def _weights(scores, mask, drop):
+    """softmax of scores (..., T, S) where the mask allows, and the same after dropout."""
+    if mask is not None:
+        scores = ops.where(mask, scores, _HIDDEN)
+    weights = ops.softmax(scores)
+    return weights, drop(weights)
+
+
+class _Projection(Layer):
+    """x w + b, with w (D, *shape) and the last axis of x (..., D) replaced by `shape`; or, with
+    `axes` 2, the last two axes of x by one.
+    """
+
+    supports_masking = None  # the attention hands masks on
+
+    def __init__(self, shape, options, axes=1, **kwargs):
+        super().__init__(**kwargs)
+        self.shape, self.axes, self.options = tuple(shape), axes, options
+
+    def build(self, input_shape):
+        kernel, bias, kernel_regularizer, bias_regularizer, use_bias = self.options
+        shape = (*input_shape[-self.axes :], *self.shape)
+        self.kernel = self.add_weight(shape, kernel, regularizer=kernel_regularizer, name="kernel")
+        if use_bias:
+            self.bias = self.add_weight(self.shape, bias, regularizer=bias_regularizer, name="bias")
+
+    def call(self, inputs):
+        rows, columns = math.prod(self.kernel.shape[: self.axes]), math.prod(self.shape)
+        lead = inputs.shape[: -self.axes]
+        w = ops.reshape(self.kernel, (rows, columns))
+        y = ops.matmul(ops.reshape(inputs, (*lead, rows)), w)
+        if self.options[-1]:
+            y = y + ops.reshape(self.bias, (columns,))
+        return ops.reshape(y, (*lead, *self.shape))
+
+
+class MultiHeadAttention(Layer):
+    """Attention of `num_heads` heads, each on its own projections of query, key and value.
+
+    Masks of value and key hide their steps; the output has the mask of the query. A query that
+    sees nothing gives the bias of the output.
+
+    Parameters
+    ----------
+    num_heads : int
+    key_dim : int
+        Width H of query and key of a head.
+    value_dim : int, optional
+        Width of the value of a head, by default H.
+    dropout : float, default 0
+        Of the weights, while training. These are then kept: memory grows with T x S.
+    use_bias : bool, default True
+    output_shape : int or tuple, optional
+        Width of the output, by default that of the query.
+    attention_axes : None
+    flash_attention
+        Accepted for Keras' sake: blocks are used wherever nobody needs the weights.
+    kernel_initializer : default "glorot_uniform"
+    bias_initializer : default "zeros"
+    kernel_regularizer, bias_regularizer : optional
+    kernel_constraint, bias_constraint : None
+    seed : int, optional
+    **kwargs
+        See `Layer`.
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore
+    >>> layer = dlcore.layers.MultiHeadAttention(num_heads=2, key_dim=4)
+    >>> x = np.ones((3, 5, 8), "float32")
+    >>> layer(x, x, use_causal_mask=True).shape
+    (3, 5, 8)
+
+    References
+    ----------
+    Vaswani et al. 2017, "Attention is all you need", https://arxiv.org/abs/1706.03762
+    """
+
+    supports_masking = True
+
+    def __init__(
+        self,
+        num_heads,
+        key_dim,
+        value_dim=None,
+        dropout=0.0,
+        use_bias=True,
+        output_shape=None,
+        attention_axes=None,
+        flash_attention=None,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        for what, x in (("attention_axes", attention_axes), ("constraint", kernel_constraint),
+                        ("constraint", bias_constraint)):  # fmt: skip
+            if x is not None:
+                raise ValueError(f"{self.name}: expected {what}=None, got {x!r}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"{self.name}: expected dropout in 0 <= dropout < 1, got {dropout!r}")
+        self.num_heads = spec.check_positive_int(self.name, "num_heads", num_heads)
+        self.key_dim = spec.check_positive_int(self.name, "key_dim", key_dim)
+        self.value_dim = spec.check_positive_int(self.name, "value_dim", value_dim or key_dim)
+        self.dropout, self.use_bias, self.seed = dropout, bool(use_bias), seed
+        self.output_shape = output_shape
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.seed_generator = random.SeedGenerator(seed) if dropout else None
+
+    def _projection(self, name, shape, axes=1):
+        options = (
+            self.kernel_initializer, self.bias_initializer, self.kernel_regularizer,
+            self.bias_regularizer, self.use_bias,
+        )  # fmt: skip
+        return _Projection(shape, options, axes, name=name, dtype=self.dtype)
+
+    def build(self, input_shape):
+        heads = self.num_heads
+        self.query_dense = self._projection("query", (heads, self.key_dim))
+        self.key_dense = self._projection("key", (heads, self.key_dim))
+        self.value_dense = self._projection("value", (heads, self.value_dim))
+        out = input_shape[-1] if self.output_shape is None else self.output_shape
+        out = out if isinstance(out, (tuple, list)) else (out,)
+        self.output_dense = self._projection("attention_output", out, axes=2)
+
+    def call(
+        self,
+        query,
+        value=None,
+        key=None,
+        query_mask=None,
+        value_mask=None,
+        key_mask=None,
+        attention_mask=None,
+        return_attention_scores=False,
+        training=None,
+        use_causal_mask=False,
+    ):
+        value = query if value is None else value
+        hidden = mask_of(value) if value_mask is None else value_mask
+        if key is not None:
+            hidden = _both(hidden, mask_of(key) if key_mask is None else key_mask)
+        key = value if key is None else key
+        _check_rank(self.name, query, value, key)
+        mask = None if hidden is None else ops.expand_dims(ops.cast(hidden, "bool"), 1)
+        if attention_mask is not None:
+            mask = _both(mask, ops.cast(attention_mask, "bool"))
+        if mask is not None and len(mask.shape) == 3:
+            mask = ops.expand_dims(mask, 1)
+        q, k, v = (
+            dense(self._as_float(x))
+            for dense, x in (
+                (self.query_dense, query), (self.key_dense, key), (self.value_dense, value)
+            )
+        )  # fmt: skip
+        weights = None
+        if return_attention_scores or (training and self.dropout):
+            y, weights = self._with_weights(q, k, v, mask, training, use_causal_mask)
+        else:
+            y = ops.dot_product_attention(q, k, v, mask=mask, is_causal=use_causal_mask)
+        y = self.output_dense(y)
+        return (y, weights) if return_attention_scores else y
+
+    def _with_weights(self, q, k, v, mask, training, causal):
+        """The same through the whole T x S matrix of weights, which is returned too."""
+        q, k, v = (ops.transpose(x, (0, 2, 1, 3)) for x in (q, k, v))
+        if causal:
+            mask = _both(mask, _causal(q.shape[2], k.shape[2]))
+        scores = ops.matmul(q, ops.swapaxes(k, -1, -2)) * (1.0 / math.sqrt(self.key_dim))
+        weights, dropped = _weights(scores, mask, self._drop(training))
+        return ops.transpose(ops.matmul(dropped, v), (0, 2, 1, 3)), weights
+
+    def _drop(self, training):
+        if not training or not self.dropout:
+            return lambda x: x
+        return lambda x: random.dropout(x, self.dropout, seed=self.seed_generator)
+
+
+class Attention(Layer):
+    """Attention of a list [query, value] or [query, value, key], without projections.
+
+    Parameters
+    ----------
+    use_scale : bool, default False
+        Whether a trainable factor multiplies the scores.
+    score_mode : {"dot", "concat"}
+        q . k, or the sum of tanh(q + k) over the features, times a trainable factor.
+    dropout : float, default 0
+    seed : int, optional
+    **kwargs
+        See `Layer`.
+
+    References
+    ----------
+    Luong et al. 2015, https://arxiv.org/abs/1508.04025
+    """
+
+    supports_masking = True
+
+    def __init__(self, use_scale=False, score_mode="dot", dropout=0.0, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        if score_mode not in ("dot", "concat"):
+            raise ValueError(
+                f"{self.name}: expected score_mode 'dot' or 'concat', got {score_mode!r}"
+            )
+        self.use_scale, self.score_mode, self.dropout = use_scale, score_mode, dropout
+        self.seed = seed
+        self.seed_generator = random.SeedGenerator(seed) if dropout else None
+
+    def build(self, input_shape):
+        self.scale = self.concat_score_weight = None
+        if self.use_scale:
+            self.scale = self.add_weight((), "ones", name="scale")
+        if self.score_mode == "concat":
+            self.concat_score_weight = self.add_weight((), "ones", name="concat_score_weight")
+
+    def compute_mask(self, inputs, mask=None):
+        return mask[0] if mask is not None else None
+
+    def _scores(self, q, k):
+        if self.score_mode == "dot":
+            scores = ops.matmul(q, ops.swapaxes(k, 1, 2))
+            return scores if self.scale is None else scores * self.scale
+        x = ops.expand_dims(q, 2) + ops.expand_dims(k, 1)
+        x = x if self.scale is None else x * self.scale
+        return self.concat_score_weight * ops.sum(ops.tanh(x), -1)
+
+    def call(
+        self,
+        inputs,
+        mask=None,
+        training=False,
+        return_attention_scores=False,
+        use_causal_mask=False,
+    ):
+        if not isinstance(inputs, (list, tuple)) or len(inputs) not in (2, 3):
+            raise ValueError(f"{self.name}: expected a list [query, value] or [query, value, key]")
+        q, v, k = (self._as_float(x) for x in (*inputs, inputs[1])[:3])
+        _check_rank(self.name, q, v, k)
+        q_mask, v_mask = (None, None) if mask is None else mask[:2]
+        seen = None if v_mask is None else ops.expand_dims(ops.cast(v_mask, "bool"), 1)
+        if use_causal_mask:
+            seen = _both(seen, _causal(q.shape[1], k.shape[1]))
+        drop = training and self.dropout
+        weights, dropped = _weights(
+            self._scores(q, k),
+            seen,
+            lambda x: random.dropout(x, self.dropout, seed=self.seed_generator) if drop else x,
+        )
+        y = ops.matmul(dropped, v)
+        if q_mask is not None:
+            y = y * ops.cast(ops.expand_dims(q_mask, -1), y.dtype)
+        return (y, weights) if return_attention_scores else y
+
+
+class AdditiveAttention(Attention):
+    """Attention whose scores are w . tanh(q + k), with a trainable w; see `Attention`.
+
+    Parameters
+    ----------
+    use_scale : bool, default True
+        Whether there is w; it is all ones else.
+    dropout : float, default 0
+    **kwargs
+        See `Layer`.
+
+    References
+    ----------
+    Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473
+    """
+
+    def __init__(self, use_scale=True, dropout=0.0, **kwargs):
+        super().__init__(use_scale=use_scale, dropout=dropout, **kwargs)
+
+    def build(self, input_shape):
+        self.scale = None
+        if self.use_scale:
+            self.scale = self.add_weight((input_shape[0][-1],), "glorot_uniform", name="scale")
+
+    def _scores(self, q, k):
+        x = ops.tanh(ops.expand_dims(q, 2) + ops.expand_dims(k, 1))
+        return ops.sum(x if self.scale is None else x * self.scale, -1)
