@@ -3,7 +3,6 @@
 from dlcore import ops
 from dlcore.layers.base import Layer
 from dlcore.ops import spatial
-from dlcore.ops.sampling import stack_matrix
 
 
 class ImageLayer(Layer):
@@ -39,13 +38,9 @@ def resized(x, height, width, window=None, interpolation="bilinear"):
     if window is not None:
         top, left, high, wide = window
         x = x[:, top : top + high, left : left + wide, :]
-    n, high, wide, _ = x.shape
-    if (high, wide) == (height, width):
+    if x.shape[1:3] == (height, width):
         return x
-    down, across = high / height, wide / width  # centres of pixels lie at halves
-    entries = (across, 0.0, 0.5 * across - 0.5, 0.0, down, 0.5 * down - 0.5)
-    matrix = stack_matrix(entries, n, x.dtype)
-    return ops.affine_sample(x, matrix, (height, width), interpolation, "nearest")
+    return ops.image.resize(x, (height, width), interpolation, data_format="channels_last")
 
 
 def check_name(layer, what, value, known):
