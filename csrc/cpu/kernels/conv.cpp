@@ -19,7 +19,7 @@ namespace {
 
 // How scratch is laid out, in bytes.
 struct Layout {
-  int64_t pixels, result, extra, partial_rows, taps, panels, window, partial, sums, registers,
+  int64_t pixels, result, extra, ranges, partial_rows, taps, panels, window, partial, sums, registers,
       total;
 };
 
@@ -35,10 +35,11 @@ Layout lay_out(const Conv& c) {
   };
   constexpr int64_t kIndex = sizeof(int64_t), kSize = sizeof(T);
   const int64_t pixels = box_pixels(c);
-  const bool stepped = c.channel_step < c.inner, waits = stepped || c.k_most > c.k_step;
+  const bool stepped = c.channel_step < c.inner, waits = stepped || c.skips || c.k_most > c.k_step;
   at.pixels = take(pixels, kIndex);
   at.result = take(pixels, kIndex);
   at.extra = take(c.store == Store::relu_grad ? pixels : 0, kIndex);
+  at.ranges = take(c.skips ? pixels : 0, sizeof(TapRange));
   at.partial_rows = take(waits ? pixels : 0, kIndex);
   at.taps = take(c.k_most, kIndex);
   at.panels = take(c.packed ? c.k_most * c.group : 0, kSize);
@@ -159,7 +160,7 @@ class Convolver {
     t.col = at<int64_t>(at_.taps), t.k = k_;
     t.b = at<T>(at_.panels);
     t.c = at<T>(at_.sums), t.c_at = at<int64_t>(at_.result);
-    strips(t, dot_height(n), [n](int h) { return find_dot<T>(n, h); });
+    strips(t, dot_height(n), {}, [n](int h) { return find_dot<T>(n, h); });
   }
 
   int64_t filter_at(int d, int64_t tap) const {
@@ -169,7 +170,9 @@ class Convolver {
   int64_t panel_width(int64_t j) const { return least(c_.width, ceil_div(cols_ - j, L)); }
 
   void box(const Box& b) {
-    if (b.images != box_.images || b.rows != box_.rows || b.cols != box_.cols) set_tables(b);
+    const bool same = b.images == box_.images && b.rows == box_.rows && b.cols == box_.cols;
+    const bool moved = b.p != box_.p || b.q != box_.q;
+    if (!same || (c_.skips && moved)) set_tables(b);
     box_ = b;
     for (int64_t first = 0; first == 0 || first < c_.inner; first += c_.channel_step) {
       if (c_.channel_step < c_.inner) set_channels(first);
@@ -187,27 +190,27 @@ class Convolver {
     ahead_ = {x_ + (next.n == b.n ? most(now.end, then.begin) : then.begin), x_ + then.end, tiles};
   }
 
+  // Offsets of the box's pixels, in the order of its tiles.
   void set_tables(const Box& b) {
-    pixel_offsets(reach_, b, at<int64_t>(at_.pixels));
-    if (c_.direct) {
-      result_offsets(call_.tensors[0], b, at<int64_t>(at_.result));
-      if (c_.store == Store::relu_grad)
-        result_offsets(call_.tensors[c_.extra], b, at<int64_t>(at_.extra));
-    } else {
-      for (int64_t i = 0; i < box_pixels(c_); ++i) at<int64_t>(at_.result)[i] = i * c_.group;
-    }
+    const Tensor& out = call_.tensors[0];
+    const Strides y = image_strides(out);
+    const Strides extra = c_.store == Store::relu_grad ? image_strides(call_.tensors[c_.extra]) : y;
+    int64_t* next[] = {at<int64_t>(at_.pixels), at<int64_t>(at_.result), at<int64_t>(at_.extra)};
+    TapRange* range = at<TapRange>(at_.ranges);
+    each_pixel(axis_, b, c_.skips, [&](int64_t i, int64_t n, int64_t p, int64_t q) {
+      *next[0]++ = n * reach_.image + p * reach_.out_step[1] + q * reach_.out_step[2];
+      *next[1]++ = c_.direct ? result_offset(y, n, p, q) : i * c_.group;
+      if (c_.store == Store::relu_grad) *next[2]++ = result_offset(extra, n, p, q);
+      if (!c_.skips) return;
+      const Inside r = valid_taps(axis_[1], b.p + p), s = valid_taps(axis_[2], b.q + q);
+      *range++ = {r.begin, r.end, s.begin, s.end};
+    });
     for (int64_t i = 0; at_.taps > at_.partial_rows && i < box_pixels(c_); ++i)
       at<int64_t>(at_.partial_rows)[i] = i * c_.width * L;
   }
 
-  void result_offsets(const Tensor& t, const Box& b, int64_t* at) const {
-    const Strides s = image_strides(t);
-    const int64_t row = s.axis[1] * phase_[1].step, col = s.axis[2] * phase_[2].step;
-    for (int64_t n = 0; n < b.images; ++n) {
-      for (int64_t p = 0; p < b.rows; ++p) {
-        for (int64_t q = 0; q < b.cols; ++q) *at++ = n * s.n + p * row + q * col;
-      }
-    }
+  int64_t result_offset(const Strides& s, int64_t n, int64_t p, int64_t q) const {
+    return n * s.n + p * phase_[1].step * s.axis[1] + q * phase_[2].step * s.axis[2];
   }
 
   // What pixel 0 of the box reads at offset 0.
@@ -245,7 +248,8 @@ class Convolver {
         t.c = partial, t.c_at = at<int64_t>(at_.partial_rows);
         if (last && s == steps - 1) set_result(t, j);
         const int width = static_cast<int>(w);
-        strips(t, sum_height(width), [&](int h) {
+        const Sums sums{k0, first, last && s == steps - 1, partial};
+        strips(t, sum_height(width), sums, [&](int h) {
           return c_.wide ? find_sum<T, true>(width, h) : find_sum<T, false>(width, h);
         });
       }
@@ -289,23 +293,85 @@ class Convolver {
     return at;
   }
 
+  // The products from k0 on, of which the sums begin with the first channels and are done with the
+  // last; where they wait.
+  struct Sums {
+    int64_t k0;
+    bool first, last;
+    T* partial;
+  };
+
   // Strips of nearly equal heights.
   template <class Find>
-  void strips(SumTile<T> t, int height, Find find) {
+  void strips(SumTile<T> t, int height, const Sums& sums, Find find) {
     const int64_t pixels = box_.images * box_.rows * box_.cols, n = ceil_div(pixels, height);
     const SumTile<T> first = t;
     const int low = static_cast<int>(pixels / n);
     const int64_t high = pixels % n;
     const SumFunction<T> low_tile = find(low), high_tile = high ? find(low + 1) : low_tile;
     for (int64_t s = 0, r = 0; s < n; ++s) {
+      const int h = low + (s < high);
       t.row = at<int64_t>(at_.pixels) + r;
       t.c_at = first.c_at + r;
       t.extra_at = first.extra_at + r;
       if (first.start) t.start = first.start + r * first.start_row;
       ahead_.step();
-      (s < high ? high_tile : low_tile)(t);
-      r += low + (s < high);
+      const SumFunction<T> tile = s < high ? high_tile : low_tile;
+      if (c_.skips) {
+        strip_in_runs(t, sums, r, h, tile);
+      } else {
+        tile(t);
+      }
+      r += h;
     }
+  }
+
+  // Taps that any pixel of the strip needs.
+  TapRange needed_taps(int64_t r, int h) const {
+    const TapRange* range = at<TapRange>(at_.ranges) + r;
+    TapRange g = *range;
+    for (int i = 1; i < h; ++i) {
+      g.r0 = least(g.r0, range[i].r0), g.r1 = most(g.r1, range[i].r1);
+      g.s0 = least(g.s0, range[i].s0), g.s1 = most(g.s1, range[i].s1);
+    }
+    return g;
+  }
+
+  // A strip at the edge of the image: runs of products, one for each row of taps if columns miss.
+  void strip_in_runs(const SumTile<T>& t, const Sums& sums, int64_t r, int h,
+                     SumFunction<T> tile) const {
+    const TapRange g = needed_taps(r, h);
+    const int64_t R = axis_[1].taps, S = axis_[2].taps;
+    if (g.r0 == 0 && g.r1 == R && g.s0 == 0 && g.s1 == S) return tile(t);
+    const int64_t rows = g.s1 - g.s0 == S ? most(1, g.r1 - g.r0) : 1;
+    const int64_t count = ((rows - 1) * S + g.s1 - g.s0) * channels_, k1 = sums.k0 + t.k;
+    SumTile<T> run = t;
+    run.k = 0;
+    run.start = nullptr;
+    T* const partial = sums.partial + r * t.start_row;
+    bool begun = !sums.first && count > 0 && g.r0 < g.r1;
+    for (int64_t f = 0; f < axis_[0].taps; ++f) {
+      for (int64_t row = g.r0; row < g.r1; row += rows) {
+        const int64_t from = ((f * R + row) * S + g.s0) * channels_;
+        const int64_t k = most(from, sums.k0), end = least(from + count, k1);
+        if (count > 0 && from < sums.k0) begun = true;
+        if (k >= end) continue;
+        if (run.k > 0) {
+          store_partial(run, partial, r, tile);
+          begun = true;
+        }
+        run.col = t.col + (k - sums.k0), run.b = t.b + (k - sums.k0) * t.b_row, run.k = end - k;
+        run.start = begun ? partial : nullptr;
+      }
+    }
+    if (run.k == 0) run.start = begun ? partial : nullptr;
+    if (run.k > 0 || sums.last) tile(run);
+  }
+
+  void store_partial(SumTile<T> run, T* partial, int64_t r, SumFunction<T> tile) const {
+    run.c = partial - r * run.start_row, run.c_at = at<int64_t>(at_.partial_rows) + r;
+    run.store = Store::plain;
+    tile(run);
   }
 
   // Sums of the box are in scratch; pixels that lie at one distance in every operand go together.

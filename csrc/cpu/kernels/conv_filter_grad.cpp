@@ -136,7 +136,7 @@ class FilterGradient {
 
   void box(const Box& b, bool accumulate) {
     if (b.images != box_.images || b.rows != box_.rows || b.cols != box_.cols)
-      pixel_offsets(reach_, b, at<int64_t>(at_.pixels));
+      set_pixels(b);
     box_ = b;
     if (c_.packed) pack_gradient();
     const T* x = source();
@@ -165,6 +165,13 @@ class FilterGradient {
       t.start_row = c_.width * L;
       strips(t, static_cast<int>(w), accumulate);
     }
+  }
+
+  void set_pixels(const Box& b) const {
+    int64_t* next = at<int64_t>(at_.pixels);
+    each_pixel(c_.axis, b, false, [&](int64_t, int64_t n, int64_t p, int64_t q) {
+      *next++ = n * reach_.image + p * reach_.out_step[1] + q * reach_.out_step[2];
+    });
   }
 
   int64_t panel_width(int64_t j) const { return least(c_.width, ceil_div(cols_ - j, L)); }

@@ -14,6 +14,7 @@ constexpr int64_t kLargest = int64_t{1} << 31;  // of an attribute: products the
 constexpr int64_t kPixels = 256;        // of a box: enough for a panel of B in L1 to pay
 constexpr int64_t kGradientPixels = 192;  // of one in the filter gradient: a panel of dy in L1
 constexpr int64_t kPackingRows = 48;    // filter elements for which copying dy pays
+constexpr int64_t kSkippedProducts = 64;  // of a row of taps: shorter runs cost more than they save
 constexpr int64_t kLineBytes = 64;
 constexpr int64_t kProducts = 320;      // between two visits of a sum: that panel fits L1
 constexpr int64_t kGroupBytes = 512;    // a row of the columns that are worked on together
@@ -120,6 +121,14 @@ void read_geometry(const Call& call, Conv& c) {
 bool reads_outside(const ConvAxis& a) {
   return a.out > 0 && a.taps > 0 &&
          (a.pad > 0 || (a.out - 1) * a.stride - a.pad + (a.taps - 1) * a.dilation >= a.in);
+}
+
+// An axis of the image proper does: others are not worth their tables.
+bool pads(const Conv& c) {
+  const auto axis = [&c](int d) {
+    return c.task == Task::input_grad ? gradient_phase(c.axis[d], 0).axis : c.axis[d];
+  };
+  return reads_outside(axis(1)) || reads_outside(axis(2));
 }
 
 // Any phase would do; the loop ends at the first that does.
@@ -249,6 +258,8 @@ void choose_forward_boxes(Conv& c, int lanes, int64_t size) {
   c.dots = !c.wide && c.cols <= kMostDots && 2 * c.cols <= lanes && c.inner % lanes == 0 &&
            c.channel_step == c.inner && c.inner > 0;
   if (c.dots) c.packed = true, c.k_step = most(1, c.k_most);
+  c.skips = c.windowed && !c.wide && !c.dots && pads(c) &&
+            largest_phase(c, 2).taps * c.channel_step >= kSkippedProducts;
 }
 
 // Few channels at a time, so that what all their taps read of a box stays in L1.

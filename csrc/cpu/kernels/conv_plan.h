@@ -47,6 +47,7 @@ struct Conv {
   int64_t channel_step;
   int64_t window;  // elements
 
+  bool skips;       // products with the padding are left out where they are many
   bool dots;        // few columns: lanes are products (conv_tile.h)
   bool packed;      // w (in filter gradients dy) is copied to panels
   int width;        // vectors of a panel

@@ -217,13 +217,39 @@ inline Rows input_rows(const ConvAxis (&axis)[3], const Strides& in, const Box& 
               last[1] * in.axis[1]};
 }
 
-// Offsets of the box's outputs in what they read.
-inline void pixel_offsets(const Reach& r, const Box& b, int64_t* at) {
-  for (int64_t n = 0; n < b.images; ++n) {
-    for (int64_t p = 0; p < b.rows; ++p) {
-      for (int64_t q = 0; q < b.cols; ++q)
-        *at++ = n * r.image + p * r.out_step[1] + q * r.out_step[2];
+// Taps [r0, r1) x [s0, s1) of an output lie inside the image; the others add nothing.
+struct TapRange {
+  int64_t r0, r1, s0, s1;
+};
+
+inline Inside valid_taps(const ConvAxis& a, int64_t output) {
+  return inside(output * a.stride - a.pad, a.dilation, a.taps, a.in);
+}
+
+// Calls visit(i, n, p, q) for the box's pixels in the order of its tiles, i being the place in rows
+// of pixels. Columns at the edges come last, one after the other, so that the pixels of a tile miss
+// the same taps.
+template <class F>
+void each_pixel(const ConvAxis (&axis)[3], const Box& b, bool edges_last, F visit) {
+  int64_t q0 = 0, q1 = b.cols;
+  if (edges_last) {
+    const auto full = [&](int64_t q) {
+      const Inside taps = valid_taps(axis[2], b.q + q);
+      return taps.begin == 0 && taps.end == axis[2].taps;
+    };
+    while (q0 < b.cols && !full(q0)) ++q0;
+    q1 = q0;
+    while (q1 < b.cols && full(q1)) ++q1;
+  }
+  const auto columns = [&](int64_t from, int64_t to) {
+    for (int64_t row = 0; row < b.images * b.rows; ++row) {
+      for (int64_t q = from; q < to; ++q)
+        visit(row * b.cols + q, row / b.rows, row % b.rows, q);
     }
+  };
+  columns(q0, q1);
+  for (int64_t q = 0; q < b.cols; ++q) {
+    if (q < q0 || q >= q1) columns(q, q + 1);
   }
 }
 
