@@ -16,6 +16,7 @@ _MODULES = (
 )  # fmt: skip
 _NAMES = {
     "Input": "layers",
+    "KerasTensor": "layers",
     "Layer": "layers",
     "Model": "models",
     "Sequential": "models",

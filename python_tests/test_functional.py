@@ -340,6 +340,28 @@ def test_losses_of_layers():
     assert len(model.losses) == 3
 
 
+def test_losses_and_metrics_of_symbols(tmp_path):
+    x = layers.Input((4,))
+    code = layers.Dense(2, name="code")(x)
+    model = models.Model(x, layers.Dense(1)(code))
+    model.add_loss(0.5 * ops.mean(ops.square(layers.Dense(2, name="side")(code))))
+    model.add_metric(ops.max(code, axis=-1), name="largest")
+    model.compile("sgd", "mse")
+    assert "side" in [x.name for x in model.layers]
+    side = models.Model(x, [code, model.get_layer("side").output])
+    for m in (model, *copies(model, tmp_path / "m")):
+        m.compile("sgd", "mse")
+        hidden, out = (y.astype("float64") for y in side.predict(A))
+        mse = np.mean((m.predict(A).astype("float64") - Y) ** 2)
+        logs = m.evaluate(A, Y, batch_size=50, verbose=0, return_dict=True)
+        assert logs["loss"] == pytest.approx(mse + 0.5 * np.mean(out**2), rel=1e-5)
+        assert logs["largest"] == pytest.approx(hidden.max(1).mean(), rel=1e-5)
+    stack = models.Sequential([layers.Input((4,)), layers.Dense(1)])
+    for m in (stack, layers.Dense(2), Towers()):
+        with pytest.raises(ValueError, match="computed in call, got"):
+            m.add_loss(code)
+
+
 def test_metrics_of_layers():
     class Watched(layers.Layer):
         def __init__(self, **kwargs):

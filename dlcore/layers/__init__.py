@@ -58,6 +58,7 @@ _MODULES = {
     "recurrent_cells": ("GRUCell", "LSTMCell", "SimpleRNNCell", "StackedRNNCells"),
     "reshaping": ("Flatten", "Permute", "RepeatVector", "Reshape"),
     "transformer": ("TransformerDecoder", "TransformerEncoder"),
+    "symbolic": ("KerasTensor",),
 }  # fmt: skip
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 _TABLE = {}  # classes that configurations may name besides; dlcore.models adds its own

@@ -276,6 +276,8 @@ class Layer(Weights):
 
     def add_loss(self, loss):
         """Add a scalar, computed in `call`, to the loss that training minimizes."""
+        if symbolic.has_symbols(loss):
+            raise ValueError(f"{self.name}: expected a loss computed in call, got {loss!r}")
         self._call_losses += spec.leaves(loss)
 
     def add_metric(self, value, name=None, aggregation=None):

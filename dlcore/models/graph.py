@@ -22,9 +22,11 @@ class LayerGraph:
     inputs, outputs : KerasTensor, or nested
     takers : list of str, optional
         What messages call the layers that get the inputs; by default by the inputs' names.
+    extras : list of KerasTensor
+        What is computed besides: losses and metrics.
     """
 
-    def __init__(self, who, inputs, outputs, takers=None):
+    def __init__(self, who, inputs, outputs, takers=None, extras=()):
         input_list, output_list = _symbols(who, "inputs", inputs), _symbols(who, "outputs", outputs)
         _check_different(who, "inputs", [x.name for x in input_list])
         if not all(_is_input(x) for x in input_list):
@@ -36,7 +38,8 @@ class LayerGraph:
         self.input_form = Form(who, "input", inputs, [x.name for x in input_list])
         self.output_form = Form(who, "output", outputs, [x.name for x in output_list])
         self.takers = takers or [x.name for x in input_list]
-        self.connections = in_order(output_list)
+        self.extras = list(extras)
+        self.connections = in_order(output_list + self.extras)
         unused = [x.connection for x in input_list if x.connection not in self.connections]
         self.connections = unused + self.connections
         self.layers = list(dict.fromkeys(c.layer for c in self.connections))
@@ -44,12 +47,17 @@ class LayerGraph:
         _check_different(who, "layers", [x.name for x in self.layers])
 
     def run(self, inputs):
-        """Call the layers on nested tensors; the nested results."""
+        """Call the layers on nested tensors; the nested results, and the list of extras."""
         values = dict(zip(self.input_list, self._matched(inputs), strict=True))
         for connection in self.connections:
             if connection.inputs:
                 connection.play(values)
-        return spec.map_leaves(values.get, self.outputs)
+        return spec.map_leaves(values.get, self.outputs), [values[x] for x in self.extras]
+
+    def with_extra(self, symbol):
+        """The graph that computes `symbol` too."""
+        extras = [*self.extras, symbol]
+        return LayerGraph(self.who, self.inputs, self.outputs, self.takers, extras)
 
     def _matched(self, inputs):
         """The tensors in order, with the shapes and dtypes of the inputs."""

@@ -33,6 +33,7 @@ def graph_config(graph):
         "calls": calls,
         "inputs": _plain(graph.who, graph.inputs, places),
         "outputs": _plain(graph.who, graph.outputs, places),
+        "extra_outputs": _plain(graph.who, graph.extras, places),
     }
 
 
@@ -64,7 +65,7 @@ def _plain(who, value, places):
 
 
 def graph_from_config(config):
-    """(inputs, outputs) of the graph that `graph_config` described, with new layers.
+    """(inputs, outputs, extras) of the graph that `graph_config` described, with new layers.
 
     Raises
     ------
@@ -94,7 +95,8 @@ def _graph_from_config(config):
         kwargs = {k: _revived(name, x, symbols) for k, x in call["kwargs"].items()}
         outputs = spec.leaves(layers[name](*args, **kwargs))
         symbols[name].append(outputs)
-    return tuple(_revived("model", config[k], symbols) for k in ("inputs", "outputs"))
+    ends = config["inputs"], config["outputs"], config.get("extra_outputs", [])
+    return tuple(_revived("model", x, symbols) for x in ends)
 
 
 def _revived(who, value, symbols):

@@ -2,6 +2,7 @@
 
 from dlcore.layers import sharing, spec
 from dlcore.layers.operation import Operation
+from dlcore.layers.symbolic import has_symbols
 from dlcore.models.graph import LayerGraph
 from dlcore.models.graph_config import graph_config, graph_from_config
 from dlcore.models.trainer import Trainer
@@ -50,6 +51,7 @@ class Model(Trainer):
     """
 
     _graph = None  # LayerGraph, where the layers are connected
+    _extra_names = ()  # of the graph's extras: None for a loss, a name for a metric
 
     def __init__(self, inputs=None, outputs=None, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
@@ -58,16 +60,48 @@ class Model(Trainer):
         if inputs is None or outputs is None:
             missing = "inputs" if inputs is None else "outputs"
             raise TypeError(f"{self.name}: expected inputs and outputs, got no {missing}")
-        self._graph = LayerGraph(self.name, inputs, outputs)
-        self._operations = self._graph.layers
+        self._set_graph(LayerGraph(self.name, inputs, outputs))
         self.built = True
         self._build_specs = spec.batch_specs(self._graph.inputs)
+
+    def _set_graph(self, graph):
+        self._graph, self._operations = graph, graph.layers
 
     def call(self, inputs):
         """The outputs for tensors nested like the inputs, or by name."""
         if self._graph is None:
             return super().call(inputs)
-        return self._graph.run(inputs)
+        outputs, extras = self._graph.run(inputs)
+        for name, value in zip(self._extra_names, extras, strict=True):
+            if name is None:
+                self.add_loss(value)
+            else:
+                self.add_metric(value, name)
+        return outputs
+
+    def add_loss(self, loss):
+        """Add a scalar to the loss that training minimizes: one computed in `call`, or a symbol of
+        the model's graph.
+        """
+        self._add(None, loss, super().add_loss)
+
+    def add_metric(self, value, name=None, aggregation=None):
+        """Report the mean of a tensor computed in `call`, or of a symbol of the model's graph."""
+        self._add(name or self.name, value, lambda x: super(Model, self).add_metric(x, name))
+
+    def _add(self, name, value, add):
+        if not has_symbols(value):
+            add(value)
+        elif self._graph is None or isinstance(type(self)._graph, property):
+            raise ValueError(
+                f"{self.name}: expected a tensor computed in call, got {value!r}; only models made"
+                " of inputs and outputs take symbols"
+            )
+        else:
+            for symbol in spec.leaves(value):
+                self._set_graph(self._graph.with_extra(symbol))
+                self._extra_names = [*self._extra_names, name]
+            self._forget_programs()
 
     @property
     def layers(self):
@@ -121,13 +155,13 @@ class Model(Trainer):
 
     @property
     def input_shape(self):
-        """Shapes of the inputs, nested as they were given."""
-        return spec.map_leaves(lambda x: x.shape, self._connected("input_shape").inputs)
+        """Shapes of the inputs, nested as they were given; the batch is None."""
+        return spec.map_leaves(lambda x: x.shape, self.input)
 
     @property
     def output_shape(self):
-        """Shapes of the outputs, nested as they were given."""
-        return spec.map_leaves(lambda x: x.shape, self._connected("output_shape").outputs)
+        """Shapes of the outputs, nested as they were given; the batch is None."""
+        return spec.map_leaves(lambda x: x.shape, self.output)
 
     # -- for the trainer
 
@@ -250,7 +284,7 @@ class Model(Trainer):
             return super().get_config()
         config = {"name": self.name, "trainable": self._trainable, "dtype": self.dtype}
         with sharing.writing(self):
-            return config | graph_config(self._graph)
+            return config | graph_config(self._graph) | {"extras": list(self._extra_names)}
 
     @classmethod
     def from_config(cls, config):
@@ -258,9 +292,12 @@ class Model(Trainer):
         if "calls" not in config:
             return super().from_config(config)
         with sharing.reading():
-            inputs, outputs = graph_from_config(config)
+            inputs, outputs, extras = graph_from_config(config)
         given = {k: config[k] for k in ("name", "trainable", "dtype") if k in config}
-        return cls(inputs, outputs, **given)
+        model = cls(inputs, outputs, **given)
+        for name, symbol in zip(config.get("extras", ()), extras, strict=True):
+            model._add(name, symbol, None)
+        return model
 
     def to_json(self, **kwargs):
         """The architecture as JSON text, for `models.model_from_json`."""
