@@ -168,6 +168,42 @@ def test_arena_reuses_memory():
     assert plan(graph, layouts, fuse(graph, layouts)).arena_bytes <= 2 * 64 * 64 * 4
 
 
+def test_pointwise_results_take_the_place_of_what_they_read_last():
+    def f(x):
+        y = ops.softmax(x)
+        total = ops.sum(y)
+        return ops.softmax(ops.tanh(y) * 2.0), total
+
+    graph = traced(f, (64, 64))
+    layouts = find_layouts(graph)
+    assert plan(graph, layouts, fuse(graph, layouts)).arena_bytes <= 64 * 64 * 4 + 64
+    x = np.random.default_rng(0).normal(size=(64, 64)).astype("float32")
+    for y, e in zip(dlcore.function(f)(x), ArrayProgram(graph, np)(x), strict=True):
+        np.testing.assert_allclose(y, e, rtol=1e-5)
+
+
+def test_update_runs_as_soon_as_its_gradient_can():
+    w1, w2 = (dlcore.Variable(np.ones((8, 8), "f")) for _ in range(2))
+    count = dlcore.Variable(np.zeros((), "f"))
+
+    def step(x):
+        loss = ops.mean(ops.square(ops.tanh(x @ w1) @ w2))
+        grads = gradients(loss, [w1, w2])
+        rate = 0.1 / (count + 1.0)
+        count.assign_add(1.0)
+        for w, g in zip((w1, w2), grads, strict=True):
+            w.assign(w - rate * g)
+
+    graph = traced(step, (4, 8))
+    layouts = find_layouts(graph)
+    result = plan(graph, layouts, fuse(graph, layouts))
+    written = [t for u in result.units for t in u.outputs if result.homes.get(t)]
+    homes = [result.homes[t][1] for t in written if result.homes[t][0] == "variable"]
+    assert homes.index(w2) < homes.index(w1)
+    products = [u for u in result.units if u.anchor is not None and u.anchor.op.name == "matmul"]
+    assert result.homes[products[3].outputs[0]] == ("variable", w2)
+
+
 def test_large_expressions_are_cut():
     def f(*xs):
         total = xs[0]

@@ -131,13 +131,26 @@ def _order_copies(graph, copies, readers):
 
 
 def _sort(units):
-    """Topological order, each unit as early as its first node was recorded."""
+    """The order of running: as recorded, but what a unit needs comes as early as that unit.
+
+    So the update of a weight runs right after its gradient's dy, which is then hot in the caches
+    and soon forgotten, though the rate it takes was recorded last.
+    """
+    order = {u: u.order for u in units}
+    for unit in reversed(_topological(units, order)):
+        for d in unit.deps:
+            order[d] = min(order[d], order[unit])
+    return _topological(units, order)
+
+
+def _topological(units, order):
+    """`units` by `order`, but each behind its dependencies."""
     followers = {u: [] for u in units}
     missing = {u: len(u.deps) for u in units}
     for u in units:
         for d in u.deps:
             followers[d].append(u)
-    ready = [(u.order, i, u) for i, u in enumerate(units) if not missing[u]]
+    ready = [(order[u], i, u) for i, u in enumerate(units) if not missing[u]]
     heapq.heapify(ready)
     ordered, count = [], len(units)
     while ready:
@@ -147,7 +160,7 @@ def _sort(units):
             missing[f] -= 1
             if not missing[f]:
                 count += 1
-                heapq.heappush(ready, (f.order, count, f))
+                heapq.heappush(ready, (order[f], count, f))
     if len(ordered) != len(units):
         raise AssertionError("schedule: the units form a cycle")
     return ordered
@@ -159,30 +172,53 @@ def _place(ordered, layouts, homes):
     for at, unit in enumerate(ordered):
         for source in unit_reads(unit, layouts):
             last[source] = at
-    free, top, dying = [], 0, {}  # free: [offset, size]
+    free, top, dying, blocks = [], 0, {}, {}  # free: [offset, size]; blocks: tensor -> the same
     for at, unit in enumerate(ordered):
+        spent = [x for x in _overwritable(unit, layouts) if x in blocks and last[x] == at]
         for t in unit.outputs:
             if t.node.op in LEAVES or t in homes:
                 continue
-            size = -(-max(t.size, 1) * dtypes.SIZES[t.dtype] // _ALIGNMENT) * _ALIGNMENT
-            fitting = [block for block in free if block[1] >= size]
-            if fitting:
-                block = min(fitting, key=lambda b: b[1])
-                offset = block[0]
-                block[0] += size
-                block[1] -= size
-                if not block[1]:
-                    free.remove(block)
+            x = next((x for x in spent if (x.shape, x.dtype) == (t.shape, t.dtype)), None)
+            if x is not None:
+                spent = [other for other in spent if other is not x]
+                blocks[t] = blocks.pop(x)
             else:
-                tail = next((b for b in free if b[0] + b[1] == top), None)
-                offset = tail[0] if tail else top
-                if tail:
-                    free.remove(tail)
-                top = offset + size
-            homes[t] = ("arena", offset)
-            dying.setdefault(max(last.get(t, at), at), []).append([offset, size])
-        for block in dying.pop(at, []):
-            _release(free, block)
+                size = -(-max(t.size, 1) * dtypes.SIZES[t.dtype] // _ALIGNMENT) * _ALIGNMENT
+                blocks[t] = [_take(free, size, top), size]
+                top = max(top, sum(blocks[t]))
+            homes[t] = ("arena", blocks[t][0])
+            dying.setdefault(max(last.get(t, at), at), []).append(t)
+        for t in dying.pop(at, []):
+            if t in blocks:
+                _release(free, blocks.pop(t))
+    return top
+
+
+def _overwritable(unit, layouts):
+    """Tensors that a chain of pointwise nodes reads only where it writes."""
+    if isinstance(unit, Copy) or unit.anchor is not None:
+        return []
+    inside = {t for n in unit.nodes for t in n.outputs}
+    reads = [x for n in unit.nodes for x in n.inputs if x not in inside]
+    views = {layouts[x].source for x in reads if layouts[x].source is not x}
+    return [x for x in dict.fromkeys(reads) if x not in views and x.shape == unit.shape]
+
+
+def _take(free, size, top):
+    """The offset of `size` bytes out of a free block, or behind the others."""
+    fitting = [block for block in free if block[1] >= size]
+    if fitting:
+        block = min(fitting, key=lambda b: b[1])
+        offset = block[0]
+        block[0] += size
+        block[1] -= size
+        if not block[1]:
+            free.remove(block)
+        return offset
+    tail = next((b for b in free if b[0] + b[1] == top), None)
+    if tail:
+        free.remove(tail)
+        return tail[0]
     return top
 
 
