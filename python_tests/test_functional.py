@@ -424,6 +424,42 @@ def test_input_shapes_and_types():
     assert fixed.shape == (8, 4) and models.Model(fixed, fixed * 2).predict(A).shape == (50, 4)
 
 
+def residual_cnn():
+    random.set_random_seed(6)
+    image = layers.Input((8, 8, 3))
+    h = layers.Conv2D(8, 3, padding="same", activation="relu")(image)
+    side = layers.BatchNormalization()(layers.Conv2D(8, 3, padding="same")(h))
+    h = layers.ReLU()(layers.add([h, side]))
+    h = layers.concatenate([layers.MaxPooling2D()(h), layers.AveragePooling2D()(h)])
+    return models.Model(image, layers.Dense(3, "softmax")(layers.GlobalAveragePooling2D()(h)))
+
+
+def test_same_bits_for_any_number_of_threads():
+    images = RNG.normal(size=(50, 8, 8, 3)).astype("float32")
+    threads, results = dlcore.get_num_threads(), []
+    for n in (1, 2, 3, 7):
+        dlcore.set_num_threads(n)
+        model = residual_cnn()
+        model.compile("adam", "sparse_categorical_crossentropy")
+        model.fit(images, LABELS, epochs=2, batch_size=16, verbose=0)
+        results.append(np.concatenate([weights_of(model), model.predict(images).ravel()]))
+    dlcore.set_num_threads(threads)
+    for other in results[1:]:
+        np.testing.assert_array_equal(other, results[0])
+
+
+def test_layers_with_several_arguments(tmp_path):
+    x, z = layers.Input((5, 8)), layers.Input((7, 8))
+    outputs, h, c = layers.LSTM(4, return_state=True)(x)
+    again = layers.LSTM(4)(z, initial_state=[h, c])
+    model = models.Model([x, z], [layers.MultiHeadAttention(2, 4)(x, z), outputs + again])
+    arrays = [RNG.normal(size=(3, n, 8)) for n in (5, 7)]
+    model.save(tmp_path / "m")
+    other = models.load_model(tmp_path / "m")
+    for a, b in zip(model.predict(arrays), other.predict(arrays), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_sizes_that_vary(tmp_path):
     image = layers.Input((None, None, 3))
     h = layers.Conv2D(4, 3, strides=2)(image)
