@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 # Loaded when first used, so that the import takes no longer than the kernels need.
 _MODULES = (
     "activations", "callbacks", "cli", "data", "datasets", "distributed", "initializers", "io",
-    "layers", "losses", "metrics", "models", "optimizers", "regularizers", "utils",
+    "layers", "losses", "metrics", "models", "optimizers", "preprocessing", "regularizers", "utils",
 )  # fmt: skip
 _NAMES = {
     "Input": "layers",

@@ -21,7 +21,7 @@ HEIGHTS = {
     "program": 2,
     "ops": 3,
     "random": 4,
-    "data": 5, "datasets": 5, "utils": 5,
+    "data": 5, "datasets": 5, "utils": 5, "preprocessing": 5,
     "activations": 5, "initializers": 5, "regularizers": 5, "losses": 5, "metrics": 5,
     "layers": 5, "optimizers": 5, "schedules": 5, "callbacks": 5,
     "models": 6,

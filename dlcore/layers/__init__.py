@@ -57,8 +57,9 @@ _MODULES = {
     "recurrent": ("GRU", "LSTM", "RNN", "SimpleRNN"),
     "recurrent_cells": ("GRUCell", "LSTMCell", "SimpleRNNCell", "StackedRNNCells"),
     "reshaping": ("Flatten", "Permute", "RepeatVector", "Reshape"),
-    "transformer": ("TransformerDecoder", "TransformerEncoder"),
     "symbolic": ("KerasTensor",),
+    "text": ("TextVectorization",),
+    "transformer": ("TransformerDecoder", "TransformerEncoder"),
 }  # fmt: skip
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 _TABLE = {}  # classes that configurations may name besides; dlcore.models adds its own

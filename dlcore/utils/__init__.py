@@ -8,6 +8,7 @@ from dlcore.data.images import (
     load_img,
     save_img,
 )
+from dlcore.data.sequences import pad_sequences, timeseries_dataset_from_array
 from dlcore.data.splitting import one_hot
 from dlcore.random import set_random_seed
 from dlcore.utils.model_plot import plot_model
@@ -15,8 +16,9 @@ from dlcore.utils.model_plot import plot_model
 Sequence = PyDataset  # its name in older scripts
 
 __all__ = [
-    "PyDataset", "Sequence", "array_to_img", "image_dataset_from_directory", "img_to_array",
-    "load_img", "normalize", "plot_model", "save_img", "set_random_seed", "to_categorical",
+    "PyDataset", "Sequence", "array_to_img", "get_file", "image_dataset_from_directory",
+    "img_to_array", "load_img", "normalize", "pad_sequences", "plot_model", "save_img",
+    "set_random_seed", "timeseries_dataset_from_array", "to_categorical",
 ]  # fmt: skip
 
 
@@ -71,3 +73,46 @@ def normalize(x, axis=-1, order=2):
     x = np.asarray(x)
     size = np.atleast_1d(np.linalg.norm(x, order, axis, keepdims=True))
     return x / np.where(size == 0, 1, size)
+
+
+def get_file(
+    fname=None,
+    origin=None,
+    file_hash=None,
+    cache_subdir="datasets",
+    hash_algorithm="auto",
+    extract=False,
+    cache_dir=None,
+    **kwargs,
+):
+    """The path of a file, downloaded where it is not there yet.
+
+    Parameters
+    ----------
+    fname : str, optional
+        Name to keep it under; by default the last part of `origin`.
+    origin : str
+        Its address.
+    file_hash : str, optional
+        Digest of the file; a file with another one is refused, and fetched anew.
+    cache_subdir : str, default "datasets"
+    hash_algorithm : {"auto", "sha256", "md5"}
+    extract : bool
+        Whether to unpack a .tar.gz or .zip archive beside it, and return that folder.
+    cache_dir : str, optional
+        By default `$DLCORE_DATA` or `~/.dlcore`.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    FileNotFoundError
+        The file cannot be had.
+    ValueError
+        An argument is missing, or the archive is damaged.
+    """
+    from dlcore.data.fetch import get_file
+
+    return get_file(fname, origin, file_hash, cache_subdir, hash_algorithm, extract, cache_dir)
