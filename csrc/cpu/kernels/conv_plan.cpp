@@ -14,7 +14,8 @@ constexpr int64_t kLargest = int64_t{1} << 31;  // of an attribute: products the
 constexpr int64_t kPixels = 256;        // of a box: enough for a panel of B in L1 to pay
 constexpr int64_t kGradientPixels = 192;  // of one in the filter gradient: a panel of dy in L1
 constexpr int64_t kPackingRows = 48;    // filter elements for which copying dy pays
-constexpr int64_t kSkippedProducts = 64;  // of a row of taps: shorter runs cost more than they save
+constexpr int64_t kSkippedProducts = 192;  // of a row of taps: shorter runs cost more than they save
+constexpr int64_t kEdgeShare = 8;         // of the columns, that miss taps
 constexpr int64_t kLineBytes = 64;
 constexpr int64_t kProducts = 320;      // between two visits of a sum: that panel fits L1
 constexpr int64_t kGroupBytes = 512;    // a row of the columns that are worked on together
@@ -123,12 +124,13 @@ bool reads_outside(const ConvAxis& a) {
          (a.pad > 0 || (a.out - 1) * a.stride - a.pad + (a.taps - 1) * a.dilation >= a.in);
 }
 
-// An axis of the image proper does: others are not worth their tables.
-bool pads(const Conv& c) {
-  const auto axis = [&c](int d) {
-    return c.task == Task::input_grad ? gradient_phase(c.axis[d], 0).axis : c.axis[d];
-  };
-  return reads_outside(axis(1)) || reads_outside(axis(2));
+// Columns whose pixels miss some taps.
+int64_t edge_columns(const Conv& c) {
+  const ConvAxis a =
+      c.task == Task::input_grad ? gradient_phase(c.axis[2], 0).axis : c.axis[2];
+  const int64_t full = a.in + a.pad - most(0, a.taps - 1) * a.dilation;
+  const int64_t left = most(0, ceil_div(a.pad, a.stride)), right = a.out - ceil_div(full, a.stride);
+  return least(a.out, left + most(0, right));
 }
 
 // Any phase would do; the loop ends at the first that does.
@@ -258,8 +260,9 @@ void choose_forward_boxes(Conv& c, int lanes, int64_t size) {
   c.dots = !c.wide && c.cols <= kMostDots && 2 * c.cols <= lanes && c.inner % lanes == 0 &&
            c.channel_step == c.inner && c.inner > 0;
   if (c.dots) c.packed = true, c.k_step = most(1, c.k_most);
-  c.skips = c.windowed && !c.wide && !c.dots && pads(c) &&
-            largest_phase(c, 2).taps * c.channel_step >= kSkippedProducts;
+  const ConvAxis row = largest_phase(c, 2);
+  c.skips = c.windowed && !c.wide && !c.dots && kEdgeShare * edge_columns(c) >= row.out &&
+            row.taps * c.channel_step >= kSkippedProducts;
 }
 
 // Few channels at a time, so that what all their taps read of a box stays in L1.
