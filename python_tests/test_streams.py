@@ -313,3 +313,22 @@ def test_ctrl_c_stops_the_workers():
 def test_progress_without_a_known_end(capsys):
     model().fit((b for b in parts()), verbose=2)
     assert "3 steps in" in capsys.readouterr().out
+
+
+def test_batches_of_several_inputs_and_outputs():
+    a, b = layers.Input((3,), name="a"), layers.Input((2,), name="b")
+    hidden = layers.Dense(4)(layers.concatenate([a, b]))
+    outputs = [layers.Dense(1, name="p")(hidden), layers.Dense(2, name="q")(hidden)]
+    net = dlcore.Model([a, b], outputs)
+    net.compile("adam", {"p": "mse", "q": "mae"})
+    x = {"a": X, "b": X[:, :2]}
+    y = {"p": Y, "q": X[:, 1:]}
+
+    def batches():
+        for i in range(0, len(X), 8):
+            yield tuple({k: v[i : i + 8] for k, v in part.items()} for part in (x, y))
+
+    assert net.evaluate(batches(), verbose=0) == net.evaluate(x, y, batch_size=8, verbose=0)
+    for got, expected in zip(net.predict(batches()), net.predict(x), strict=True):
+        np.testing.assert_array_equal(got, expected)
+    net.fit(batches(), verbose=0)
