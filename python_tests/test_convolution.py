@@ -407,6 +407,29 @@ def test_channels_first_layers_copy_only_at_the_ends():
     assert kernels(traced(f, (2, 3, 8, 8))) == ["conv", "conv", "conv", "copy", "dense"]
 
 
+def test_channels_first_networks_copy_no_more_than_channels_last():
+    def copies(data_format, shape):
+        axis = 1 if data_format == "channels_first" else -1
+        kwargs = {"padding": "same", "data_format": data_format}
+        model = [
+            layers.Conv2D(8, 3, **kwargs),
+            layers.BatchNormalization(axis=axis),
+            layers.Activation("relu"),
+            layers.MaxPooling2D(2, data_format=data_format),
+            layers.Conv2D(8, 3, activation="relu", **kwargs),
+        ]
+
+        def step(x):
+            for layer in model:
+                x = layer(x, training=True)
+            return gradients(ops.sum(x * x), [model[0].kernel, model[1].gamma, model[4].kernel])
+
+        return kernels(traced(step, shape))
+
+    first, last = copies("channels_first", (2, 3, 16, 16)), copies("channels_last", (2, 16, 16, 3))
+    assert sorted(first) == sorted([*last, "dense"])  # the images
+
+
 # Whole networks
 
 

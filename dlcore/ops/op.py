@@ -127,7 +127,7 @@ def _is_view_of_result(node):
 
 def _takes_pointwise(op):
     """Whether pointwise ops ride in the kernel that runs `op`."""
-    return isinstance(op, Op) and (op.kind == "pointwise" or op.epilogue)
+    return isinstance(op, Op) and (op.kind == "pointwise" or op.epilogue or op.parts is not None)
 
 
 def _behind(x, view):
