@@ -4,7 +4,7 @@ import itertools
 import math
 from dataclasses import dataclass, field
 
-from dlcore.bench.adapters.common import CLASSES, net_layers
+from dlcore.bench.adapters.common import CLASSES, GATES, net_layers
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,30 @@ def _layer(name, kind, shape, passes, gradient_passes, value):
     ]
 
 
+def _recurrent(kind, forward, gradients):
+    """A recurrent layer at three shapes (T, B, I, U); `forward` and `gradients`: what to reach at
+    each."""
+    cases = []
+    shapes = ((28, 64, 28, 128), (100, 32, 128, 256), (200, 128, 64, 64))
+    for shape, f, g in zip(shapes, forward, gradients, strict=True):
+        steps, rows, features, units = shape
+        flops = 2 * steps * rows * (features + units) * GATES[kind] * units
+        name = f"{kind} T{steps} b{rows} {features} -> {units}"
+        cases += [
+            Case(name, "recurrent", (kind, shape), flops, 0, "fma", {2: (ratio(f),)}),
+            Case(
+                f"{name} + gradients",
+                "recurrent_grad",
+                (kind, shape),
+                3 * flops,
+                0,
+                "fma",
+                {2: (ratio(g),)},
+            ),
+        ]
+    return cases
+
+
 def _train(name, sizes, batch, loss, targets):
     weights = [a * b for a, b in itertools.pairwise(sizes)]
     flops = 2 * batch * (3 * sum(weights) - weights[0])  # nobody needs the gradient of the data
@@ -229,6 +253,8 @@ CASES = [
     *_layer("max-pool 2x2", "max_pool", (64, 26, 26, 32), 1.25, 2.625, 1.5),
     *_layer("batch-norm", "batch_norm", (64, 28, 28, 64), 3, 8, 1.5),
     *_layer("layer-norm", "layer_norm", (4096, 768), 2, 5, 1.5),
+    *_recurrent("lstm", (1.05, 1.05, 1.05), (1.2, 1.3, 2)),
+    *_recurrent("gru", (2, 2, 2), (2, 2, 3)),
     Case("adam 1e6", "adam", (10**6,), 0, 28e6, "l3", both(ratio(1.8, "torch"))),
     Case("adam 2.5e7", "adam", (25 * 10**6,), 0, 700e6, "dram", both(ratio(0.97, "torch"))),
     *[

@@ -35,6 +35,19 @@ def layer_arrays(kind, shape):
     return normal(*shape), normal(*result, seed=1), vectors[0], vectors[1]
 
 
+GATES = {"lstm": 4, "gru": 3}
+
+
+def recurrent(kind, shape):
+    """x (B, T, I), w, u, b, dy (B, T, U) of a recurrent layer of shape (T, B, I, U)."""
+    steps, rows, features, units = shape
+    columns = GATES[kind] * units
+    w = normal(features, columns, seed=1) / np.float32(np.sqrt(features))
+    u = normal(units, columns, seed=2) / np.float32(np.sqrt(units))
+    b, dy = normal(columns, seed=3), normal(rows, steps, units, seed=4)
+    return normal(rows, steps, features), w, u, b, dy
+
+
 def operands(m, n, k, transposed):
     """a and b of a GEMM, one of them read transposed where the case says so."""
     a = normal(k, m).T if transposed == "A" else normal(m, k)

@@ -8,6 +8,7 @@ from .common import (
     net_layers,
     net_weights,
     normal,
+    recurrent,
     training_data,
     weights,
 )
@@ -109,6 +110,47 @@ class Jax:
             return y, back(dy)[: 1 if kind == "max_pool" else 3]
 
         return self._call(both, *layer_arrays(kind, shape))
+
+    def _recurrent(self, kind):
+        jax, np_ = self.jax, self.jax.numpy
+
+        def lstm(u, state, z):
+            h, c = state
+            i, f, g, o = np_.split(z + h @ u, 4, axis=1)
+            c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * np_.tanh(g)
+            h = jax.nn.sigmoid(o) * np_.tanh(c)
+            return (h, c), h
+
+        def gru(u, state, x):
+            (h,) = state
+            x, s = np_.split(x, 3, axis=1), np_.split(h @ u, 3, axis=1)
+            z, r = jax.nn.sigmoid(x[0] + s[0]), jax.nn.sigmoid(x[1] + s[1])
+            h = z * h + (1 - z) * np_.tanh(x[2] + r * s[2])
+            return (h,), h
+
+        step, states = {"lstm": (lstm, 2), "gru": (gru, 1)}[kind]
+
+        def run(x, w, u, b):
+            first = (np_.zeros((x.shape[0], u.shape[0]), x.dtype),) * states
+            z = np_.swapaxes(x @ w + b, 0, 1)
+            _, y = jax.lax.scan(lambda state, z: step(u, state, z), first, z)
+            return np_.swapaxes(y, 0, 1)
+
+        return run
+
+    def recurrent(self, kind, shape):
+        *arrays, _ = recurrent(kind, shape)
+        return self._call(self._recurrent(kind), *arrays)
+
+    def recurrent_grad(self, kind, shape):
+        run = self._recurrent(kind)
+
+        def both(dy, *arrays):
+            y, back = self.jax.vjp(run, *arrays)
+            return y, back(dy)
+
+        *arrays, dy = recurrent(kind, shape)
+        return self._call(both, dy, *arrays)
 
     def _adam(self, w, g, m, v, rate):
         m = m + (g - m) * 0.1

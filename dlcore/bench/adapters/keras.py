@@ -13,6 +13,7 @@ from .common import (
     layer_arrays,
     normal,
     operands,
+    recurrent,
     training_data,
 )
 
@@ -179,6 +180,24 @@ class Dlcore(KerasLike):
 
         call = function(both)
         return lambda: call(x, dy, a, b), 1
+
+    def recurrent(self, kind, shape):
+        f = getattr(self.ops, kind)
+        call = self.keras.function(lambda x, w, u, b: f(x, w, u, b)[0])
+        *arrays, _ = recurrent(kind, shape)
+        return lambda: call(*arrays), 1
+
+    def recurrent_grad(self, kind, shape):
+        from dlcore.program import function, gradients
+
+        f, ops = getattr(self.ops, kind), self.ops
+
+        def both(x, w, u, b, dy):
+            y = f(x, w, u, b)[0]
+            return y, *gradients(ops.sum(y * dy), [x, w, u, b])
+
+        call, arrays = function(both), recurrent(kind, shape)
+        return lambda: call(*arrays), 1
 
     def adam(self, n):
         w, m, v = (self.keras.Variable(normal(n, seed=i) ** 2) for i in range(3))

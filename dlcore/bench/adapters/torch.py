@@ -11,6 +11,7 @@ from .common import (
     net_layers,
     normal,
     operands,
+    recurrent,
     training_data,
 )
 
@@ -112,6 +113,21 @@ class Torch:
         call, x, dy, a, b = self._layer(kind, shape)
         inputs = [t.requires_grad_() for t in ((x,) if kind == "max_pool" else (x, a, b))]
         return lambda: self.torch.autograd.grad(call(x, a, b), inputs, dy), 1
+
+    def _recurrent(self, kind, shape):
+        _, _, features, units = shape
+        layer = {"lstm": self.torch.nn.LSTM, "gru": self.torch.nn.GRU}[kind]
+        x, *_, dy = (self._tensor(array) for array in recurrent(kind, shape))
+        return layer(features, units, batch_first=True), x, dy
+
+    def recurrent(self, kind, shape):
+        layer, x, _ = self._recurrent(kind, shape)
+        return self._inference(lambda: layer(x)), 1
+
+    def recurrent_grad(self, kind, shape):
+        layer, x, dy = self._recurrent(kind, shape)
+        inputs = [x.requires_grad_(), *layer.parameters()]
+        return lambda: self.torch.autograd.grad(layer(x)[0], inputs, dy), 1
 
     def adam(self, n):
         w = self._tensor(normal(n)).requires_grad_()
