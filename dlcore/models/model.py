@@ -92,7 +92,7 @@ class Model(Trainer):
     def _add(self, name, value, add):
         if not has_symbols(value):
             add(value)
-        elif self._graph is None or isinstance(type(self)._graph, property):
+        elif "_graph" not in vars(self):
             raise ValueError(
                 f"{self.name}: expected a tensor computed in call, got {value!r}; only models made"
                 " of inputs and outputs take symbols"
