@@ -3,10 +3,12 @@ import numpy as np
 from .common import (
     convolution,
     images,
+    layer_arrays,
     net_layers,
     net_weights,
     normal,
     operands,
+    recurrent,
     training_data,
     weights,
 )
@@ -113,6 +115,115 @@ class NumPy:
                     dw[at] = (a * dy).sum((0, 1, 2))
                     da += dy * w[at][0]
             return y, dx[:, pad : dx.shape[1] - pad, pad : dx.shape[2] - pad], dw, dy.sum((0, 1, 2))
+
+        return call, 1
+
+    @staticmethod
+    def _tiles(x):
+        """x (N, H, W, C) as (N, H / 2, W / 2, 4, C): the 2 x 2 windows of a pooling."""
+        n, h, w, c = x.shape
+        tiles = x.reshape(n, h // 2, 2, w // 2, 2, c).swapaxes(2, 3)
+        return tiles.reshape(n, h // 2, w // 2, 4, c)
+
+    def _layer(self, kind, x, a, b):
+        """(y, what the gradient needs)"""
+        if kind == "max_pool":
+            tiles = self._tiles(x)
+            return tiles.max(3), tiles
+        axes = (0, 1, 2) if kind == "batch_norm" else -1
+        centered = x - x.mean(axes, keepdims=True)
+        inv = 1 / np.sqrt((centered**2).mean(axes, keepdims=True) + 1e-3)
+        centered *= inv
+        return centered * a + b, (centered, inv, axes)
+
+    def layer(self, kind, shape):
+        x, _, a, b = layer_arrays(kind, shape)
+        return lambda: self._layer(kind, x, a, b)[0], 1
+
+    def layer_grad(self, kind, shape):
+        x, dy, a, b = layer_arrays(kind, shape)
+
+        def call():
+            y, kept = self._layer(kind, x, a, b)
+            if kind == "max_pool":
+                n, h, w, c = x.shape
+                first = kept.argmax(3)[:, :, :, None]
+                dx = np.zeros_like(kept)
+                np.put_along_axis(dx, first, dy[:, :, :, None], 3)
+                dx = dx.reshape(n, h // 2, w // 2, 2, 2, c).swapaxes(2, 3)
+                return y, dx.reshape(x.shape)
+            normal, inv, axes = kept
+            rows, g = tuple(range(x.ndim - 1)), dy * a
+            dx = g - g.mean(axes, keepdims=True)
+            dx -= normal * (g * normal).mean(axes, keepdims=True)
+            return y, dx * inv, (dy * normal).sum(rows), dy.sum(rows)
+
+        return call, 1
+
+    def recurrent(self, kind, shape):
+        *arrays, _ = recurrent(kind, shape)
+        return lambda: self._recurrent(kind, *arrays)[0], 1
+
+    @staticmethod
+    def _sigmoid_of(x):
+        return 1 / (1 + np.exp(-x))
+
+    def _recurrent(self, kind, x, w, u, b):
+        """All outputs, and for each step what its gradient needs."""
+        sigmoid, z = self._sigmoid_of, x @ w + b
+        h = c = np.zeros((x.shape[0], u.shape[0]), np.float32)
+        y, steps = np.empty((*x.shape[:2], u.shape[0]), np.float32), []
+        for t in range(x.shape[1]):
+            if kind == "lstm":
+                i, f, g, o = np.split(z[:, t] + h @ u, 4, axis=1)
+                i, f, o, g = sigmoid(i), sigmoid(f), sigmoid(o), np.tanh(g)
+                before, c = c, f * c + i * g
+                steps.append((h, i, f, g, o, before, np.tanh(c)))
+                h = o * steps[-1][-1]
+            else:
+                a, s = np.split(z[:, t], 3, axis=1), np.split(h @ u, 3, axis=1)
+                v, r = sigmoid(a[0] + s[0]), sigmoid(a[1] + s[1])
+                g = np.tanh(a[2] + r * s[2])
+                steps.append((h, v, r, g, s[2]))
+                h = v * h + (1 - v) * g
+            y[:, t] = h
+        return y, steps
+
+    @staticmethod
+    def _lstm_grad(step, dh, dc):
+        """Gradients of x w + b, of h u, and of the cell before."""
+        _, i, f, g, o, before, tanh_c = step
+        dc = dc + dh * o * (1 - tanh_c**2)
+        gates = (
+            dc * g * i * (1 - i),
+            dc * before * f * (1 - f),
+            dc * i * (1 - g**2),
+            dh * tanh_c * o * (1 - o),
+        )
+        dz = np.concatenate(gates, axis=1)
+        return dz, dz, 0, dc * f
+
+    @staticmethod
+    def _gru_grad(step, dh, dc):
+        h, v, r, g, s = step
+        dg = dh * (1 - v) * (1 - g**2)
+        dr, dv = dg * s * r * (1 - r), dh * (h - g) * v * (1 - v)
+        return np.hstack((dv, dr, dg)), np.hstack((dv, dr, dg * r)), dh * v, dc
+
+    def recurrent_grad(self, kind, shape):
+        x, w, u, b, dy = recurrent(kind, shape)
+        back = {"lstm": self._lstm_grad, "gru": self._gru_grad}[kind]
+
+        def call():
+            y, steps = self._recurrent(kind, x, w, u, b)
+            dz, du = np.empty((*x.shape[:2], w.shape[1]), np.float32), np.zeros_like(u)
+            dh = dc = np.float32(0)
+            for t in range(x.shape[1])[::-1]:
+                dz[:, t], ds, direct, dc = back(steps[t], dy[:, t] + dh, dc)
+                du += steps[t][0].T @ ds
+                dh = ds @ u.T + direct
+            rows = dz.reshape(-1, dz.shape[2])
+            return y, dz @ w.T, x.reshape(-1, x.shape[2]).T @ rows, du, rows.sum(0)
 
         return call, 1
 
