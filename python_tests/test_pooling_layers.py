@@ -181,3 +181,35 @@ def test_another_number_of_channels_is_refused():
     layer(IMAGES)
     with pytest.raises(ValueError, match=r"expected input of 4 axes with \(6,\) on axis \(3,\)"):
         layer(IMAGES[..., :5])
+
+
+@pytest.mark.parametrize("data_format", ("channels_last", "channels_first"))
+def test_order_of_axes_costs_no_copies(data_format):
+    """Normalization, activation and pooling meet in the kernels' order, forward and backward."""
+    first = data_format == "channels_first"
+    model = dlcore.Sequential(
+        [
+            layers.Conv2D(16, 3, padding="same", data_format=data_format),
+            layers.BatchNormalization(1 if first else -1),
+            layers.ReLU(),
+            layers.MaxPooling2D(data_format=data_format),
+            layers.GlobalAveragePooling2D(data_format),
+        ]
+    )
+    x = batch(4, 3, 16, 16) if first else batch(4, 16, 16, 3)
+    model.build((None, *x.shape[1:]))
+
+    def loss(x):
+        return dlcore.ops.sum(dlcore.ops.square(model(x, training=True)))
+
+    def step(x):
+        return tuple(dlcore.program.gradients(loss(x), model.trainable_weights))
+
+    step = dlcore.function(step)
+    step(x)
+    size = 4 * 16 * 16 * 16 * 4
+    large = [i["kernel"] for i in step.compiled(x).instructions if i["bytes"] >= size]
+    assert large == [
+        "conv", "moments", "pointwise", "pool", "pool_grad", "centered_sums", "pointwise", "reduce",
+        "conv_filter_grad",
+    ]  # fmt: skip

@@ -122,11 +122,19 @@ class Op:
 def _is_view_of_result(node):
     if node.op.name not in ("transpose", "reshape") or not node.outputs[0].shape:
         return False
-    return _takes_pointwise(node.inputs[0].node.op)
+    maker = node.inputs[0].node.op
+    return _takes_pointwise(maker) or (_has_channels_first(node) and isinstance(maker, Op))
+
+
+def _has_channels_first(node):
+    """Whether a transpose shows images that lie (N, H, W, C) as (N, C, H, W): their neighbours are
+    kernels that want the order in memory."""
+    axes = node.attrs.get("axes", ())
+    return len(axes) > 3 and axes == (0, len(axes) - 1, *range(1, len(axes) - 1))
 
 
 def _takes_pointwise(op):
-    """Whether pointwise ops ride in the kernel that runs `op`."""
+    """Whether pointwise ops ride in what runs `op`."""
     return isinstance(op, Op) and (op.kind == "pointwise" or op.epilogue or op.parts is not None)
 
 
