@@ -286,7 +286,36 @@ def conv_transpose(
 def conv_input_grad(
     dy, kernel, input_shape, strides=1, padding="valid", data_format=None, dilation_rate=1
 ):
-    """dx of y = conv(x, kernel, ...): the gradient by the inputs, whose shape is `input_shape`."""
+    """The gradient of `conv` by its inputs: dx for y = conv(x, kernel, ...) and dloss/dy.
+
+    dx[n, h, c] = sum over all p, r with p strides + r dilation_rate - before = h, and over k, of
+    dy[n, p, k] kernel[r, c, k]
+
+    Parameters
+    ----------
+    dy : array of the shape of y
+    kernel : array (R.., C / groups, K)
+    input_shape : tuple of int
+        Shape of x, in `data_format`.
+    strides, padding, data_format, dilation_rate
+        Those of `conv`.
+
+    Returns
+    -------
+    array of shape `input_shape`
+
+    Raises
+    ------
+    ValueError
+        If dy has not the shape of the results of such a convolution.
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore
+    >>> dy, w = np.ones((1, 3, 1), "float32"), np.ones((3, 1, 1), "float32")
+    >>> dlcore.ops.conv_input_grad(dy, w, (1, 5, 1)).ravel()
+    array([1., 2., 3., 2., 1.], dtype=float32)
+    """
     name = "conv_input_grad"
     shape = _shape_last(name, input_shape, check_data_format(name, data_format))
 
@@ -303,7 +332,35 @@ def conv_input_grad(
 def conv_filter_grad(
     inputs, dy, kernel_shape, strides=1, padding="valid", data_format=None, dilation_rate=1
 ):
-    """dw of y = conv(inputs, w, ...): the gradient by the kernel, whose shape is `kernel_shape`."""
+    """The gradient of `conv` by its kernel: dw for y = conv(inputs, w, ...) and dloss/dy.
+
+    dw[r, c, k] = sum over n, p of x[n, p strides + r dilation_rate - before, c] dy[n, p, k]
+
+    Parameters
+    ----------
+    inputs : array (N, H.., C), or (N, C, H..) for "channels_first"
+    dy : array of the shape of y
+    kernel_shape : tuple of int
+        (R.., C / groups, K)
+    strides, padding, data_format, dilation_rate
+        Those of `conv`.
+
+    Returns
+    -------
+    array of shape `kernel_shape`
+
+    Raises
+    ------
+    ValueError
+        If dy has not the shape of the results of such a convolution.
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore
+    >>> x, dy = np.arange(5, dtype="float32").reshape(1, 5, 1), np.ones((1, 3, 1), "float32")
+    >>> dlcore.ops.conv_filter_grad(x, dy, (3, 1, 1)).ravel()
+    array([3., 6., 9.], dtype=float32)
+    """
     name = "conv_filter_grad"
     x, dy = _floats(inputs, dy)
     data_format = check_data_format(name, data_format)
