@@ -18,11 +18,14 @@ _MODULES = {
     "convolution": (
         "Conv1D", "Conv1DTranspose", "Conv2D", "Conv2DTranspose", "Conv3D", "Conv3DTranspose",
         "Convolution1D", "Convolution1DTranspose", "Convolution2D", "Convolution2DTranspose",
-        "Convolution3D", "Convolution3DTranspose", "DepthwiseConv1D", "DepthwiseConv2D",
-        "SeparableConv1D", "SeparableConv2D", "SeparableConvolution1D", "SeparableConvolution2D",
+        "Convolution3D", "Convolution3DTranspose",
     ),
     "core": (
         "Activation", "Dense", "Dropout", "Identity", "Input", "InputLayer", "Lambda", "Maxout",
+    ),
+    "depthwise": (
+        "DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D",
+        "SeparableConvolution1D", "SeparableConvolution2D",
     ),
     "embedding": (
         "Embedding", "PositionEmbedding", "SinePositionEncoding", "TokenAndPositionEmbedding",

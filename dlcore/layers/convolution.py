@@ -2,8 +2,6 @@
 
 Conv            w (R.., C / groups, filters)      every filter sees the channels of its group
 ConvTranspose   w (R.., filters, C)               what the gradient of Conv computes
-DepthwiseConv   w (R.., C, depth_multiplier)      every channel has filters of its own
-SeparableConv   depthwise, then a Conv of size 1  no bias and activation between
 
 Shapes are those of "channels_last", x (N, H.., C); inside all is computed in that order.
 """
@@ -23,7 +21,7 @@ from dlcore.ops.spatial import (
 _AXES = {1: ("steps",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
 
-class _Convolution(Layer):
+class Convolution(Layer):
     """What all of them share; subclasses set `rank` and define `build` and `convolve`."""
 
     rank = 2
@@ -68,7 +66,7 @@ class _Convolution(Layer):
         return self.activation(from_channels_last(y, self.data_format))
 
 
-class Conv2D(_Convolution):
+class Conv2D(Convolution):
     """Convolution over two axes: y = activation(conv(x, w) + b).
 
     Parameters
@@ -166,7 +164,7 @@ class Conv3D(Conv2D):
     rank = 3
 
 
-class Conv2DTranspose(_Convolution):
+class Conv2DTranspose(Convolution):
     """Transposed convolution over two axes: every value of x adds its multiple of the filters.
 
     Parameters
@@ -262,164 +260,6 @@ class Conv3DTranspose(Conv2DTranspose):
     rank = 3
 
 
-class DepthwiseConv2D(_Convolution):
-    """Convolution over two axes of every channel with `depth_multiplier` filters of its own.
-
-    Parameters
-    ----------
-    kernel_size : int or tuple of int
-    strides : int or tuple of int, default 1
-    padding : {"valid", "same"} or a pair (before, after) per axis
-    depth_multiplier : int, default 1
-    data_format : {"channels_last", "channels_first"}, default `config.image_data_format()`
-    dilation_rate : int or tuple of int, default 1
-    activation : str, callable or Layer, optional
-    use_bias : bool, default True
-    depthwise_initializer : default "glorot_uniform"
-    bias_initializer : default "zeros"
-    depthwise_regularizer, bias_regularizer : optional
-    **kwargs
-        See `Layer`.
-    """
-
-    def __init__(
-        self,
-        kernel_size,
-        strides=1,
-        padding="valid",
-        depth_multiplier=1,
-        data_format=None,
-        dilation_rate=1,
-        activation=None,
-        use_bias=True,
-        depthwise_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        depthwise_regularizer=None,
-        bias_regularizer=None,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self._set_window(kernel_size, strides, padding, data_format, dilation_rate)
-        self.depth_multiplier = spec.check_positive_int(
-            self.name, "depth_multiplier", depth_multiplier
-        )
-        self._set_results(activation, use_bias, bias_initializer, bias_regularizer)
-        self.depthwise_initializer = initializers.get(depthwise_initializer)
-        self.depthwise_regularizer = regularizers.get(depthwise_regularizer)
-
-    def build(self, input_shape):
-        self._channels = self._check_input(input_shape)
-        self.kernel = self.add_weight(
-            (*self.kernel_size, self._channels, self.depth_multiplier),
-            self.depthwise_initializer,
-            regularizer=self.depthwise_regularizer,
-            name="kernel",
-        )
-        self._add_bias(self._channels * self.depth_multiplier)
-
-    def convolve(self, x):
-        return convolution.convolve_depthwise(
-            self.name, x, self.kernel, self.strides, self.padding, self.dilation_rate
-        )
-
-
-class DepthwiseConv1D(DepthwiseConv2D):
-    """Convolution over one axis of every channel by itself. See `DepthwiseConv2D`."""
-
-    rank = 1
-    paddings = ("valid", "same", "causal")
-
-
-class SeparableConv2D(_Convolution):
-    """Convolution of every channel by itself, then one of size 1 that mixes channels.
-
-    Parameters
-    ----------
-    filters : int
-        Number K of channels of the output.
-    kernel_size : int or tuple of int
-    strides : int or tuple of int, default 1
-    padding : {"valid", "same"} or a pair (before, after) per axis
-    data_format : {"channels_last", "channels_first"}, default `config.image_data_format()`
-    dilation_rate : int or tuple of int, default 1
-    depth_multiplier : int, default 1
-        Filters of each channel in the first convolution.
-    activation : str, callable or Layer, optional
-    use_bias : bool, default True
-    depthwise_initializer, pointwise_initializer : default "glorot_uniform"
-    bias_initializer : default "zeros"
-    depthwise_regularizer, pointwise_regularizer, bias_regularizer : optional
-    **kwargs
-        See `Layer`.
-    """
-
-    def __init__(
-        self,
-        filters,
-        kernel_size,
-        strides=1,
-        padding="valid",
-        data_format=None,
-        dilation_rate=1,
-        depth_multiplier=1,
-        activation=None,
-        use_bias=True,
-        depthwise_initializer="glorot_uniform",
-        pointwise_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        depthwise_regularizer=None,
-        pointwise_regularizer=None,
-        bias_regularizer=None,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.filters = spec.check_positive_int(self.name, "filters", filters)
-        self._set_window(kernel_size, strides, padding, data_format, dilation_rate)
-        self.depth_multiplier = spec.check_positive_int(
-            self.name, "depth_multiplier", depth_multiplier
-        )
-        self._set_results(activation, use_bias, bias_initializer, bias_regularizer)
-        self.depthwise_initializer = initializers.get(depthwise_initializer)
-        self.depthwise_regularizer = regularizers.get(depthwise_regularizer)
-        self.pointwise_initializer = initializers.get(pointwise_initializer)
-        self.pointwise_regularizer = regularizers.get(pointwise_regularizer)
-
-    def build(self, input_shape):
-        self._channels = self._check_input(input_shape)
-        self.depthwise_kernel = self.add_weight(
-            (*self.kernel_size, self._channels, self.depth_multiplier),
-            self.depthwise_initializer,
-            regularizer=self.depthwise_regularizer,
-            name="depthwise_kernel",
-        )
-        self.pointwise_kernel = self.add_weight(
-            (*(1,) * self.rank, self._channels * self.depth_multiplier, self.filters),
-            self.pointwise_initializer,
-            regularizer=self.pointwise_regularizer,
-            name="pointwise_kernel",
-        )
-        self._add_bias(self.filters)
-
-    def convolve(self, x):
-        return convolution.convolve_separable(
-            self.name,
-            x,
-            self.depthwise_kernel,
-            self.pointwise_kernel,
-            self.strides,
-            self.padding,
-            self.dilation_rate,
-        )
-
-
-class SeparableConv1D(SeparableConv2D):
-    """Depthwise convolution over one axis, then one of size 1. See `SeparableConv2D`."""
-
-    rank = 1
-    paddings = ("valid", "same", "causal")
-
-
 Convolution1D, Convolution2D, Convolution3D = Conv1D, Conv2D, Conv3D
 Convolution1DTranspose, Convolution2DTranspose = Conv1DTranspose, Conv2DTranspose
 Convolution3DTranspose = Conv3DTranspose
-SeparableConvolution1D, SeparableConvolution2D = SeparableConv1D, SeparableConv2D
