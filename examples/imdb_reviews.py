@@ -16,11 +16,11 @@ from dlcore import layers
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--model", choices=("lstm", "bidirectional", "mean"), default="bidirectional")
-parser.add_argument("--epochs", type=int, default=3)
+parser.add_argument("--epochs", type=int, default=2)
 parser.add_argument("--quick", action="store_true", help="made-up reviews, a small model")
 args = parser.parse_args()
 
-WORDS, LENGTH, WIDTH, UNITS = (30, 12, 16, 16) if args.quick else (20000, 200, 128, 64)
+WORDS, LENGTH, WIDTH, UNITS = (30, 12, 16, 16) if args.quick else (20000, 200, 64, 64)
 keras.utils.set_random_seed(1)
 
 
@@ -52,6 +52,7 @@ model = keras.Sequential(
     [
         layers.Input((LENGTH,), dtype="int32"),
         layers.Embedding(WORDS, WIDTH, mask_zero=True),
+        layers.SpatialDropout1D(0.0 if args.quick else 0.4),
         *reader,
         layers.Dropout(0.5),
         layers.Dense(1, activation="sigmoid"),

@@ -170,6 +170,25 @@ def _recurrent(kind, forward, gradients):
     return cases
 
 
+def _attention(shape, value):
+    """Causal attention of (B, T, heads, width); half of the scores count."""
+    batch, steps, heads, width = shape
+    flops, targets = 2 * batch * heads * steps**2 * width, {2: (ratio(value),)}
+    name = f"attention b{batch} T{steps} {heads} x {width} causal"
+    return [
+        Case(name, "attention", (shape,), flops, 0, "fma", targets),
+        Case(name + " + gradients", "attention_grad", (shape,), 3.5 * flops, 0, "fma", targets),
+    ]
+
+
+def _embedding(shape, value):
+    """Rows of a table (V, D) by (N, T) ids, and the gradient of the whole table."""
+    size, width, rows, steps = shape
+    moved = 4 * width * (size + 5 * rows * steps)
+    name = f"embedding {size} x {width} b{rows} T{steps} + gradient"
+    return Case(name, "embedding_grad", (shape,), 0, moved, "l3", {2: (ratio(value),)})
+
+
 def _train(name, sizes, batch, loss, targets):
     weights = [a * b for a, b in itertools.pairwise(sizes)]
     flops = 2 * batch * (3 * sum(weights) - weights[0])  # nobody needs the gradient of the data
@@ -255,6 +274,8 @@ CASES = [
     *_layer("layer-norm", "layer_norm", (4096, 768), 2, 5, 1.5),
     *_recurrent("lstm", (1.05, 1.05, 1.05), (1.2, 1.3, 2)),
     *_recurrent("gru", (2, 2, 2), (2, 2, 3)),
+    *_attention((8, 512, 8, 64), 1.3),
+    _embedding((20000, 128, 32, 200), 1.5),
     Case("adam 1e6", "adam", (10**6,), 0, 28e6, "l3", both(ratio(1.8, "torch"))),
     Case("adam 2.5e7", "adam", (25 * 10**6,), 0, 700e6, "dram", both(ratio(0.97, "torch"))),
     *[

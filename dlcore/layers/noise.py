@@ -85,6 +85,8 @@ class GaussianNoise(Layer):
         See `Layer`.
     """
 
+    supports_masking = True
+
     def __init__(self, stddev, seed=None, **kwargs):
         super().__init__(**kwargs)
         if isinstance(stddev, bool) or not isinstance(stddev, (int, float)) or not stddev >= 0:
@@ -106,6 +108,8 @@ class _Multiplicative(Layer):
             raise ValueError(f"{self.name}: expected 0 <= rate < 1, got {rate!r}")
         self.rate, self.seed = rate, seed
         self.seed_generator = random.SeedGenerator(seed) if rate > 0 else None
+
+    supports_masking = True
 
 
 class GaussianDropout(_Multiplicative):

@@ -48,6 +48,21 @@ def recurrent(kind, shape):
     return normal(rows, steps, features), w, u, b, dy
 
 
+def attention_arrays(shape):
+    """q, k, v and dy (B, T, heads, width) of a case."""
+    return [normal(*shape, seed=seed) for seed in range(4)]
+
+
+def embedding_arrays(shape):
+    """Table (V, D), ids (N, T) and dy (N, T, D) of a case."""
+    size, width, *ids = shape
+    return (
+        normal(size, width),
+        np.random.default_rng(1).integers(0, size, ids).astype(np.int32),
+        normal(*ids, width, seed=2),
+    )
+
+
 def operands(m, n, k, transposed):
     """a and b of a GEMM, one of them read transposed where the case says so."""
     a = normal(k, m).T if transposed == "A" else normal(m, k)

@@ -2,7 +2,9 @@ import numpy as np
 
 from .common import (
     BATCHES,
+    attention_arrays,
     convolution,
+    embedding_arrays,
     images,
     layer_arrays,
     net_layers,
@@ -151,6 +153,26 @@ class Jax:
 
         *arrays, dy = recurrent(kind, shape)
         return self._call(both, dy, *arrays)
+
+    def _attention(self, q, k, v):
+        return self.jax.nn.dot_product_attention(q, k, v, is_causal=True)
+
+    def attention(self, shape):
+        return self._call(self._attention, *attention_arrays(shape)[:3])
+
+    def attention_grad(self, shape):
+        def both(q, k, v, dy):
+            y, back = self.jax.vjp(self._attention, q, k, v)
+            return y, back(dy)
+
+        return self._call(both, *attention_arrays(shape))
+
+    def embedding_grad(self, shape):
+        def both(w, ids, dy):
+            y, back = self.jax.vjp(lambda w: w[ids], w)
+            return y, back(dy)
+
+        return self._call(both, *embedding_arrays(shape))
 
     def _adam(self, w, g, m, v, rate):
         m = m + (g - m) * 0.1

@@ -8,7 +8,9 @@ from .common import (
     BATCHES,
     CLASSES,
     NETS,
+    attention_arrays,
     convolution,
+    embedding_arrays,
     images,
     layer_arrays,
     normal,
@@ -197,6 +199,33 @@ class Dlcore(KerasLike):
             return y, *gradients(ops.sum(y * dy), [x, w, u, b])
 
         call, arrays = function(both), recurrent(kind, shape)
+        return lambda: call(*arrays), 1
+
+    def _attention(self, q, k, v):
+        return self.ops.dot_product_attention(q, k, v, is_causal=True)
+
+    def attention(self, shape):
+        call, arrays = self.keras.function(self._attention), attention_arrays(shape)[:3]
+        return lambda: call(*arrays), 1
+
+    def attention_grad(self, shape):
+        from dlcore.program import function, gradients
+
+        def both(q, k, v, dy):
+            y = self._attention(q, k, v)
+            return y, *gradients(self.ops.sum(y * dy), [q, k, v])
+
+        call, arrays = function(both), attention_arrays(shape)
+        return lambda: call(*arrays), 1
+
+    def embedding_grad(self, shape):
+        from dlcore.program import function, gradients
+
+        def both(w, ids, dy):
+            y = self.ops.take(w, ids, axis=0)
+            return y, *gradients(self.ops.sum(y * dy), [w])
+
+        call, arrays = function(both), embedding_arrays(shape)
         return lambda: call(*arrays), 1
 
     def adam(self, n):

@@ -5,7 +5,9 @@ import numpy as np
 from .common import (
     BATCHES,
     CLASSES,
+    attention_arrays,
     convolution,
+    embedding_arrays,
     images,
     layer_arrays,
     net_layers,
@@ -128,6 +130,23 @@ class Torch:
         layer, x, dy = self._recurrent(kind, shape)
         inputs = [x.requires_grad_(), *layer.parameters()]
         return lambda: self.torch.autograd.grad(layer(x)[0], inputs, dy), 1
+
+    def attention(self, shape):
+        q, k, v, _ = (self._tensor(a).transpose(1, 2) for a in attention_arrays(shape))
+        f = self.wrap(self.torch.nn.functional.scaled_dot_product_attention)
+        return self._inference(lambda: f(q, k, v, is_causal=True)), 1
+
+    def attention_grad(self, shape):
+        *xs, dy = (self._tensor(a).transpose(1, 2) for a in attention_arrays(shape))
+        xs = [x.contiguous().requires_grad_() for x in xs]  # the order that its kernel likes
+        f, dy = self.wrap(self.torch.nn.functional.scaled_dot_product_attention), dy.contiguous()
+        return lambda: self.torch.autograd.grad(f(*xs, is_causal=True), xs, dy), 1
+
+    def embedding_grad(self, shape):
+        w, ids, dy = map(self._tensor, embedding_arrays(shape))
+        f, ids = self.wrap(self.torch.nn.functional.embedding), ids.long()
+        w.requires_grad_()
+        return lambda: self.torch.autograd.grad(f(ids, w), w, dy), 1
 
     def adam(self, n):
         w = self._tensor(normal(n)).requires_grad_()
