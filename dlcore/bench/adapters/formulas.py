@@ -2,6 +2,7 @@ import numpy as np
 
 from .common import (
     convolution,
+    embedding_arrays,
     images,
     layer_arrays,
     net_layers,
@@ -246,6 +247,16 @@ class NumPy:
     def _mse(x, y):
         d = x - y
         return (d * d).mean(), d * (2 / d.size)
+
+    def embedding_grad(self, shape):
+        w, ids, dy = embedding_arrays(shape)
+
+        def call():
+            dw = np.zeros_like(w)
+            np.add.at(dw, ids, dy)
+            return w[ids], dw
+
+        return call, 1
 
     def adam(self, n):
         w, g, m, v = (normal(n, seed=i) ** 2 for i in range(4))
