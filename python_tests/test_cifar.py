@@ -104,7 +104,7 @@ def test_refuses_another_archive(source, monkeypatch, tmp_path_factory):
     monkeypatch.setenv("DLCORE_DATA", str(home))
     with pytest.raises(FileNotFoundError, match=r"small: expected .* put small\.tar\.gz into"):
         load(folder, "0" * 64, (folder.as_uri() + "/",))
-    assert os.listdir(home / "small") == []
+    assert os.listdir(home) == []
     content = (folder / ARCHIVE).read_bytes()
     (folder / ARCHIVE).write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match="small: expected"):

@@ -46,6 +46,7 @@ def download(name, mirrors, path, limit, check, what):
     import tempfile
 
     folder, file = os.path.split(path)
+    new = not os.path.isdir(folder)
     try:
         os.makedirs(folder, exist_ok=True)
         handle, part = tempfile.mkstemp(prefix=file, suffix=".part", dir=folder)
@@ -68,6 +69,8 @@ def download(name, mirrors, path, limit, check, what):
     finally:
         if os.path.exists(part):
             os.remove(part)
+        if new and not os.listdir(folder):
+            os.rmdir(folder)
     raise FileNotFoundError(
         f"{name}: expected {path} or a mirror that has it, got {'; '.join(reasons)}; "
         f"put {what} into {folder}"
