@@ -93,7 +93,7 @@ class Convolver {
     }
     taps_ = axis_[0].taps * axis_[1].taps * axis_[2].taps;
     reach_ = find_reach(c_, axis_, in_, pixel_);
-    box_ = Box{};
+    table_ = Box{};
     if (c_.channel_step >= c_.inner) set_channels(0);
     if (c_.evaluates)
       prepare(c_.expression, evaluated_rows(c_), cols_, at<T>(at_.registers));
@@ -170,9 +170,11 @@ class Convolver {
   int64_t panel_width(int64_t j) const { return least(c_.width, ceil_div(cols_ - j, L)); }
 
   void box(const Box& b) {
-    const bool same = b.images == box_.images && b.rows == box_.rows && b.cols == box_.cols;
-    const bool moved = b.p != box_.p || b.q != box_.q;
-    if (!same || (c_.skips && moved)) set_tables(b);
+    if (c_.skips) {  // taps depend on the place
+      set_tables(b);
+    } else if (!serves(table_, b)) {
+      set_tables(table_ = table_box(c_, b));
+    }
     box_ = b;
     for (int64_t first = 0; first == 0 || first < c_.inner; first += c_.channel_step) {
       if (c_.channel_step < c_.inner) set_channels(first);
@@ -183,7 +185,7 @@ class Convolver {
   }
 
   void look_ahead(const Box& b, const Box& next) {
-    if (2 * c_.channel_step < in_.axis[2] || c_.wide) return;
+    if (2 * (c_.wide ? c_.inner * c_.group : c_.channel_step) < in_.axis[2]) return;
     const Rows now = input_rows(axis_, in_, b), then = input_rows(axis_, in_, next);
     const int64_t tiles = ceil_div(box_pixels(c_), sum_height(c_.width)) *
                           ceil_div(cols_, c_.width * L);
@@ -433,7 +435,7 @@ class Convolver {
   ConvAxis axis_[3];
   Reach reach_;
   int64_t taps_ = 0, channel_ = 0, channels_ = 0, k_ = 0;
-  Box box_{};
+  Box box_{}, table_{};  // now, and of which the pixels are in tables
   Ahead ahead_;
 };
 

@@ -104,7 +104,7 @@ class FilterGradient {
     reach_ = find_reach(c_, c_.axis, in_, pixel_);
     for (int64_t i = 0; i < block_rows(c_); ++i)
       at<int64_t>(at_.partial_rows)[i] = i * c_.width * L;
-    box_ = Box{};
+    table_ = Box{};
     channels_ = 0;
     if (c_.evaluates)
       prepare(c_.expression, evaluated_rows(c_), cols_, at<T>(at_.registers));
@@ -124,7 +124,7 @@ class FilterGradient {
     const int64_t tiles = ceil_div(cell_rows(c_), sum_height(c_.width)) *
                           ceil_div(cols_, c_.width * L);
     const Rows now = input_rows(c_.axis, in_, b), then = input_rows(c_.axis, in_, next);
-    if (2 * c_.channel_step >= in_.axis[2] && !c_.wide)
+    if (2 * (c_.wide ? c_.group : c_.channel_step) >= in_.axis[2])
       x_ahead_ = {x_ + (next.n == b.n ? most(now.end, then.begin) : then.begin), x_ + then.end,
                   tiles};
     if (2 * c_.group >= dy_strides_.axis[2]) {
@@ -135,8 +135,7 @@ class FilterGradient {
   }
 
   void box(const Box& b, bool accumulate) {
-    if (b.images != box_.images || b.rows != box_.rows || b.cols != box_.cols)
-      set_pixels(b);
+    if (!serves(table_, b)) set_pixels(table_ = table_box(c_, b));
     box_ = b;
     if (c_.packed) pack_gradient();
     const T* x = source();
@@ -315,7 +314,7 @@ class FilterGradient {
   int64_t cell_ = -1, group_ = 0, j0_ = 0, cols_ = 0;
   int64_t cell_channel_ = 0, channel_ = 0, channels_ = 0, rows_ = 0;  // of the block
   Reach reach_;
-  Box box_{};
+  Box box_{}, table_{};  // now, and of which the pixels are in a table
   Ahead x_ahead_, dy_ahead_;
   T* partial_ = nullptr;
 };

@@ -16,6 +16,7 @@ constexpr int64_t kGradientPixels = 192;  // of one in the filter gradient: a pa
 constexpr int64_t kPackingRows = 48;    // filter elements for which copying dy pays
 constexpr int64_t kSkippedProducts = 192;  // of a row of taps: shorter runs cost more than they save
 constexpr int64_t kEdgeShare = 8;         // of the columns, that miss taps
+constexpr int64_t kLowRows = 128;  // filter elements so few that dy is best read once
 constexpr int64_t kLineBytes = 64;
 constexpr int64_t kProducts = 320;      // between two visits of a sum: that panel fits L1
 constexpr int64_t kGroupBytes = 512;    // a row of the columns that are worked on together
@@ -190,6 +191,7 @@ void choose_columns(const Call& call, Conv& c, int lanes, int64_t size) {
   c.packed = !in_place || c.cols * c.groups * size >= kFarRow;
   const int64_t panel = c.width * lanes;
   int64_t group = kGroupBytes / size;
+  if (c.task == Task::filter_grad && taps(c) * c.inner <= kLowRows) group *= 2;
   if (c.packed && c.task != Task::filter_grad)
     group = least(group, kPanelBytes / size / most(1, taps(c) * c.inner));
   group = most(1, group / panel) * panel;

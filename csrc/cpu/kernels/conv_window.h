@@ -226,6 +226,23 @@ inline Inside valid_taps(const ConvAxis& a, int64_t output) {
   return inside(output * a.stride - a.pad, a.dilation, a.taps, a.in);
 }
 
+// A box whose table of pixels serves b as well, whose rows or images may be fewer than of others.
+inline Box table_box(const Conv& c, const Box& b) {
+  Box t = b;
+  if (b.images == 1) {
+    t.rows = most(b.rows, c.box_rows);
+  } else {
+    t.images = most(b.images, c.box_images);
+  }
+  return t;
+}
+
+// Does the table made for t begin with that of b?
+inline bool serves(const Box& t, const Box& b) {
+  if (t.cols != b.cols) return false;
+  return b.images == 1 ? b.rows <= t.rows : b.rows == t.rows && b.images <= t.images;
+}
+
 // Calls visit(i, n, p, q) for the box's pixels in the order of its tiles, i being the place in rows
 // of pixels. Columns at the edges come last, one after the other, so that the pixels of a tile miss
 // the same taps.
