@@ -11,6 +11,8 @@ from dlcore.ops.normalization import normalize_channels
 
 RNG = np.random.default_rng(4)
 
+native = pytest.mark.skipif(dlcore.isa() == "numpy", reason="about the kernels")
+
 GEOMETRIES = [  # shape, axis, groups
     ((6, 5, 4, 8), -1, None),
     ((6, 5, 4, 33), -1, None),
@@ -63,6 +65,7 @@ def test_channels_against_the_formula(shape, axis, groups, dtype):
         assert expected[i].flat[at] == pytest.approx(slope, rel=1e-4, abs=1e-4)
 
 
+@native
 @pytest.mark.parametrize("offset", (0.0, 1e3, 1e4))
 def test_variance_far_from_zero(offset):
     """Mean and variance in one pass lose next to nothing where the mean is large, even after a
@@ -119,6 +122,7 @@ def test_rows_do_not_depend_on_the_batch():
         np.testing.assert_array_equal(ops.layer_normalization(x[i : i + 1])[0], whole[i])
 
 
+@native
 def test_a_following_relu_rides_along():
     f = dlcore.function(lambda x: ops.relu(normalize_channels("test", x, None, None, -1, 1e-3)[0]))
     x = RNG.normal(size=(8, 6, 6, 16)).astype("float32")
