@@ -1,7 +1,8 @@
 // Geometry of convolution, one spatial axis at a time, for every backend.
 //
 //   forward         y[i]  = sum over t:  x[i * stride - pad + t * dilation] w[t]
-//   input gradient  dx[h] = sum over t:  dy[(h + pad - t * dilation) / stride] w[t], where that divides
+//   input gradient  dx[h] = sum over t:  dy[(h + pad - t * dilation) / stride] w[t], where that is
+//                   whole
 //   filter gradient dw[t] = sum over i:  x[i * stride - pad + t * dilation] dy[i]
 //
 // x and dy are 0 outside. The input gradient falls apart into `stride` convolutions of stride 1,
@@ -40,14 +41,16 @@ static inline int64_t gradient_phases(const ConvAxis& a) {
   return a.in < 1 ? 1 : a.in < a.stride ? a.in : a.stride;
 }
 
-// dx[residue], dx[residue + stride], ... from dy. With g = gcd(stride, dilation), every stride / g-th
-// tap reaches them, from `tap` on; the taps are taken backwards, so that dy is read forwards.
+// dx[residue], dx[residue + stride], ... from dy. With g = gcd(stride, dilation), every
+// stride / g-th tap reaches them, from `first` on; the taps are taken backwards, so that dy is read
+// forwards.
 static inline ConvPhase gradient_phase(const ConvAxis& a, int64_t residue) {
   const int64_t g = common_divisor(a.stride, a.dilation), tap_step = a.stride / g;
   const int64_t outputs = a.in > residue ? (a.in - residue - 1) / a.stride + 1 : 0;
   int64_t tap = 0, taps = 0;
   for (; tap < tap_step && tap < a.taps && !taps; ++tap) {
-    if ((residue + a.pad - tap * a.dilation) % a.stride == 0) taps = (a.taps - tap - 1) / tap_step + 1;
+    if ((residue + a.pad - tap * a.dilation) % a.stride == 0)
+      taps = (a.taps - tap - 1) / tap_step + 1;
   }
   if (!taps) return {{a.out, outputs, 0, 1, 1, 0}, 0, 1, residue, a.stride};
   const int64_t first = tap - 1, last = first + (taps - 1) * tap_step;

@@ -139,11 +139,11 @@ struct Case {
 using Plan = const char* (*)(const Call&, Work&);
 using Run = void (*)(const Call&, int, int64_t, int64_t, char*);
 
-struct Kernel3 {
+struct Functions {
   Plan plan;
   Run run;
 };
-const Kernel3 forward{plan_conv, run_conv}, input_grad{plan_conv_input_grad, run_conv_input_grad},
+const Functions forward{plan_conv, run_conv}, input_grad{plan_conv_input_grad, run_conv_input_grad},
     filter_grad{plan_conv_filter_grad, run_conv_filter_grad};
 
 struct Aligned {
@@ -156,8 +156,8 @@ struct Aligned {
 };
 
 // Runs a call in pieces of `step` parts (0: all at once), each with fresh scratch full of NaN.
-void run(const Kernel3& kernel, const std::vector<Tensor>& tensors, const std::vector<int64_t>& ints,
-         const std::vector<double>& floats, int64_t step) {
+void run(const Functions& kernel, const std::vector<Tensor>& tensors,
+         const std::vector<int64_t>& ints, const std::vector<double>& floats, int64_t step) {
   std::vector<Tensor> shapes = tensors;
   for (Tensor& t : shapes) t.data = nullptr;
   Call call{shapes.data(), int(shapes.size()), ints.data(), int(ints.size()),
@@ -274,7 +274,8 @@ void test_random() {
   }
 }
 
-// Shapes that reach what random ones seldom do: several boxes, panels, cells, chunks, channel steps.
+// Shapes that reach what random ones seldom do: several boxes, panels, cells, chunks, channel
+// steps.
 template <class T>
 void test_chosen() {
   auto square = [](int64_t n, int64_t channels, int64_t filters, int64_t groups, int64_t in,
@@ -307,7 +308,8 @@ void test_chosen() {
   check_case<T>({1, 2000, 9, 1, {4}, {9}, {1}, {1}, {4}, {4}}, Array<T>::plain, 0);
   check_case<T>({1, 2000, 9, 1, {4}, {5}, {3}, {1}, {11}, {20}}, Array<T>::plain, 0);
   check_case<T>({2, 64, 24, 1, {5, 9}, {3, 4}, {1, 1}, {2, 1}, {4, 5}, {3, 9}}, Array<T>::plain, 0);
-  check_case<T>({2, 130, 40, 1, {7, 5}, {3, 3}, {2, 1}, {1, 2}, {1, 2}, {1, 2}}, Array<T>::plain, 1);
+  check_case<T>({2, 130, 40, 1, {7, 5}, {3, 3}, {2, 1}, {1, 2}, {1, 2}, {1, 2}}, Array<T>::plain,
+                1);
   check_case<T>({1, 700, 3, 1, {3, 3, 3}, {3, 3, 3}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}},
                 Array<T>::plain, 1);
   check_case<T>({2, 3, 5, 1, {3000}, {3}, {1}, {500}, {500}, {500}}, Array<T>::plain, 0);
@@ -368,7 +370,8 @@ void test_epilogues() {
     run(filter_grad, {grad.tensor(), x.tensor(), y.tensor()}, plain, {}, 0);
     each(c.w(), [&](const Shape& at) { dw.at(at) = old.at(at); });
     const Expr step = expression<T>(2, {-2}, 1, 1, {op_multiply_add, 3, 0, 2, 1, 3});
-    run(filter_grad, {dw.tensor(), x.tensor(), y.tensor(), dw.tensor()}, with(step), step.floats, 1);
+    run(filter_grad, {dw.tensor(), x.tensor(), y.tensor(), dw.tensor()}, with(step), step.floats,
+        1);
     each(c.w(), [&](const Shape& at) { CHECK(dw.at(at) == old.at(at) - 2 * grad.at(at)); });
   }
 }
@@ -389,10 +392,12 @@ void test_images_alone() {
     for (int64_t n = 0; n < c.batch; ++n) {
       Tensor xn = x.tensor(), yn = again.tensor();
       xn.shape[0] = yn.shape[0] = 1;
-      xn.data += n * x.stride[0] * int64_t(sizeof(T)), yn.data += n * y.stride[0] * int64_t(sizeof(T));
+      xn.data += n * x.stride[0] * int64_t(sizeof(T));
+      yn.data += n * y.stride[0] * int64_t(sizeof(T));
       run(forward, {yn, xn, w.tensor()}, c.ints(), {}, 1);
     }
-    CHECK(y.size == 0 || !std::memcmp(y.buffer.get(), again.buffer.get(), sizeof(T) * size_t(y.size)));
+    const size_t bytes = sizeof(T) * size_t(y.size);
+    CHECK(bytes == 0 || !std::memcmp(y.buffer.get(), again.buffer.get(), bytes));
     Array<T> dw(c.w()), dw2(c.w());
     run(filter_grad, {dw.tensor(), x.tensor(), y.tensor()}, c.ints(), {}, 0);
     run(filter_grad, {dw2.tensor(), x.tensor(), y.tensor()}, c.ints(), {}, 1);

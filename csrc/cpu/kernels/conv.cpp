@@ -1,15 +1,17 @@
-// y = f(conv(x, w), extra inputs...), and dx = f(sum over taps of dy w, extra inputs...), the forward
-// pass of transposed convolution. 1 to 3 axes, any strides, dilations, padding and groups.
+// y = f(conv(x, w), extra inputs...), and dx = f(sum over taps of dy w, extra inputs...), which is
+// the forward pass of transposed convolution too. 1 to 3 axes, any strides, dilations, padding and
+// groups.
 //
-//   for each phase of the strides (input gradient), group of columns           filters -> panels
-//     for each box of about 256 output pixels                                  inputs -> window, in L2
-//       for each panel of w                                                    32 or 64 bytes wide
-//         for each 320 products                                                w's share stays in L1
-//           for each register tile of pixels: neighbours in the box            sums in registers
+//   for each phase of the strides (input gradient), group of columns      filters -> panels
+//     for each box of about 256 output pixels                             inputs -> window, in L2
+//       for each panel of w                                               2 or 3 vectors wide
+//         for each 320 products                                           w's share stays in L1
+//           for each register tile of pixels, neighbours in the box       sums in registers
 //
-// Nothing is unrolled into columns: a tile adds an offset for its pixel and an offset for the filter
-// element (conv_tile.h). Without padding x is read in place, and so is w where its columns are whole
-// vectors and its rows not far apart.
+// Nothing is unrolled into columns: a tile adds an offset for its pixel and an offset for the
+// filter element (conv_tile.h). Without padding x is read in place, and so is w where its columns
+// are whole vectors and its rows not far apart. Products with padding are left out where many.
+#include "cpu/kernels/conv_filters.h"
 #include "cpu/kernels/conv_window.h"
 #include "cpu/kernels/level.h"
 
@@ -19,8 +21,8 @@ namespace {
 
 // How scratch is laid out, in bytes.
 struct Layout {
-  int64_t pixels, result, extra, ranges, partial_rows, taps, panels, window, partial, sums, registers,
-      total;
+  int64_t pixels, result, extra, ranges, partial_rows, taps;
+  int64_t panels, window, partial, sums, registers, total;
 };
 
 int64_t evaluated_rows(const Conv& c) { return most(1, kBlockSums / c.group); }
@@ -107,50 +109,23 @@ class Convolver {
     if (c_.dots) {
       k_ /= L;
       tap_offsets(reach_, axis_, channels_ / L, L, at<int64_t>(at_.taps));
-      pack_dots();
+      pack_dots(phase_, filter_, filters(), c_.inner, cols_, at<T>(at_.panels));
       return;
     }
     const int64_t step = !c_.windowed ? in_.c : c_.wide ? c_.group : 1;
     tap_offsets(reach_, axis_, channels_, step, at<int64_t>(at_.taps));
-    if (c_.packed) pack_filters();
+    if (c_.packed)
+      pack_filters(phase_, filter_, filters(), channels_, cols_, c_.width, at<T>(at_.panels));
   }
 
   // Rows of w are products, columns are outputs; both steps depend on the direction.
-  void pack_filters() {
+  FilterView<T> filters() const {
     const bool back = c_.task == Task::input_grad;
-    int64_t row = back ? filter_.k : filter_.c, col = back ? filter_.c : filter_.k;
-    const T* w = w_ + j0_ * col + channel_ * row + group_ * (back ? c_.inner : c_.cols) * filter_.k;
-    if (c_.wide && back) col = c_.inner * filter_.k, w = w_ + j0_ * col;
-    for (int64_t j = 0; j < cols_; j += c_.width * L) {
-      const int64_t width = panel_width(j) * L;
-      T* to = at<T>(at_.panels) + j * k_;
-      for (int64_t f = 0; f < axis_[0].taps; ++f) {
-        for (int64_t r = 0; r < axis_[1].taps; ++r) {
-          for (int64_t s = 0; s < axis_[2].taps; ++s, to += channels_ * width) {
-            pack_panel(w + j * col + filter_at(0, f) + filter_at(1, r) + filter_at(2, s), row, col,
-                       channels_, least(width, cols_ - j), to, width);
-          }
-        }
-      }
-    }
-  }
-
-  // A vector of products for each tap, vector of channels, column.
-  void pack_dots() {
-    const bool back = c_.task == Task::input_grad;
-    const int64_t row = back ? filter_.k : filter_.c, col = back ? filter_.c : filter_.k;
-    const T* w = w_ + group_ * (back ? c_.inner : c_.cols) * filter_.k;
-    T* to = at<T>(at_.panels);
-    for (int64_t f = 0; f < axis_[0].taps; ++f) {
-      for (int64_t r = 0; r < axis_[1].taps; ++r) {
-        for (int64_t s = 0; s < axis_[2].taps; ++s) {
-          for (int64_t i = 0; i < c_.inner; i += L, to += cols_ * L) {
-            gather_block(w + filter_at(0, f) + filter_at(1, r) + filter_at(2, s) + i * row, col, row,
-                         cols_, L, to, L);
-          }
-        }
-      }
-    }
+    const int64_t row = back ? filter_.k : filter_.c;
+    int64_t col = back ? filter_.c : filter_.k;
+    if (c_.wide && back) col = c_.inner * filter_.k;
+    const T* first = w_ + group_ * (back ? c_.inner : c_.cols) * filter_.k;
+    return {first + j0_ * col + channel_ * row, row, col};
   }
 
   void dots(const T* x) {
@@ -161,10 +136,6 @@ class Convolver {
     t.b = at<T>(at_.panels);
     t.c = at<T>(at_.sums), t.c_at = at<int64_t>(at_.result);
     strips(t, dot_height(n), {}, [n](int h) { return find_dot<T>(n, h); });
-  }
-
-  int64_t filter_at(int d, int64_t tap) const {
-    return (phase_[d].filter + tap * phase_[d].filter_step) * filter_.axis[d];
   }
 
   int64_t panel_width(int64_t j) const { return least(c_.width, ceil_div(cols_ - j, L)); }

@@ -7,7 +7,8 @@
 //         for each register tile of filter elements  its sums are read and written once a box
 //   then, where there are several chunks: their sums are added in order
 //
-// A small dw is cut over the batch, a large one into cells, so that partial sums take little memory.
+// A small dw is cut over the batch, a large one into cells, so that partial sums take little
+// memory.
 #include "cpu/kernels/conv_window.h"
 #include "cpu/kernels/level.h"
 

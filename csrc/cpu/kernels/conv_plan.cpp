@@ -14,7 +14,7 @@ constexpr int64_t kLargest = int64_t{1} << 31;  // of an attribute: products the
 constexpr int64_t kPixels = 256;        // of a box: enough for a panel of B in L1 to pay
 constexpr int64_t kGradientPixels = 192;  // of one in the filter gradient: a panel of dy in L1
 constexpr int64_t kPackingRows = 48;    // filter elements for which copying dy pays
-constexpr int64_t kSkippedProducts = 192;  // of a row of taps: shorter runs cost more than they save
+constexpr int64_t kSkippedProducts = 192;  // of a row of taps: shorter runs do not pay
 constexpr int64_t kEdgeShare = 8;         // of the columns, that miss taps
 constexpr int64_t kLowRows = 128;  // filter elements so few that dy is best read once
 constexpr int64_t kLineBytes = 64;
@@ -291,7 +291,8 @@ void choose_cells(Conv& c, int lanes, int64_t size) {
   for (;;) {
     c.channel_step = ceil_div(channels, c.channel_parts);
     choose_channel_block(c, size);
-    const bool fits = c.window * ceil_div(c.channel_step, c.channel_block) <= kMostWindowBytes / size &&
+    const int64_t windows = c.window * ceil_div(c.channel_step, c.channel_block);
+    const bool fits = windows <= kMostWindowBytes / size &&
                       (c.chunks > 1 || tap_rows * c.channel_step * c.group * size <= kPanelBytes);
     const int64_t cells = c.groups * ceil_div(c.cols, c.group) * c.channel_parts;
     if (fits && cells * c.chunks >= wanted) break;

@@ -1,10 +1,10 @@
 // The register tile of convolutions: C[i, :] (+)= sum over k: A[row[i] + col[k]] * B[k, :].
 //
-// The sum of offsets says everything about a convolution. Forward, rows are output pixels and k runs
-// over filter elements; in the filter gradient rows are filter elements and k runs over pixels. With
-// both in tables, stride, dilation, padding and dimensions cost nothing, nothing is unrolled into
-// columns, and tiles are full whatever the shape. One load of an offset serves a whole row of the
-// tile.
+// The sum of offsets says everything about a convolution. Forward, rows are output pixels and k
+// runs over filter elements; in the filter gradient rows are filter elements and k runs over
+// pixels. With both in tables, stride, dilation, padding and dimensions cost nothing, nothing is
+// unrolled into columns, and tiles are full whatever the shape. One load of an offset serves all
+// rows of the tile.
 //
 // Every element of C is one chain of fused multiply-adds in the order of k.
 #pragma once

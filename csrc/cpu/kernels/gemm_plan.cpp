@@ -3,15 +3,11 @@
 // over k.
 #include "cpu/kernels/gemm_plan.h"
 
+#include "cpu/kernels/epilogue.h"
+
 namespace dl::DL_LEVEL {
 
 namespace {
-
-enum : int64_t {
-#define DL_OP(name, inputs, outputs) kOp_##name,
-#include "opcodes.def"
-#undef DL_OP
-};
 
 // Rows this many bytes apart, or a multiple of it, meet in few sets of the caches.
 constexpr int64_t kPage = 4096;
@@ -170,27 +166,17 @@ void choose_blocks(Product& p, int lanes, int64_t size) {
 
 // An add of a row, with relu or not, and the mask of relu's gradient are applied in registers.
 void recognise(const Call& call, Product& p) {
-  const Expression& e = p.expression;
-  const int64_t* c = e.code;
   const Tensor& out = call.tensors[0];
   p.evaluates = true;
-  if (e.n_out != 1 || p.swap || !p.direct || e.n_ops < 1 || e.n_ops > 2) return;
-  if (c[0] != kOp_add && c[0] != kOp_relu_grad) return;
-  const bool add = c[0] == kOp_add;
-  const int64_t x = c[2] == 0 ? c[3] : add && c[3] == 0 ? c[2] : 0;
-  if (x < 1 || x >= e.n_in) return;
-  const int index = p.n_out + 1 + static_cast<int>(x);
+  if (p.swap || !p.direct) return;
+  const Epilogue e = match_epilogue(p.expression);
+  if (!e.input) return;
+  const int index = p.n_out + 1 + e.input;
   const Tensor& t = call.tensors[index];
   if (t.dtype != p.dtype || !is_unit(t.stride[t.rank - 1], p.n)) return;
-  if (add && p.m > 1 && t.stride[p.row_axis] != 0) return;
+  if (e.store != Store::relu_grad && p.m > 1 && t.stride[p.row_axis] != 0) return;
   if (p.k > p.k_step && t.data == out.data) return;  // in place: y must outlive the sums
-  int64_t result = c[1];
-  if (e.n_ops == 2) {
-    if (!add || c[4] != kOp_relu || c[6] != result) return;
-    result = c[5];
-  }
-  if (e.results[0] != result) return;
-  p.store = !add ? Store::relu_grad : e.n_ops == 2 ? Store::bias_relu : Store::bias;
+  p.store = e.store;
   p.extra = index;
   p.evaluates = false;
 }

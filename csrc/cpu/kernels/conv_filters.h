@@ -1,0 +1,56 @@
+// Filters copied to the layout that register tiles read: backwards or some taps only, transposed, a
+// few columns, their last vector padded.
+#pragma once
+
+#include "cpu/kernels/conv_plan.h"
+#include "cpu/kernels/gemm_pack.h"
+
+namespace dl::DL_LEVEL {
+
+// Product i of column j at a tap is w[tap + i * row + j * col].
+template <class T>
+struct FilterView {
+  const T* w;
+  int64_t row, col;
+};
+
+// Calls visit(offset in the filter) for the taps of a phase in order.
+template <class F>
+void each_tap(const ConvPhase (&phase)[3], const Strides& filter, F visit) {
+  const auto at = [&](int d, int64_t tap) {
+    return (phase[d].filter + tap * phase[d].filter_step) * filter.axis[d];
+  };
+  for (int64_t f = 0; f < phase[0].axis.taps; ++f) {
+    for (int64_t r = 0; r < phase[1].axis.taps; ++r) {
+      for (int64_t s = 0; s < phase[2].axis.taps; ++s) visit(at(0, f) + at(1, r) + at(2, s));
+    }
+  }
+}
+
+// Panels of `width` vectors: a row for each tap and product.
+template <class T>
+void pack_filters(const ConvPhase (&phase)[3], const Strides& filter, const FilterView<T>& view,
+                  int64_t products, int64_t cols, int64_t width, T* to) {
+  constexpr int64_t L = kLanes<T>;
+  for (int64_t j = 0; j < cols; j += width * L) {
+    const int64_t panel = least(width, ceil_div(cols - j, L)) * L;
+    each_tap(phase, filter, [&](int64_t tap) {
+      pack_panel(view.w + tap + j * view.col, view.row, view.col, products, least(panel, cols - j),
+                 to, panel);
+      to += products * panel;
+    });
+  }
+}
+
+// A vector of products for each tap, vector of products and column.
+template <class T>
+void pack_dots(const ConvPhase (&phase)[3], const Strides& filter, const FilterView<T>& view,
+               int64_t products, int64_t cols, T* to) {
+  constexpr int64_t L = kLanes<T>;
+  each_tap(phase, filter, [&](int64_t tap) {
+    for (int64_t i = 0; i < products; i += L, to += cols * L)
+      gather_block(view.w + tap + i * view.row, view.col, view.row, cols, L, to, L);
+  });
+}
+
+}  // namespace dl::DL_LEVEL
