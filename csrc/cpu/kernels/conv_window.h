@@ -40,7 +40,7 @@ inline Reach find_reach(const Conv& c, const ConvAxis (&axis)[3], const Strides&
   return r;
 }
 
-// Box i of a result that is axis[..].out pixels large; empty where the cut was made for a larger one.
+// Box i of a result of axis[..].out pixels; empty where the cut was made for a larger one.
 inline Box find_box(const Conv& c, const ConvAxis (&axis)[3], int64_t i) {
   Box b{};
   auto slice = [](int64_t size, int64_t k, int64_t n, int64_t& first, int64_t& count) {
