@@ -262,3 +262,19 @@ def test_batches_see_the_rows_in_order(indexed, dtype):
     assert not outputs[0][21:].any()
     with pytest.raises(ValueError, match="BatchProgram: expected 5 steps of 5 rows"):
         program.run([x, labels], start=0, steps=5, index=index, outputs=outputs)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: ops.max_pool(ops.reshape(x, (1, 4, 4, 1)), 2),
+        lambda x: ops.layer_normalization(x),
+        lambda x: ops.lstm(ops.reshape(x, (1, 4, 4)), np.eye(4, 8), np.ones((2, 8)))[0],
+    ],
+    ids=["max_pool", "layer_normalization", "lstm"],
+)
+def test_second_derivatives_that_are_missing_are_refused(f):
+    inner = dlcore.grad(lambda x: ops.sum(ops.square(f(x))))
+    assert np.isfinite(inner(np.arange(16.0).reshape(4, 4))).all()
+    with pytest.raises(ValueError, match="got a second one"):
+        dlcore.grad(lambda x: ops.sum(ops.square(inner(x))))(np.arange(16.0).reshape(4, 4))

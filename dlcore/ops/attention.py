@@ -11,7 +11,16 @@ import math
 
 from dlcore.ops import pointwise as pw
 from dlcore.ops.linalg import matmul
-from dlcore.ops.op import OPS, Op, as_float, cast_to, promoted, to_tensor, traceable
+from dlcore.ops.op import (
+    OPS,
+    Op,
+    as_float,
+    cast_to,
+    no_second_gradient,
+    promoted,
+    to_tensor,
+    traceable,
+)
 from dlcore.ops.reduction import sum as sum_
 from dlcore.ops.shaping import arange, broadcast_to, expand_dims, reshape, transpose
 
@@ -108,10 +117,6 @@ def _bias_gradient(dy, y, lse, q, k, v, bias, mask=None, *, causal, scale, **_):
     return p * (matmul(heads_first(dy), transpose(heads_first(v, shared), (0, 1, 3, 2))) - inner)
 
 
-def _no_second_gradient(*_, **__):
-    raise ValueError("dot_product_attention: expected a first derivative, got a second one")
-
-
 def _kernel(name):
     def kernel(node):
         a = node.attrs
@@ -136,7 +141,7 @@ Op(
     "attention_grad",
     lambda dy, y, lse, q, k, v, *rest, **_: [(x.shape, x.dtype) for x in (q, k, v)],
     _attention_grad,
-    _no_second_gradient,
+    no_second_gradient("dot_product_attention"),
     kernel=_kernel("attention_grad"),
 )
 

@@ -17,7 +17,16 @@ import math
 
 from dlcore.config import epsilon as default_epsilon
 from dlcore.ops import pointwise as pw
-from dlcore.ops.op import OPS, Op, as_float, check_axes, check_axis, to_tensor, traceable
+from dlcore.ops.op import (
+    OPS,
+    Op,
+    as_float,
+    check_axes,
+    check_axis,
+    no_second_gradient,
+    to_tensor,
+    traceable,
+)
 from dlcore.ops.shaping import _dense, moveaxis, ones, reshape, transpose, zeros
 
 # Moments of rows. x (B, R, C): over R and the channels of each of G groups.
@@ -86,6 +95,7 @@ Op(
         xp.sum(dy, axis=1),
         xp.sum(dy * (x - mean[:, None]), axis=1),
     ),
+    no_second_gradient("normalization"),
     kernel=lambda node: ("centered_sums", [], []),
 )
 
@@ -195,6 +205,7 @@ Op(
     "layer_norm_grad",  # dy, x, mean, inv, gamma -> dx, dgamma, dbeta
     lambda dy, x, *_, **attrs: [(x.shape, x.dtype)] + [(x.shape[1:], x.dtype)] * 2,
     _layer_norm_grad,
+    no_second_gradient("layer_normalization"),
     kernel=lambda node: ("layer_norm_grad", [int(node.attrs["centered"])], []),
     optional=2,
 )

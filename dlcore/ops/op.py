@@ -160,6 +160,15 @@ def _behind(x, view):
     return OPS["reshape"](x, shape=source.shape)
 
 
+def no_second_gradient(name):
+    """The gradient of a gradient kernel that has none: a sentence, not a wrong number."""
+
+    def refuse(*_, **__):
+        raise ValueError(f"{name}: expected a first derivative, got a second one")
+
+    return refuse
+
+
 OPS = {}
 _SUPPORTED = frozenset(map(np.dtype, dtypes.NAMES))  # in native byte order
 

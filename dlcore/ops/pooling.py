@@ -11,7 +11,7 @@ import itertools
 import math
 
 from dlcore.ops import pointwise, reduction  # noqa: F401, their gradients are shortened here
-from dlcore.ops.op import OPS, Op, as_float, to_tensor, traceable
+from dlcore.ops.op import OPS, Op, as_float, no_second_gradient, to_tensor, traceable
 from dlcore.ops.shaping import _dense, _ints
 from dlcore.ops.spatial import (
     channels_last,
@@ -124,6 +124,7 @@ Op(
     "max_pool_grad",  # dy, index -> dx
     lambda dy, index, shape, **_: (shape, dy.dtype),
     _max_pool_grad,
+    no_second_gradient("max_pool"),
     kernel=_kernel("pool_grad", 0),
 )
 

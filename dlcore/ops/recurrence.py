@@ -7,7 +7,7 @@ graph differentiated. Both run as one kernel, csrc/cpu/kernels/recurrence.cpp. S
 W) inside: a step is contiguous.
 """
 
-from dlcore.ops.op import Op
+from dlcore.ops.op import Op, no_second_gradient
 from dlcore.ops.step import ANY, PRODUCT, Step, bare_as_lists, product
 from dlcore.ops.step_gradient import StepGradient
 from dlcore.program.graph import CONSTANT, Trace
@@ -99,9 +99,7 @@ class Recurrence(Op):
 
     def _gradient(self, dys, ys, *inputs, steps, rows, backwards):
         if self.backward is None:
-            raise NotImplementedError(
-                "recurrence: expected to be differentiated once, got a second derivative"
-            )
+            no_second_gradient("recurrence")()
         return self.backward.gradient(*bare_as_lists(dys, ys), inputs, steps, rows, backwards)
 
     # The native program
