@@ -1,10 +1,20 @@
 """Where the tests run."""
 
 import os
+import signal
 
 import pytest
 
 import dlcore
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible():
+    """Ctrl-C arrives, here and in child processes: what a shell starts in the background ignores
+    it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session", autouse=True)
