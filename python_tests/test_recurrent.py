@@ -278,6 +278,18 @@ def test_stateful_batches_continue():
         parts(x[:3, :3])
 
 
+def test_stateful_model_predicts_step_by_step():
+    x = batch(1, 6)
+    model = dlcore.Sequential(
+        [dlcore.Input((None, 3), batch_size=1), layers.LSTM(5, stateful=True), layers.Dense(2)]
+    )
+    whole = model.predict(x, verbose=0)
+    model.layers[0].reset_states()
+    for t in range(6):
+        y = model.predict(x[:, t : t + 1], verbose=0)
+    np.testing.assert_allclose(y, whole, rtol=1e-5, atol=1e-6)
+
+
 def test_dropout_acts_in_training_alone_and_repeats():
     x = batch()
     layer = layers.LSTM(6, dropout=0.5, recurrent_dropout=0.5, seed=3)

@@ -75,8 +75,8 @@ class RNN(Layer):
         if self.zero_output_for_mask and mask is not None:
             order = ops.flip(mask, 1) if self.go_backwards else mask
             y = ops.where(ops.expand_dims(order, -1), y, ops.zeros_like(y))
-        if self.stateful:
-            for variable, value in zip(self.states, last, strict=True):
+        if self.stateful and not spec.is_any_size(x.shape[0]):
+            for variable, value in zip(self._states, last, strict=True):
                 variable.assign(value)
         y = y if self.return_sequences else y[:, -1]
         return [y, *last] if self.return_state else y
@@ -90,7 +90,7 @@ class RNN(Layer):
                     f"{len(given)}"
                 )
             return given
-        if not self.stateful:
+        if not self.stateful or spec.is_any_size(rows):
             return cells.initial_states(self.cell, rows)
         if self._states is None:
             with spec.suspended():

@@ -30,6 +30,11 @@ _SOME_ROWS = _StandIn(61, "batch")
 _SOME_SIZES = _StandIn(128, "None"), _StandIn(192, "None")
 
 
+def is_any_size(n):
+    """Whether `n` stands for a size that is not known."""
+    return isinstance(n, _StandIn)
+
+
 class _Limit(threading.local):
     """How many scalars weights may still take: set while an untrusted file is read."""
 
