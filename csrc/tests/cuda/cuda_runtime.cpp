@@ -1,0 +1,281 @@
+#include "cuda_runtime.h"
+
+#include <sys/mman.h>
+
+#include <memory>
+#include <mutex>
+
+#if !defined(__x86_64__)
+#error "fibers are written for x86-64"
+#endif
+
+thread_local uint3 threadIdx, blockIdx;
+thread_local dim3 blockDim, gridDim;
+
+namespace dl_emulation {
+
+namespace {
+
+constexpr size_t kStack = 256 * 1024;
+constexpr int kMaxBlock = 1024;
+
+// Saves the registers that a function must keep, and goes on where the other stack stopped.
+extern "C" void dl_switch(void** save, void* stack);
+asm(R"(
+.text
+.local dl_switch
+dl_switch:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+)");
+
+struct Barrier {
+  int waiting = 0, members = 0;
+  uint64_t round = 0;
+};
+
+struct Fiber {
+  void* stack = nullptr;  // where it stopped
+  char* memory = nullptr;
+  bool done = false;
+  const Barrier* waits = nullptr;  // for the end of a round of this barrier
+  uint64_t round = 0;
+  uint3 index{};
+};
+
+struct Block {
+  std::vector<Fiber> fibers;
+  std::vector<Barrier> warps;
+  std::vector<char> slots, shared;
+  Barrier all;
+  void* scheduler = nullptr;
+  int current = 0;
+  const std::function<void()>* body = nullptr;
+
+  Block() : fibers(kMaxBlock), warps(kMaxBlock / warpSize), slots(kMaxBlock * 8) {}
+  ~Block() {
+    for (Fiber& f : fibers) {
+      if (f.memory) munmap(f.memory, kStack);
+    }
+  }
+};
+
+Block& block() {
+  static thread_local Block block;
+  return block;
+}
+
+void to_scheduler(Block& b) { dl_switch(&b.fibers[b.current].stack, b.scheduler); }
+
+void leave(Barrier& barrier) {
+  if (--barrier.members > 0 && barrier.waiting == barrier.members) {
+    barrier.waiting = 0;
+    ++barrier.round;
+  }
+}
+
+void enter() {
+  Block& b = block();
+  (*b.body)();
+  b.fibers[b.current].done = true;
+  leave(b.all);
+  leave(b.warps[b.current / warpSize]);
+  to_scheduler(b);
+  std::abort();
+}
+
+void wait(Barrier& barrier) {
+  Block& b = block();
+  if (++barrier.waiting == barrier.members) {
+    barrier.waiting = 0;
+    ++barrier.round;
+    return;
+  }
+  Fiber& fiber = b.fibers[b.current];
+  fiber.waits = &barrier;
+  fiber.round = barrier.round;
+  to_scheduler(b);
+}
+
+void prepare(Fiber& fiber) {
+  if (!fiber.memory) {
+    void* memory = mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) std::abort();
+    fiber.memory = static_cast<char*>(memory);
+  }
+  auto** top = reinterpret_cast<void**>(fiber.memory + kStack) - 2;  // so that it is aligned
+  *top = reinterpret_cast<void*>(enter);
+  fiber.stack = top - 6;  // six saved registers, of any value
+  fiber.done = false;
+  fiber.waits = nullptr;
+}
+
+void run_block(Block& b, int threads) {
+  static const bool reverse = [] {
+    const char* order = std::getenv("DLCORE_EMULATION_ORDER");
+    return order && !std::strcmp(order, "reverse");
+  }();
+  b.all = {0, threads, 0};
+  for (int w = 0; w * warpSize < threads; ++w)
+    b.warps[w] = {0, std::min(warpSize, threads - w * warpSize), 0};
+  for (int left = threads; left > 0;) {
+    bool progress = false;
+    for (int i = 0; i < threads; ++i) {
+      const int t = reverse ? threads - 1 - i : i;
+      Fiber& fiber = b.fibers[t];
+      if (fiber.done || (fiber.waits && fiber.waits->round == fiber.round)) continue;
+      fiber.waits = nullptr;
+      b.current = t;
+      threadIdx = fiber.index;
+      dl_switch(&b.scheduler, fiber.stack);
+      progress = true;
+      left -= fiber.done;
+    }
+    if (!progress) {
+      std::fprintf(stderr, "emulated CUDA: a barrier that not all threads reach\n");
+      std::abort();
+    }
+  }
+}
+
+}  // namespace
+
+void* dynamic_shared() {
+  char* p = block().shared.data();
+  return p + (-reinterpret_cast<uintptr_t>(p) & 15);
+}
+void block_barrier() { wait(block().all); }
+void warp_barrier() { wait(block().warps[block().current / warpSize]); }
+int lane() { return block().current % warpSize; }
+char* warp_slot(int lane) {
+  Block& b = block();
+  return b.slots.data() + (b.current / warpSize * warpSize + lane) * 8;
+}
+
+void run(dim3 grid, dim3 size, size_t shared_bytes, const std::function<void()>& body) {
+  Block& b = block();
+  b.body = &body;
+  b.shared.assign(shared_bytes + 16, static_cast<char>(0xff));  // NaN: nobody may count on zeros
+  gridDim = grid;
+  blockDim = size;
+  const int threads = static_cast<int>(size.x * size.y * size.z);
+  for (unsigned z = 0; z < grid.z; ++z) {
+    for (unsigned y = 0; y < grid.y; ++y) {
+      for (unsigned x = 0; x < grid.x; ++x) {
+        blockIdx = {x, y, z};
+        for (int t = 0; t < threads; ++t) {
+          Fiber& fiber = b.fibers[t];
+          prepare(fiber);
+          fiber.index = {t % size.x, t / size.x % size.y, t / (size.x * size.y)};
+        }
+        run_block(b, threads);
+      }
+    }
+  }
+}
+
+}  // namespace dl_emulation
+
+struct dl_emulated_graph {
+  std::vector<std::function<void()>> work;
+};
+struct dl_emulated_stream {
+  std::unique_ptr<dl_emulated_graph> capture;
+};
+struct dl_emulated_event {};
+
+cudaError_t dl_emulation::submit(cudaStream_t stream, std::function<void()> work) {
+  if (stream && stream->capture) {
+    stream->capture->work.push_back(std::move(work));
+  } else {
+    work();
+  }
+  return cudaSuccess;
+}
+
+const char* cudaGetErrorName(cudaError_t e) {
+  return e == cudaSuccess                 ? "cudaSuccess"
+         : e == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation"
+                                          : "cudaErrorInvalidValue";
+}
+const char* cudaGetErrorString(cudaError_t e) {
+  return e == cudaSuccess                 ? "no error"
+         : e == cudaErrorMemoryAllocation ? "out of memory"
+                                          : "invalid argument";
+}
+cudaError_t cudaGetLastError() { return cudaSuccess; }
+cudaError_t cudaGetDeviceCount(int* n) { return *n = 1, cudaSuccess; }
+cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
+cudaError_t cudaSetDevice(int device) { return device ? cudaErrorInvalidDevice : cudaSuccess; }
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int) {
+  *p = {};
+  std::strcpy(p->name, "emulated on the processor");
+  p->totalGlobalMem = size_t{1} << 32;
+  p->major = 8;
+  p->multiProcessorCount = 2;
+  p->sharedMemPerBlockOptin = 227 * 1024;
+  return cudaSuccess;
+}
+cudaError_t cudaDriverGetVersion(int* v) { return *v = 13000, cudaSuccess; }
+cudaError_t cudaRuntimeGetVersion(int* v) { return *v = 13000, cudaSuccess; }
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  *free = *total = size_t{1} << 32;
+  return cudaSuccess;
+}
+cudaError_t cudaMalloc(void** p, size_t bytes) {
+  *p = bytes > size_t{1} << 32 ? nullptr : std::aligned_alloc(256, (bytes + 511) / 256 * 256);
+  if (*p) std::memset(*p, 0xff, bytes);  // device memory is not zero, and emulated never is
+  return *p ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+cudaError_t cudaFree(void* p) { return std::free(p), cudaSuccess; }
+cudaError_t cudaMallocHost(void** p, size_t bytes) { return cudaMalloc(p, bytes); }
+cudaError_t cudaFreeHost(void* p) { return cudaFree(p); }
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind,
+                            cudaStream_t stream) {
+  return dl_emulation::submit(stream, [=] { std::memmove(to, from, bytes); });
+}
+cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
+  return dl_emulation::submit(stream, [=] { std::memset(to, value, bytes); });
+}
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* s, unsigned) {
+  return *s = new dl_emulated_stream, cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t s) { return delete s, cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
+cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode) {
+  s->capture = std::make_unique<dl_emulated_graph>();
+  return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t* graph) {
+  return *graph = s->capture.release(), cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
+  return *exec = new dl_emulated_graph(*graph), cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
+  return dl_emulation::submit(stream, [=] {
+    for (const auto& work : exec->work) work();
+  });
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) { return delete graph, cudaSuccess; }
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) { return delete exec, cudaSuccess; }
+cudaError_t cudaEventCreate(cudaEvent_t* e) { return *e = new dl_emulated_event, cudaSuccess; }
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t, cudaEvent_t) { return *ms = 0, cudaSuccess; }
+cudaError_t cudaEventDestroy(cudaEvent_t e) { return delete e, cudaSuccess; }
+cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return cudaSuccess; }

@@ -1,0 +1,234 @@
+// CUDA's runtime on the processor, as much of it as csrc/cuda uses: device memory is the heap, a
+// stream runs at once, and a kernel runs block after block, its threads as fibers that change at
+// barriers. It proves indexing, barriers and arithmetic, not speed and not the memory model.
+//
+// Environment: DLCORE_EMULATION_ORDER=reverse runs the threads of a block last to first, so that a
+// barrier that is missing shows in one of the two orders. A barrier that some thread of a block (or
+// of a warp) never reaches ends the process.
+#pragma once
+
+#ifndef DL_CUDA_EMULATED
+#define DL_CUDA_EMULATED
+#endif
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <utility>
+#include <vector>
+
+#define __global__ static
+#define __device__
+#define __host__
+#define __constant__
+#define __shared__ static thread_local
+#define __forceinline__ inline __attribute__((always_inline))
+#define __launch_bounds__(...)
+#define __grid_constant__
+#define __align__(n) alignas(n)
+#define __restrict__ __restrict
+
+struct dim3 {
+  unsigned x, y, z;
+  constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+};
+struct uint3 {
+  unsigned x, y, z;
+};
+struct alignas(8) float2 {
+  float x, y;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+struct alignas(16) double2 {
+  double x, y;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+inline float2 make_float2(float x, float y) { return {x, y}; }
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+inline double2 make_double2(double x, double y) { return {x, y}; }
+
+extern thread_local uint3 threadIdx, blockIdx;
+extern thread_local dim3 blockDim, gridDim;
+constexpr int warpSize = 32;
+
+namespace dl_emulation {
+
+void* dynamic_shared();
+void block_barrier();
+void warp_barrier();
+char* warp_slot(int lane);  // 8 bytes of each lane of this thread's warp
+int lane();
+// Runs `body` for every thread of the grid.
+void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body);
+
+template <class T>
+T exchange(T value, int from) {
+  static_assert(sizeof(T) <= 8);
+  std::memcpy(warp_slot(lane()), &value, sizeof(T));
+  warp_barrier();
+  T other;
+  std::memcpy(&other, warp_slot(from), sizeof(T));
+  warp_barrier();
+  return other;
+}
+
+}  // namespace dl_emulation
+
+inline void __syncthreads() { dl_emulation::block_barrier(); }
+inline void __syncwarp(unsigned = 0xffffffffu) { dl_emulation::warp_barrier(); }
+inline void __threadfence() {}
+inline void __threadfence_block() {}
+
+template <class T>
+T __shfl_sync(unsigned, T value, int from, int width = 32) {
+  const int lane = dl_emulation::lane();
+  return dl_emulation::exchange(value, lane / width * width + from % width);
+}
+template <class T>
+T __shfl_xor_sync(unsigned, T value, int mask, int = 32) {
+  return dl_emulation::exchange(value, dl_emulation::lane() ^ mask);
+}
+template <class T>
+T __shfl_down_sync(unsigned, T value, unsigned delta, int width = 32) {
+  const int lane = dl_emulation::lane(), from = lane + static_cast<int>(delta);
+  return dl_emulation::exchange(value, from / width == lane / width ? from : lane);
+}
+template <class T>
+T __shfl_up_sync(unsigned, T value, unsigned delta, int width = 32) {
+  const int lane = dl_emulation::lane(), from = lane - static_cast<int>(delta);
+  return dl_emulation::exchange(value, from >= lane / width * width ? from : lane);
+}
+inline unsigned __ballot_sync(unsigned, int predicate) {
+  unsigned votes = 0;
+  for (int i = 0; i < warpSize; ++i)
+    votes |= static_cast<unsigned>(dl_emulation::exchange(predicate != 0, i)) << i;
+  return votes;
+}
+inline int __any_sync(unsigned all, int predicate) { return __ballot_sync(all, predicate) != 0; }
+
+template <class T>
+T __ldg(const T* p) {
+  return *p;
+}
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
+inline unsigned __umulhi(unsigned a, unsigned b) {
+  return static_cast<unsigned>(static_cast<uint64_t>(a) * b >> 32);
+}
+inline float __int_as_float(int x) {
+  float y;
+  std::memcpy(&y, &x, 4);
+  return y;
+}
+inline int __float_as_int(float x) {
+  int y;
+  std::memcpy(&y, &x, 4);
+  return y;
+}
+inline unsigned __float_as_uint(float x) { return static_cast<unsigned>(__float_as_int(x)); }
+inline float __uint_as_float(unsigned x) { return __int_as_float(static_cast<int>(x)); }
+inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
+inline double rsqrt(double x) { return 1 / std::sqrt(x); }
+inline float __fdividef(float a, float b) { return a / b; }
+using std::isfinite;
+using std::isinf;
+using std::isnan;
+using std::max;
+using std::min;
+
+// Host side.
+
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorInsufficientDriver = 35,
+  cudaErrorNoDevice = 100,
+  cudaErrorInvalidDevice = 101,
+};
+using cudaStream_t = struct dl_emulated_stream*;
+using cudaEvent_t = struct dl_emulated_event*;
+using cudaGraph_t = struct dl_emulated_graph*;
+using cudaGraphExec_t = struct dl_emulated_graph*;
+enum cudaMemcpyKind {
+  cudaMemcpyHostToHost,
+  cudaMemcpyHostToDevice,
+  cudaMemcpyDeviceToHost,
+  cudaMemcpyDeviceToDevice,
+  cudaMemcpyDefault
+};
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal };
+enum { cudaStreamNonBlocking = 1 };
+struct cudaLaunchConfig_t {
+  dim3 gridDim, blockDim;
+  size_t dynamicSmemBytes;
+  cudaStream_t stream;
+  void* attrs;
+  unsigned numAttrs;
+};
+struct cudaDeviceProp {
+  char name[256];
+  size_t totalGlobalMem;
+  int major, minor, multiProcessorCount, l2CacheSize;
+  size_t sharedMemPerBlockOptin;
+};
+
+const char* cudaGetErrorName(cudaError_t);
+const char* cudaGetErrorString(cudaError_t);
+cudaError_t cudaGetLastError();
+cudaError_t cudaGetDeviceCount(int*);
+cudaError_t cudaGetDevice(int*);
+cudaError_t cudaSetDevice(int);
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp*, int device);
+cudaError_t cudaDriverGetVersion(int*);
+cudaError_t cudaRuntimeGetVersion(int*);
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total);
+cudaError_t cudaMalloc(void**, size_t);
+cudaError_t cudaFree(void*);
+cudaError_t cudaMallocHost(void**, size_t);
+cudaError_t cudaFreeHost(void*);
+cudaError_t cudaMemcpyAsync(void*, const void*, size_t, cudaMemcpyKind, cudaStream_t);
+cudaError_t cudaMemsetAsync(void*, int, size_t, cudaStream_t);
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t*, unsigned);
+cudaError_t cudaStreamDestroy(cudaStream_t);
+cudaError_t cudaStreamSynchronize(cudaStream_t);
+cudaError_t cudaDeviceSynchronize();
+cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode);
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t*);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t*, cudaGraph_t, unsigned long long);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t, cudaStream_t);
+cudaError_t cudaGraphDestroy(cudaGraph_t);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t);
+cudaError_t cudaEventCreate(cudaEvent_t*);
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t);
+cudaError_t cudaEventSynchronize(cudaEvent_t);
+cudaError_t cudaEventElapsedTime(float*, cudaEvent_t, cudaEvent_t);
+cudaError_t cudaEventDestroy(cudaEvent_t);
+cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int);
+
+namespace dl_emulation {
+// Runs now, or is recorded if the stream captures.
+cudaError_t submit(cudaStream_t, std::function<void()> work);
+}
+
+template <class... P>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(P...),
+                               P... arguments) {
+  const dim3 grid = config->gridDim, block = config->blockDim;
+  const size_t shared = config->dynamicSmemBytes;
+  if (block.x * block.y * block.z > 1024 || shared > 227 * 1024 || grid.y > 65535 ||
+      grid.z > 65535)
+    return cudaErrorInvalidValue;
+  return dl_emulation::submit(config->stream, [=] {
+    dl_emulation::run(grid, block, shared, [=] { kernel(arguments...); });
+  });
+}
