@@ -3,7 +3,7 @@
 // place; others are walked row by row, a block of columns at a time.
 #include "cpu/kernels/expression.h"
 #include "cpu/kernels/level.h"
-#include "cpu/kernels/loops.h"
+#include "common/loops.h"
 #include "cpu/kernels/reducers.h"
 #include "cpu/math.h"
 

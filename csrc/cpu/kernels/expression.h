@@ -1,45 +1,13 @@
-// Pointwise expressions: a short list of vector operations, evaluated a cache-sized block at a
-// time. One machinery serves stand-alone elementwise programs, the prologue of reductions and the
-// epilogue of gemm.
-//
-//   ints = [compute (0 = f32, 1 = f64), n_out, n_in, n_const, n_temp, n_ops,
-//           per operation: opcode, destination ids, source ids,  then n_out result ids];   floats =
-//           the constants
-// Value ids: inputs 0..n_in-1, then constants, then temporaries. A destination is a temporary and
-// may equal a source of the same operation. A result may name any value.
+// Evaluates pointwise expressions (common/expression.h), a cache-sized block at a time. One
+// machinery serves stand-alone elementwise programs, the prologue of reductions and the epilogue of
+// gemm.
 #pragma once
 
+#include "common/expression.h"
 #include "cpu/simd.h"
 #include "kernel.h"
 
 namespace dl::DL_LEVEL {
-
-constexpr int kMaxValues =
-    64;  // inputs + constants + temporaries of one expression: sets of values are 64-bit masks
-constexpr int kMaxOutputs = 8;
-
-struct Expression {
-  int compute, n_out, n_in, n_const, n_temp, n_ops;
-  const int64_t* code;
-  const double* constants;
-  const int64_t* results;
-
-  // What decode finds out for evaluate.
-  uint64_t read;                     // inputs that operations read
-  uint64_t read_after[kMaxOutputs];  // inputs read after the operation that makes this result, or
-                                     // named as results
-  int made_by[kMaxOutputs];          // that operation, or -1
-  int n_spare;                       // registers for scalars spread out
-
-  int values() const { return n_in + n_const + n_temp; }
-};
-
-// nullptr, or what is wrong. Checks every id and opcode, so that evaluation is memory-safe.
-const char* decode(const int64_t* ints, int n_ints, const double* floats, int n_floats,
-                   Expression& e);
-
-// Arithmetic per element, a transcendental function counted as 20.
-double cost(const Expression&);
 
 // A rows x cols view of one operand; strides in elements, 0 broadcasts.
 struct Operand {

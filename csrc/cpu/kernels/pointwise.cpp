@@ -4,7 +4,7 @@
 // one wide row that meets the vector as many times.
 #include "cpu/kernels/expression.h"
 #include "cpu/kernels/level.h"
-#include "cpu/kernels/loops.h"
+#include "common/loops.h"
 
 namespace dl::DL_LEVEL {
 

@@ -6,7 +6,7 @@
 // rows, on the number of rows.
 #include "cpu/kernels/expression.h"
 #include "cpu/kernels/level.h"
-#include "cpu/kernels/loops.h"
+#include "common/loops.h"
 #include "cpu/kernels/reducers.h"
 
 namespace dl::DL_LEVEL {

@@ -11,6 +11,8 @@
 #define DL_CUDA_EMULATED
 #endif
 
+#include <math.h>  // for float and double, as CUDA's
+
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
