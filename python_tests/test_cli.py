@@ -175,6 +175,18 @@ def test_bench_case_runs(case, monkeypatch):
         assert units >= 1
 
 
+@pytest.mark.parametrize(
+    ("method", "shape"),
+    [("image_rows", (4, 3, 8, 5)), ("reviews", (5, 30, 8, 4)), ("gpt", (4, 7, 8, 2, 1))],
+)
+def test_bench_trains_small_sequences(method, shape):
+    from dlcore.bench.adapters import keras
+
+    call, units = getattr(keras.Dlcore(1), f"train_{method}")(shape, 2)
+    call()
+    assert units == 10
+
+
 def test_states():
     near, far, none = 90.0, 450.0, float("nan")
     assert machine.state(near, near) == "A" and machine.state(far, far) == "B"

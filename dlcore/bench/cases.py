@@ -4,7 +4,14 @@ import itertools
 import math
 from dataclasses import dataclass, field
 
-from dlcore.bench.adapters.common import CLASSES, GATES, net_layers
+from dlcore.bench.adapters.common import (
+    CLASSES,
+    GATES,
+    GPT,
+    IMAGE_ROWS,
+    REVIEWS,
+    net_layers,
+)
 
 
 @dataclass(frozen=True)
@@ -220,6 +227,33 @@ def _predict_net(name, net, batch, *targets):
     return Case(name, "predict_net", (net, batch), flops, 0, "fma", {2: targets})
 
 
+def _train_sequences():
+    """Whole steps of networks that read sequences."""
+
+    def case(name, method, shape, batch, flops, value):
+        targets = {2: (ratio(value),)}
+        return Case(f"train {name} b{batch}", method, (shape, batch), flops, 0, "fma", targets)
+
+    steps, features, units, classes = IMAGE_ROWS
+    weights = (3 * units + 2 * features) * 4 * units  # nobody needs the gradient of the data
+    rows = 2 * 64 * (steps * weights + 3 * units * classes)
+    steps, _, width, units = REVIEWS
+    reviews = 2 * 32 * steps * 3 * (width + units) * 4 * units
+    steps, size, width, _, blocks = GPT
+    weights = 3 * width * (12 * width * blocks + size) + 3.5 * steps * width * blocks
+    return [
+        case("LSTM 28x28 -> 128", "train_image_rows", IMAGE_ROWS, 64, rows, 1.35),
+        case("embedding 20000 x 128, LSTM 64, T200", "train_reviews", REVIEWS, 32, reviews, 2),
+        case("GPT 4 x 128, T128", "train_gpt", GPT, 32, 2 * 32 * steps * weights, 1.3),
+    ]
+
+
+def _predict_step(features, units, microseconds):
+    size = 16 * (features + units) * units
+    name, targets = f"predict 1 step LSTM {units}", both(Target("seconds", 1e-6 * microseconds))
+    return Case(name, "predict_step", (features, units), size / 2, size, "l2", targets)
+
+
 def _predict(sizes, how, microseconds):
     size = 4 * sum(a * b for a, b in itertools.pairwise(sizes))
     name = f"{how} 1 row {'-'.join(map(str, sizes))}"
@@ -289,6 +323,7 @@ CASES = [
     _train("train", HOUSES, 16, "mse", both(Target("seconds", 6e-6))),
     _net("MNIST convnet", "mnist", 128, 1.9),
     _net("CIFAR convnet", "cifar", 64, 1.35),
+    *_train_sequences(),
     _predict_net("MNIST convnet", "mnist", 1, ratio(1, "onnxruntime")),
     _predict_net("MNIST convnet", "mnist", 64, ratio(1, "jax")),
     _predict_net("CIFAR convnet", "cifar", 1, ratio(1, "onnxruntime")),
@@ -296,5 +331,6 @@ CASES = [
     _predict((20, 32, 2), "predict_on_batch", 3.5),
     _predict(SMALL, "predict", 8),
     _predict(SMALL, "predict_on_batch", 5),
+    _predict_step(28, 128, 15),
     Case("import", "import_time", (), targets={1: (Target("above", 0.040, "numpy"),)}),
 ]

@@ -63,6 +63,29 @@ def embedding_arrays(shape):
     )
 
 
+# Networks that read sequences. An LSTM over the rows of an image: T, I, U, classes. One over the
+# words of a review: T, V, D, U. A transformer that writes characters: T, V, D, heads, blocks.
+IMAGE_ROWS, REVIEWS, GPT = (28, 28, 128, 10), (200, 20000, 128, 64), (128, 65, 128, 4, 4)
+
+
+def image_rows(shape, n):
+    """(x (n, T, I), classes (n)) of a case of the shape of `IMAGE_ROWS`."""
+    steps, features, _, classes = shape
+    return normal(n, steps, features), np.random.default_rng(1).integers(0, classes, n)
+
+
+def tokens(shape, n):
+    """Token numbers (n, T), each followed by the next, for cases of shape (T, V, ...)."""
+    steps, size, *_ = shape
+    ids = np.random.default_rng(1).integers(0, size, (n, steps + 1)).astype(np.int32)
+    return ids[:, :-1], ids[:, 1:]
+
+
+def reviews(shape, n):
+    """(token numbers (n, T), 0 or 1 (n, 1)) of a case of the shape of `REVIEWS`."""
+    return tokens(shape, n)[0], (normal(n, 1, seed=2) > 0).astype(np.float32)
+
+
 def operands(m, n, k, transposed):
     """a and b of a GEMM, one of them read transposed where the case says so."""
     a = normal(k, m).T if transposed == "A" else normal(m, k)

@@ -190,6 +190,20 @@ class NumPy:
             y[:, t] = h
         return y, steps
 
+    def predict_step(self, features, units):
+        x, w, u, b, _ = recurrent("lstm", (1, 1, features, units))
+        x, sigmoid = x[:, 0], self._sigmoid_of
+        h = c = np.zeros((1, units), np.float32)
+
+        def call():
+            nonlocal h, c
+            i, f, g, o = np.split(x @ w + h @ u + b, 4, axis=1)
+            c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+            h = sigmoid(o) * np.tanh(c)
+            return h
+
+        return call, 1
+
     @staticmethod
     def _lstm_grad(step, dh, dc):
         """Gradients of x w + b, of h u, and of the cell before."""

@@ -5,12 +5,15 @@ from .common import (
     attention_arrays,
     convolution,
     embedding_arrays,
+    image_rows,
     images,
     layer_arrays,
     net_layers,
     net_weights,
     normal,
     recurrent,
+    reviews,
+    tokens,
     training_data,
     weights,
 )
@@ -272,6 +275,100 @@ class Jax:
             return self._classes(self._net(net, w, x, True), y)
 
         return self._epochs(cost, net_weights(net), x, y.astype(np.int32), batch)
+
+    def _last_state(self, w, x):
+        """What an LSTM and a dense layer make of x."""
+        return self._recurrent("lstm")(x, *w["lstm"])[:, -1] @ w["dense"] + w["bias"]
+
+    @staticmethod
+    def _lstm_weights(features, units, outputs):
+        _, *lstm, _ = recurrent("lstm", (1, 1, features, units))
+        dense = normal(units, outputs) / np.float32(np.sqrt(units))
+        return {"lstm": lstm, "dense": dense, "bias": np.zeros(outputs, np.float32)}
+
+    def train_image_rows(self, shape, batch):
+        x, y = image_rows(shape, BATCHES * batch)
+
+        def cost(w, x, y):
+            return self._classes(self._last_state(w, x), y)
+
+        return self._epochs(cost, self._lstm_weights(*shape[1:]), x, y.astype(np.int32), batch)
+
+    def train_reviews(self, shape, batch):
+        _, size, width, units = shape
+        w = self._lstm_weights(width, units, 1) | {"table": normal(size, width)}
+
+        def cost(w, x, y):
+            z = self._last_state(w, w["table"][x])
+            return (self.jax.nn.softplus(z) - y * z).mean()
+
+        return self._epochs(cost, w, *reviews(shape, BATCHES * batch), batch)
+
+    def _normalize(self, x, scale):
+        mean = x.mean(-1, keepdims=True)
+        inv = self.jax.lax.rsqrt(((x - mean) ** 2).mean(-1, keepdims=True) + 1e-3)
+        return (x - mean) * inv * scale[0] + scale[1]
+
+    def _gpt(self, w, ids, heads):
+        """Logits; matrices carry their biases as a last row."""
+        nn = self.jax.nn
+        h = w["words"][ids] + w["places"]
+
+        def dense(x, w):
+            return x @ w[:-1] + w[-1]
+
+        for b in w["blocks"]:
+            qkv = dense(self._normalize(h, b["norm"][0]), b["qkv"])
+            q, k, v = self.np.split(qkv.reshape(*h.shape[:2], 3 * heads, -1), 3, axis=2)
+            y = nn.dot_product_attention(q, k, v, is_causal=True)
+            h = h + dense(y.reshape(h.shape), b["out"])
+            a = nn.gelu(dense(self._normalize(h, b["norm"][1]), b["up"]), approximate=False)
+            h = h + dense(a, b["down"])
+        return dense(self._normalize(h, w["norm"]), w["head"])
+
+    def train_gpt(self, shape, batch):
+        steps, size, width, heads, blocks = shape
+
+        def matrix(a, b):
+            return normal(a + 1, b) / np.float32(np.sqrt(a))
+
+        def norm(*lead):
+            one = np.ones((*lead, width), np.float32)
+            return np.stack([one, 0 * one], axis=-2)
+
+        sizes = {"qkv": (1, 3), "out": (1, 1), "up": (1, 4), "down": (4, 1)}
+        w = {
+            "words": normal(size, width), "places": normal(steps, width), "norm": norm(),
+            "head": matrix(width, size),
+            "blocks": [
+                {k: matrix(a * width, b * width) for k, (a, b) in sizes.items()} | {"norm": norm(2)}
+                for _ in range(blocks)
+            ],
+        }  # fmt: skip
+
+        def cost(w, x, y):
+            return self._classes(self._gpt(w, x, heads).reshape(-1, size), y.reshape(-1))
+
+        return self._epochs(cost, w, *tokens(shape, BATCHES * batch), batch)
+
+    def predict_step(self, features, units):
+        w = self._lstm_weights(features, units, 1)["lstm"]
+        x, state = normal(1, features), (np.zeros((1, units), np.float32),) * 2
+
+        def step(x, h, c):
+            i, f, g, o = self.np.split(x @ w[0] + h @ w[1] + w[2], 4, axis=1)
+            s = self.jax.nn.sigmoid
+            c = s(f) * c + s(i) * self.np.tanh(g)
+            return s(o) * self.np.tanh(c), c
+
+        f = self.jax.jit(step)
+
+        def call():
+            nonlocal state
+            state = f(x, *state)
+            return np.asarray(state[0])
+
+        return call, 1
 
     def predict_net(self, net, batch):
         w, (x, _) = self.jax.device_put(net_weights(net)), images(net, batch)

@@ -11,11 +11,14 @@ from .common import (
     attention_arrays,
     convolution,
     embedding_arrays,
+    image_rows,
     images,
     layer_arrays,
     normal,
     operands,
     recurrent,
+    reviews,
+    tokens,
     training_data,
 )
 
@@ -33,8 +36,10 @@ class KerasLike:
         return model
 
     def train(self, sizes, batch, loss):
-        x, y = training_data(sizes, loss)
-        model = self._model(sizes, loss)
+        return self._epochs(self._model(sizes, loss), *training_data(sizes, loss), batch)
+
+    @staticmethod
+    def _epochs(model, x, y, batch):
         fit = {"batch_size": batch, "epochs": 1, "verbose": 0, "shuffle": True}
         return lambda: model.fit(x, y, **fit), len(x) // batch
 
@@ -69,12 +74,65 @@ class KerasLike:
         return model
 
     def train_net(self, net, batch):
-        model, (x, y) = self._net(net), images(net, BATCHES * batch)
-        fit = {"batch_size": batch, "epochs": 1, "verbose": 0, "shuffle": True}
-        return lambda: model.fit(x, y, **fit), BATCHES
+        return self._epochs(self._net(net), *images(net, BATCHES * batch), batch)
 
     def predict_net(self, net, batch):
         model, (x, _) = self._net(net), images(net, batch)
+        return lambda: model.predict_on_batch(x), 1
+
+    def train_image_rows(self, shape, batch):
+        layers, (steps, features, units, classes) = self.keras.layers, shape
+        model = self.keras.Sequential(
+            [
+                layers.Input((steps, features)),
+                layers.LSTM(units),
+                layers.Dense(classes, activation="softmax"),
+            ]
+        )
+        model.compile("adam", "sparse_categorical_crossentropy")
+        return self._epochs(model, *image_rows(shape, BATCHES * batch), batch)
+
+    def train_reviews(self, shape, batch):
+        layers, (steps, size, width, units) = self.keras.layers, shape
+        model = self.keras.Sequential(
+            [
+                layers.Input((steps,), dtype="int32"),
+                layers.Embedding(size, width),
+                layers.LSTM(units),
+                layers.Dense(1, activation="sigmoid"),
+            ]
+        )
+        model.compile("adam", "binary_crossentropy")
+        return self._epochs(model, *reviews(shape, BATCHES * batch), batch)
+
+    def train_gpt(self, shape, batch):
+        keras, layers = self.keras, self.keras.layers
+        steps, size, width, heads, blocks = shape
+
+        class Positions(layers.Layer):
+            def build(self, shape):
+                self.table = self.add_weight(shape=shape[1:], initializer="uniform")
+
+            def call(self, x):
+                return x + self.table
+
+        ids = layers.Input((steps,), dtype="int32")
+        h = Positions()(layers.Embedding(size, width)(ids))
+        for _ in range(blocks):
+            a = layers.LayerNormalization()(h)
+            attention = layers.MultiHeadAttention(heads, width // heads)
+            h = layers.add([h, attention(a, a, use_causal_mask=True)])
+            a = layers.Dense(4 * width, activation="gelu")(layers.LayerNormalization()(h))
+            h = layers.add([h, layers.Dense(width)(a)])
+        model = keras.Model(ids, layers.Dense(size)(layers.LayerNormalization()(h)))
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        return self._epochs(model, *tokens(shape, BATCHES * batch), batch)
+
+    def predict_step(self, features, units):
+        layers, x = self.keras.layers, normal(1, 1, features)
+        model = self.keras.Sequential(
+            [layers.Input(batch_shape=x.shape), layers.LSTM(units, stateful=True)]
+        )
         return lambda: model.predict_on_batch(x), 1
 
 

@@ -8,12 +8,15 @@ from .common import (
     attention_arrays,
     convolution,
     embedding_arrays,
+    image_rows,
     images,
     layer_arrays,
     net_layers,
     normal,
     operands,
     recurrent,
+    reviews,
+    tokens,
     training_data,
 )
 
@@ -161,17 +164,20 @@ class Torch:
         return nn.Sequential(*layers[:-1])
 
     def train(self, sizes, batch, loss):
-        torch = self.torch
         x, y = (self._tensor(array) for array in training_data(sizes, loss))
         model = self._model(sizes)
-        compiled = self.wrap(model)
-        criterion = torch.nn.MSELoss() if loss == "mse" else torch.nn.CrossEntropyLoss()
-        optimizer = torch.optim.Adam(model.parameters(), fused=True)
+        f = self.torch.nn.functional
+        criterion = f.mse_loss if loss == "mse" else f.cross_entropy
+        return self._epochs(model, self.wrap(model), criterion, x, y, batch)
+
+    def _epochs(self, model, call, criterion, x, y, batch):
+        """Epochs of steps of Adam on criterion(call(x), y)."""
+        optimizer = self.torch.optim.Adam(model.parameters(), fused=True)
 
         def epoch():
-            for rows in torch.randperm(len(x)).split(batch):
+            for rows in self.torch.randperm(len(x)).split(batch):
                 optimizer.zero_grad()
-                criterion(compiled(x[rows]), y[rows]).backward()
+                criterion(call(x[rows]), y[rows]).backward()
                 optimizer.step()
 
         return epoch, len(x) // batch
@@ -209,19 +215,9 @@ class Torch:
         return x.contiguous(memory_format=self.torch.channels_last)
 
     def train_net(self, net, batch):
-        torch, model = self.torch, self._net(net)
-        x, y = images(net, BATCHES * batch)
-        x, y, compiled = self._pixels(x), self._tensor(y), self.wrap(model)
-        criterion = torch.nn.CrossEntropyLoss()
-        optimizer = torch.optim.Adam(model.parameters(), fused=True)
-
-        def epoch():
-            for rows in torch.randperm(len(x)).split(batch):
-                optimizer.zero_grad()
-                criterion(compiled(x[rows]), y[rows]).backward()
-                optimizer.step()
-
-        return epoch, BATCHES
+        model, (x, y) = self._net(net), images(net, BATCHES * batch)
+        criterion, x, y = self.torch.nn.functional.cross_entropy, self._pixels(x), self._tensor(y)
+        return self._epochs(model, self.wrap(model), criterion, x, y, batch)
 
     def predict_net(self, net, batch):
         model, (x, _) = self._net(net).eval(), images(net, batch)
@@ -232,10 +228,74 @@ class Torch:
 
         return self._inference(call), 1
 
+    def train_image_rows(self, shape, batch):
+        nn, (_, features, units, classes) = self.torch.nn, shape
+        x, y = map(self._tensor, image_rows(shape, BATCHES * batch))
+        lstm, dense = nn.LSTM(features, units, batch_first=True), nn.Linear(units, classes)
+        model, criterion = nn.ModuleList([lstm, dense]), nn.functional.cross_entropy
+        return self._epochs(model, lambda x: dense(lstm(x)[0][:, -1]), criterion, x, y, batch)
+
+    def train_reviews(self, shape, batch):
+        nn, (_, size, width, units) = self.torch.nn, shape
+        x, y = map(self._tensor, reviews(shape, BATCHES * batch))
+        table, lstm = nn.Embedding(size, width), nn.LSTM(width, units, batch_first=True)
+        dense = nn.Linear(units, 1)
+        model = nn.ModuleList([table, lstm, dense])
+        criterion = nn.functional.binary_cross_entropy_with_logits
+        return self._epochs(
+            model, lambda x: dense(lstm(table(x))[0][:, -1]), criterion, x, y, batch
+        )
+
+    def _block(self, steps, width, heads):
+        """A block of a transformer: the module and its function."""
+        nn = self.torch.nn
+        normal = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
+        qkv, out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        up, down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+        def call(h):
+            q, k, v = qkv(normal[0](h)).view(-1, steps, 3, heads, width // heads).unbind(2)
+            y = nn.functional.scaled_dot_product_attention(
+                q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True
+            )
+            h = h + out(y.transpose(1, 2).flatten(2))
+            return h + down(nn.functional.gelu(up(normal[1](h))))
+
+        return nn.ModuleList([normal, qkv, out, up, down]), call
+
+    def train_gpt(self, shape, batch):
+        nn, (steps, size, width, heads, blocks) = self.torch.nn, shape
+        x, y = (self._tensor(a).long() for a in tokens(shape, BATCHES * batch))
+        words, places = nn.Embedding(size, width), nn.Embedding(steps, width)
+        modules, calls = zip(
+            *(self._block(steps, width, heads) for _ in range(blocks)), strict=True
+        )
+        last = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, size))
+        model = nn.ModuleList([words, places, *modules, last])
+
+        def call(ids):
+            h = words(ids) + places.weight
+            for f in calls:
+                h = f(h)
+            return last(h).transpose(1, 2)
+
+        return self._epochs(model, self.wrap(call), nn.functional.cross_entropy, x, y, batch)
+
+    def predict_step(self, features, units):
+        cell, x, state = self.torch.nn.LSTMCell(features, units), normal(1, features), None
+
+        def call():
+            nonlocal state
+            state = cell(self.torch.from_numpy(x), state)
+            return state[0].numpy()
+
+        return self._inference(call), 1
+
 
 class TorchCompiled(Torch):
     def __init__(self, threads):
         super().__init__(threads)
         self.wrap = self.torch.compile
 
-    gemm = conv = conv_grad = adam = predict = predict_net = None
+    gemm = conv = conv_grad = adam = predict = predict_net = predict_step = None
+    train_image_rows = train_reviews = None  # it leaves LSTM as it is
