@@ -290,6 +290,20 @@ def test_stateful_model_predicts_step_by_step():
     np.testing.assert_allclose(y, whole, rtol=1e-5, atol=1e-6)
 
 
+def test_stateful_model_of_tokens():
+    model = dlcore.Sequential(
+        [
+            dlcore.Input(batch_shape=(1, 1), dtype="int32"),
+            layers.Embedding(7, 3),
+            layers.LSTM(5, stateful=True, return_sequences=True),
+            layers.LSTM(4, stateful=True),
+        ]
+    )
+    token = np.array([[2]], "int32")
+    first, second = model.predict_on_batch(token), model.predict_on_batch(token)
+    assert first.shape == (1, 4) and (first != second).any()
+
+
 def test_dropout_acts_in_training_alone_and_repeats():
     x = batch()
     layer = layers.LSTM(6, dropout=0.5, recurrent_dropout=0.5, seed=3)

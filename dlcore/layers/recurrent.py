@@ -75,7 +75,7 @@ class RNN(Layer):
         if self.zero_output_for_mask and mask is not None:
             order = ops.flip(mask, 1) if self.go_backwards else mask
             y = ops.where(ops.expand_dims(order, -1), y, ops.zeros_like(y))
-        if self.stateful and not spec.is_any_size(x.shape[0]):
+        if self.stateful and not spec.any_rows():
             for variable, value in zip(self._states, last, strict=True):
                 variable.assign(value)
         y = y if self.return_sequences else y[:, -1]
@@ -90,7 +90,7 @@ class RNN(Layer):
                     f"{len(given)}"
                 )
             return given
-        if not self.stateful or spec.is_any_size(rows):
+        if not self.stateful or spec.any_rows():
             return cells.initial_states(self.cell, rows)
         if self._states is None:
             with spec.suspended():

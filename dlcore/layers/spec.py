@@ -30,9 +30,16 @@ _SOME_ROWS = _StandIn(61, "batch")
 _SOME_SIZES = _StandIn(128, "None"), _StandIn(192, "None")
 
 
-def is_any_size(n):
-    """Whether `n` stands for a size that is not known."""
-    return isinstance(n, _StandIn)
+class _Tracing(threading.local):
+    any_rows = False
+
+
+_tracing = _Tracing()
+
+
+def any_rows():
+    """Whether the shapes for any number of rows are being found, and no batch is computed."""
+    return _tracing.any_rows
 
 
 class _Limit(threading.local):
@@ -141,12 +148,17 @@ def output_spec(layer, *args, **kwargs):
 
 def _traced(layer, flat, structure, size):
     """Nested tensors that the layer returns."""
-    with suspended(), Trace() as trace:
-        args, kwargs = unflatten(
-            structure,
-            [trace.input(_concrete(x.shape, size), x.dtype) if is_spec(x) else x for x in flat],
-        )
-        outputs = layer(*args, **kwargs)
+    outer = _tracing.any_rows
+    _tracing.any_rows = outer or any(is_spec(x) and x.shape[:1] == (None,) for x in flat)
+    try:
+        with suspended(), Trace() as trace:
+            args, kwargs = unflatten(
+                structure,
+                [trace.input(_concrete(x.shape, size), x.dtype) if is_spec(x) else x for x in flat],
+            )
+            outputs = layer(*args, **kwargs)
+    finally:
+        _tracing.any_rows = outer
     layer._clear_losses()
     return outputs
 
