@@ -120,11 +120,13 @@ def forbidden(path, included):
     """Why the file `path` of csrc must not include `included`, or None."""
     place = os.path.dirname(path)
     if included in ("Python.h", "pybind11.h") or included.startswith(("pybind11/", "numpy/")):
-        return None if place == "bind" else "only csrc/bind/ knows Python"
+        return None if place.startswith("bind") else "only csrc/bind/ knows Python"
     if place.startswith("cpu") and "cuda" in included:
         return "the CPU backend does not know CUDA"
     if place.startswith("cuda") and re.search(r"\bcpu/", included):
         return "the CUDA backend does not know the CPU's"
+    if place.startswith("bind") and place != "bind" and "cpu/" in included and "cuda" in place:
+        return "the CUDA module does not know the CPU's"
     if place == "common" and re.search(r"\b(cpu|cuda|bind)/", included):
         return "common arithmetic stands alone"
     if place.startswith("cpu/kernels"):
@@ -141,7 +143,7 @@ def forbidden(path, included):
         }
         if included in containers:
             return "its inline functions would be shared between instruction sets"
-    if place in ("cpu", "") and "bind/" in included:
+    if place in ("cpu", "cuda", "") and "bind/" in included:
         return "arrows go down only"
     return None
 

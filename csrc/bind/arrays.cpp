@@ -78,7 +78,7 @@ void give_back(PyObject* self) {
 PyTypeObject make_block_type() {
   PyTypeObject type = {};
   reinterpret_cast<PyObject*>(&type)->ob_refcnt = 1;
-  type.tp_name = "dlcore._cpu.Block";
+  type.tp_name = "dlcore.Block";
   type.tp_basicsize = kHeader;
   type.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION;
   type.tp_dealloc = give_back;

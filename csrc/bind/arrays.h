@@ -6,7 +6,7 @@
 #include <pybind11/pybind11.h>
 
 #include "kernel.h"
-#include "program.h"
+#include "buffer.h"
 
 namespace dl::bind {
 

@@ -9,7 +9,7 @@
 
 #include "cpu/cpu.h"
 #include "cpu/team.h"
-#include "program.h"
+#include "cpu/cpu_program.h"
 
 namespace dl {
 

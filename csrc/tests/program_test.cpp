@@ -1,6 +1,6 @@
 // The program runner, with kernels made for the test: bits for any team, steps, deadlines, bounds,
 // bad input.
-#include "program.h"
+#include "cpu/cpu_program.h"
 
 #include <chrono>
 #include <cstring>
@@ -85,7 +85,7 @@ static Tensor vector(int64_t n, int64_t stride = 1) {
 constexpr int64_t kN = 1000;
 
 // Slot 0: the program's two vectors. Slot 1: a row of input per step. Slot 2: one total per step.
-static Program make_program(int64_t megaflops) {
+static CpuProgram make_program(int64_t megaflops) {
   const int64_t half = kN * 4;
   std::vector<Instruction> list;
   list.push_back(
@@ -98,12 +98,12 @@ static Program make_program(int64_t megaflops) {
       {&kShift, {{0, half, 0, vector(kN)}, {0, 0, 0, vector(kN)}}, {10, 64, megaflops}, {}});
   list.push_back({&kTotal, {{2, 0, 4, vector(1)}, {0, half, 0, vector(kN)}}, {}, {}});
   list.push_back({&kTotal, {{2, 0, 4, vector(1)}, {0, half, 0, vector(kN)}}, {}, {}});
-  return Program(3, std::move(list), {{0, 2 * half}});
+  return CpuProgram(3, std::move(list), {{0, 2 * half}});
 }
 
 constexpr int64_t kSteps = 40;
 
-static std::vector<int32_t> totals(Program& program, int64_t chunk) {
+static std::vector<int32_t> totals(CpuProgram& program, int64_t chunk) {
   std::vector<int32_t> input(kN * kSteps), output(kSteps);
   for (size_t i = 0; i < input.size(); ++i) input[i] = static_cast<int32_t>(i * i);
   program.bind(1, reinterpret_cast<char*>(input.data()), {0, int64_t(input.size()) * 4}, false);
@@ -115,16 +115,16 @@ static std::vector<int32_t> totals(Program& program, int64_t chunk) {
 
 static void test_same_bits() {
   set_num_threads(1);
-  Program reference = make_program(4);
+  CpuProgram reference = make_program(4);
   const std::vector<int32_t> expected = totals(reference, kSteps);
   for (const int threads : {1, 2, 3, 7}) {
     set_num_threads(threads);
-    Program program = make_program(4);
+    CpuProgram program = make_program(4);
     for (const int64_t chunk : {kSteps, int64_t{1}, int64_t{8}})
       CHECK(totals(program, chunk) == expected);
     CHECK(totals(reference, 10) == expected);  // another team size for a program in use
   }
-  Program small = make_program(0);
+  CpuProgram small = make_program(0);
   CHECK(totals(small, kSteps).size() == kSteps);
 }
 
@@ -132,7 +132,7 @@ static void test_one_stage() {
   std::vector<int32_t> x(kN), y(kN);
   for (const int threads : {1, 2, 7}) {
     set_num_threads(threads);
-    Program program(2, {{&kShift, {{1, 0, 0, vector(kN)}, {0, 0, 0, vector(kN)}}, {3, 32, 4}, {}}},
+    CpuProgram program(2, {{&kShift, {{1, 0, 0, vector(kN)}, {0, 0, 0, vector(kN)}}, {3, 32, 4}, {}}},
                     {});
     for (int round = 0; round < 200; ++round) {
       for (int64_t i = 0; i < kN; ++i) x[i] = static_cast<int32_t>(i * 7 + round);
@@ -154,7 +154,7 @@ static void test_barriers() {
     return Instruction{&kShift, {out, in}, {3, 32, megaflops}, {}};
   };
   const auto barriers = [](std::vector<Instruction> list) {
-    Program program(4, std::move(list), {{0, 8 * kN * 4}, {3, 4}});
+    CpuProgram program(4, std::move(list), {{0, 8 * kN * 4}, {3, 4}});
     std::vector<char> memory(3 * kN * 4);
     for (const int slot : {1, 2}) program.bind(slot, memory.data(), {0, 3 * kN * 4}, true);
     CHECK(program.run(0, 3) == 3);
@@ -184,12 +184,12 @@ static void test_barriers() {
 
 static void test_programs_on_many_threads() {
   set_num_threads(2);
-  Program reference = make_program(4);
+  CpuProgram reference = make_program(4);
   const std::vector<int32_t> expected = totals(reference, kSteps);
   std::vector<std::thread> callers;
   for (int i = 0; i < 8; ++i) {
     callers.emplace_back([&] {
-      Program program = make_program(4);
+      CpuProgram program = make_program(4);
       for (int j = 0; j < 5; ++j) CHECK(totals(program, 8) == expected);
     });
   }
@@ -203,7 +203,7 @@ static void test_deadline() {
     set_num_threads(threads);
     std::vector<Instruction> copy = list;
     copy.push_back({&kShift, {{0, 0, 0, vector(kN)}, {0, kN * 4, 0, vector(kN)}}, {1, 8, 100}, {}});
-    Program program(1, copy, {{0, kN * 8}});
+    CpuProgram program(1, copy, {{0, kN * 8}});
     const int64_t done = program.run(5, 10000, 20);
     CHECK(done >= 1 && done <= 11);
     CHECK(program.run(0, 10000, 0) == 1);
@@ -231,7 +231,7 @@ static void test_bad_programs() {
   const auto make = [](Operand out, Operand in) {
     std::vector<Instruction> list;
     list.push_back({&kShift, {out, in}, {1, 4, 0}, {}});
-    Program program(2, list, {{0, 400}});
+    CpuProgram program(2, list, {{0, 400}});
   };
   const Operand good{0, 0, 0, vector(100)};
   make(good, good);
@@ -255,17 +255,17 @@ static void test_bad_programs() {
   Tensor deep = vector(1);
   deep.rank = 9;
   refused([&] { make(good, {0, 0, 0, deep}); }, "at most 8 axes");
-  refused([&] { Program(1, {{&kShift, {}, {}, {}}}, {}); }, "shift: expected out");
-  refused([&] { Program(1, {{&kTotal, {}, {}, {}}}, {}); }, "total: expected total");
-  refused([&] { Program(1, {{&kShift, {good, good}, {1, -1, 0}, {}}}, {{0, 400}}); },
+  refused([&] { CpuProgram(1, {{&kShift, {}, {}, {}}}, {}); }, "shift: expected out");
+  refused([&] { CpuProgram(1, {{&kTotal, {}, {}, {}}}, {}); }, "total: expected total");
+  refused([&] { CpuProgram(1, {{&kShift, {good, good}, {1, -1, 0}, {}}}, {{0, 400}}); },
           "shift: expected a plan");
-  refused([&] { Program(-1, {}, {}); }, "n_slots");
-  refused([&] { Program(1, {}, {{1, 8}}); }, "slot");
-  refused([&] { Program(1, {}, {{0, -8}}); }, "slot_bytes");
+  refused([&] { CpuProgram(-1, {}, {}); }, "n_slots");
+  refused([&] { CpuProgram(1, {}, {{1, 8}}); }, "slot");
+  refused([&] { CpuProgram(1, {}, {{0, -8}}); }, "slot_bytes");
 }
 
 static void test_bounds_of_steps() {
-  Program program = make_program(0);
+  CpuProgram program = make_program(0);
   std::vector<int32_t> input(kN * 3 + 1), output(4);
   char *in = reinterpret_cast<char*>(input.data()), *out = reinterpret_cast<char*>(output.data());
   const Range in_range{0, kN * 12}, out_range{0, 16};

@@ -25,11 +25,12 @@ jobs="$build/jobs"
 compile() {  # source, object, flags
   echo "$CXX $common $3 -c $1 -o $build/$2" >>"$jobs"
 }
-runner="csrc/program.cpp csrc/buffer.cpp csrc/cpu/team.cpp"
+runner="csrc/program.cpp csrc/buffer.cpp csrc/cpu/cpu_program.cpp csrc/cpu/team.cpp"
 
 for file in $runner; do
-  compile "$file" "address_$(basename "$file").o" "$address"
-  compile "$file" "thread_$(basename "$file").o" "$thread"
+  name=$(echo "$file" | tr / _)
+  compile "$file" "address_$name.o" "$address"
+  compile "$file" "thread_$name.o" "$thread"
 done
 kernels=
 for test in "$@"; do
@@ -56,8 +57,7 @@ for test in "$@"; do
     team | program)
       for kind in address thread; do
         eval "flags=\$$kind"
-        $CXX $flags -pthread "$build/${kind}_$test.o" "$build/${kind}"_program.cpp.o "$build/${kind}"_buffer.cpp.o \
-          "$build/${kind}"_team.cpp.o -o "$build/${kind}_$test"
+        $CXX $flags -pthread "$build/${kind}_$test.o" "$build/${kind}"_csrc_*.cpp.o -o "$build/${kind}_$test"
         echo "$test ($kind sanitizer)"
         "$build/${kind}_$test"
       done ;;

@@ -1,4 +1,4 @@
-#include "bind/dispatcher.h"
+#include "bind/cpu/dispatcher.h"
 
 #include <algorithm>
 #include <cstddef>
@@ -10,7 +10,7 @@
 #include <unordered_map>
 #include <utility>
 
-#include "bind/program_object.h"
+#include "bind/cpu/program_object.h"
 
 namespace dl::bind {
 

@@ -1,14 +1,16 @@
-// What Python calls a Program: dl::Program, a lock, the arrays bound to it, and the signature for
-// eager calls.
+// Python lists as instructions, errors of C++ as those of Python: what the modules of all native
+// backends share.
 #pragma once
 
 #include <cxxabi.h>
 #include <unistd.h>
 
+#include <map>
 #include <memory>
 #include <mutex>
 #include <new>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "bind/arrays.h"
@@ -23,41 +25,6 @@ struct Signature {  // of an argument or a result
   py::ssize_t shape[kMaxRank];
 };
 
-class ProgramObject {
- public:
-  ProgramObject(int n_slots, py::handle instructions, py::handle inputs, py::handle outputs,
-                const py::dict& slot_bytes);
-
-  void bind(int slot, py::object array);
-  void write(int slot, int64_t offset, py::handle array);
-  py::object read(int slot, int64_t offset, int64_t dtype, const std::vector<py::ssize_t>& shape);
-  int64_t run(int64_t first, int64_t steps, double deadline_ms);
-  py::list instructions() const;
-  int barriers();
-  int64_t arena_bytes() const { return program_.owned_bytes(); }
-
-  // Eager: `arguments` must be plain arrays that accept() has taken. Returns a new reference, or
-  // throws.
-  PyObject* call(PyObject* const* arguments);
-  // Throws py::type_error unless the arguments are what this program was made for.
-  void accept(PyObject* const* arguments, py::ssize_t n) const;
-  const std::vector<Signature>& inputs() const { return inputs_; }
-
- private:
-  std::unique_lock<std::mutex> lock();
-  PyObject* new_results() const;
-  void bind_call(PyObject* const* arguments, PyObject* results);
-  void unbind_call();
-
-  Program program_;
-  std::vector<Signature> inputs_, outputs_;
-  std::vector<py::object> bound_;  // per slot
-  // In a child after fork the mutex may be held by a thread that is not there: it then gets a new
-  // one.
-  std::unique_ptr<std::mutex> mutex_ = std::make_unique<std::mutex>();
-  int process_;
-};
-
 // Python sequences and numbers, with errors that say what was expected.
 class Items {
  public:
@@ -70,6 +37,24 @@ class Items {
 };
 int64_t to_int(py::handle number, const char* what);
 Signature to_signature(int slot, py::handle dtype, py::handle shape);
+std::vector<Instruction> to_instructions(py::handle source,
+                                         const Kernel* (*find)(const std::string& name));
+std::map<int, int64_t> to_sizes(const py::dict& source);
+
+// Inputs are slots or (slot, dtype, shape), outputs (slot, dtype, shape): all slots of the caller.
+std::vector<Signature> to_inputs(py::handle source, const Program& program);
+std::vector<Signature> to_outputs(py::handle source, const Program& program);
+
+// Whether `array` is a plain ndarray as `signature` says.
+bool matches(const Signature& signature, PyObject* array);
+
+// Throws unless `array` is an ndarray (or subclass) of one of our dtypes, native-endian.
+void check_array(py::handle array, const char* what);
+
+// {name: (code, inputs, outputs)} of pointwise operations.
+py::dict opcodes();
+
+int process_number();  // how often the first process and its children have forked since import
 
 // Lets other Python threads run while it lives. Before Python 3.14 a daemon thread that asks for
 // the GIL when the interpreter is ending is unwound from within, which pybind11's own guard turns
@@ -91,6 +76,18 @@ class WithoutGil {
 
  private:
   PyThreadState* state_;
+};
+
+// A mutex for objects that Python threads share. Nobody waits for it while holding the GIL, and
+// nobody needs the GIL to release it.
+class Mutex {
+ public:
+  std::unique_lock<std::mutex> lock();
+
+ private:
+  // In a child after fork it may be held by a thread that is not there: there is then a new one.
+  std::unique_ptr<std::mutex> mutex_ = std::make_unique<std::mutex>();
+  int process_ = process_number();
 };
 
 // Runs f and turns what it throws into a Python error.

@@ -7,8 +7,8 @@
 #include <stdexcept>
 
 #include "bind/arrays.h"
-#include "bind/dispatcher.h"
-#include "bind/program_object.h"
+#include "bind/cpu/dispatcher.h"
+#include "bind/cpu/program_object.h"
 #include "cpu/cpu.h"
 #include "cpu/machine.h"
 #include "cpu/team.h"
@@ -16,16 +16,6 @@
 namespace dl::bind {
 
 namespace {
-
-// {name: (code, inputs, outputs)} of pointwise operations.
-py::dict opcodes() {
-  py::dict table;
-  int code = 0;
-#define DL_OP(name, inputs, outputs) table[#name] = py::make_tuple(code++, inputs, outputs);
-#include "opcodes.def"
-#undef DL_OP
-  return table;
-}
 
 std::vector<std::string> kernel_names() {
   const KernelTable& table = level().table();
