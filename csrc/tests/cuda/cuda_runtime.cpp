@@ -2,6 +2,8 @@
 
 #include <sys/mman.h>
 
+#include <atomic>
+#include <map>
 #include <memory>
 #include <mutex>
 
@@ -197,6 +199,30 @@ struct dl_emulated_stream {
 };
 struct dl_emulated_event {};
 
+namespace {
+
+constexpr int kVersion = 13000;
+
+std::atomic<cudaError_t> failure{cudaSuccess};
+std::mutex memory_mutex;
+std::map<const char*, size_t> memory;  // of the device
+size_t memory_used = 0;
+
+size_t from_environment(const char* name, size_t otherwise) {
+  const char* value = std::getenv(name);
+  return value && *value ? std::strtoull(value, nullptr, 10) : otherwise;
+}
+
+size_t memory_total() { return from_environment("DLCORE_EMULATION_MEMORY", size_t{1} << 32); }
+
+int driver() {
+  return static_cast<int>(from_environment("DLCORE_EMULATION_DRIVER", kVersion));
+}
+
+}  // namespace
+
+void dl_emulation::fail(cudaError_t e) { failure = e; }
+
 cudaError_t dl_emulation::submit(cudaStream_t stream, std::function<void()> work) {
   if (stream && stream->capture) {
     stream->capture->work.push_back(std::move(work));
@@ -207,42 +233,82 @@ cudaError_t dl_emulation::submit(cudaStream_t stream, std::function<void()> work
 }
 
 const char* cudaGetErrorName(cudaError_t e) {
-  return e == cudaSuccess                 ? "cudaSuccess"
-         : e == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation"
-                                          : "cudaErrorInvalidValue";
+  switch (e) {
+    case cudaSuccess: return "cudaSuccess";
+    case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
+    case cudaErrorInsufficientDriver: return "cudaErrorInsufficientDriver";
+    case cudaErrorNoDevice: return "cudaErrorNoDevice";
+    case cudaErrorIllegalAddress: return "cudaErrorIllegalAddress";
+    default: return "cudaErrorInvalidValue";
+  }
 }
 const char* cudaGetErrorString(cudaError_t e) {
-  return e == cudaSuccess                 ? "no error"
-         : e == cudaErrorMemoryAllocation ? "out of memory"
-                                          : "invalid argument";
+  switch (e) {
+    case cudaSuccess: return "no error";
+    case cudaErrorMemoryAllocation: return "out of memory";
+    case cudaErrorInsufficientDriver: return "CUDA driver version is insufficient";
+    case cudaErrorNoDevice: return "no CUDA-capable device is detected";
+    case cudaErrorIllegalAddress: return "an illegal memory access was encountered";
+    default: return "invalid argument";
+  }
 }
 cudaError_t cudaGetLastError() { return cudaSuccess; }
-cudaError_t cudaGetDeviceCount(int* n) { return *n = 1, cudaSuccess; }
+cudaError_t cudaGetDeviceCount(int* n) {
+  *n = static_cast<int>(from_environment("DLCORE_EMULATION_DEVICES", 1));
+  if (driver() < kVersion) return cudaErrorInsufficientDriver;
+  return *n ? cudaSuccess : cudaErrorNoDevice;
+}
 cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
 cudaError_t cudaSetDevice(int device) { return device ? cudaErrorInvalidDevice : cudaSuccess; }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int) {
   *p = {};
   std::strcpy(p->name, "emulated on the processor");
-  p->totalGlobalMem = size_t{1} << 32;
+  p->totalGlobalMem = memory_total();
   p->major = 8;
   p->multiProcessorCount = 2;
   p->sharedMemPerBlockOptin = 227 * 1024;
   return cudaSuccess;
 }
-cudaError_t cudaDriverGetVersion(int* v) { return *v = 13000, cudaSuccess; }
-cudaError_t cudaRuntimeGetVersion(int* v) { return *v = 13000, cudaSuccess; }
+cudaError_t cudaDriverGetVersion(int* v) { return *v = driver(), cudaSuccess; }
+cudaError_t cudaRuntimeGetVersion(int* v) { return *v = kVersion, cudaSuccess; }
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
-  *free = *total = size_t{1} << 32;
+  const std::lock_guard held(memory_mutex);
+  *total = memory_total();
+  *free = *total - std::min(*total, memory_used);
   return cudaSuccess;
 }
 cudaError_t cudaMalloc(void** p, size_t bytes) {
-  *p = bytes > size_t{1} << 32 ? nullptr : std::aligned_alloc(256, (bytes + 511) / 256 * 256);
-  if (*p) std::memset(*p, 0xff, bytes);  // device memory is not zero, and emulated never is
+  const std::lock_guard held(memory_mutex);
+  const bool fits = bytes <= memory_total() && memory_used <= memory_total() - bytes;
+  *p = fits ? std::aligned_alloc(256, (bytes + 511) / 256 * 256) : nullptr;
+  if (!*p) return cudaErrorMemoryAllocation;
+  std::memset(*p, 0xff, bytes);  // device memory is not zero, and emulated never is
+  memory[static_cast<char*>(*p)] = bytes;
+  memory_used += bytes;
+  return cudaSuccess;
+}
+cudaError_t cudaFree(void* p) {
+  const std::lock_guard held(memory_mutex);
+  if (const auto found = memory.find(static_cast<char*>(p)); found != memory.end()) {
+    memory_used -= found->second;
+    memory.erase(found);
+  }
+  return std::free(p), cudaSuccess;
+}
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* p) {
+  const std::lock_guard held(memory_mutex);
+  *attributes = {};
+  auto after = memory.upper_bound(static_cast<const char*>(p));
+  if (after == memory.begin()) return cudaSuccess;
+  const auto& [begin, bytes] = *--after;
+  if (static_cast<const char*>(p) < begin + bytes) attributes->type = cudaMemoryTypeDevice;
+  return cudaSuccess;
+}
+cudaError_t cudaMallocHost(void** p, size_t bytes) {
+  *p = std::malloc(bytes);
   return *p ? cudaSuccess : cudaErrorMemoryAllocation;
 }
-cudaError_t cudaFree(void* p) { return std::free(p), cudaSuccess; }
-cudaError_t cudaMallocHost(void** p, size_t bytes) { return cudaMalloc(p, bytes); }
-cudaError_t cudaFreeHost(void* p) { return cudaFree(p); }
+cudaError_t cudaFreeHost(void* p) { return std::free(p), cudaSuccess; }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind,
                             cudaStream_t stream) {
   return dl_emulation::submit(stream, [=] { std::memmove(to, from, bytes); });
@@ -254,8 +320,9 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* s, unsigned) {
   return *s = new dl_emulated_stream, cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t s) { return delete s, cudaSuccess; }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return failure; }
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
+cudaError_t cudaDeviceSynchronize() { return failure; }
 cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode) {
   s->capture = std::make_unique<dl_emulated_graph>();
   return cudaSuccess;
@@ -274,8 +341,9 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) { return delete graph, cudaSuccess; }
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) { return delete exec, cudaSuccess; }
 cudaError_t cudaEventCreate(cudaEvent_t* e) { return *e = new dl_emulated_event, cudaSuccess; }
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* e, unsigned) { return cudaEventCreate(e); }
 cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaEventSynchronize(cudaEvent_t) { return failure; }
 cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t, cudaEvent_t) { return *ms = 0, cudaSuccess; }
 cudaError_t cudaEventDestroy(cudaEvent_t e) { return delete e, cudaSuccess; }
 cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return cudaSuccess; }

@@ -2,7 +2,9 @@
 // stream runs at once, and a kernel runs block after block, its threads as fibers that change at
 // barriers. It proves indexing, barriers and arithmetic, not speed and not the memory model.
 //
-// Environment: DLCORE_EMULATION_ORDER=reverse runs the threads of a block last to first, so that a
+// Environment: DLCORE_EMULATION_MEMORY is the device's in bytes, DLCORE_EMULATION_DEVICES=0 takes it
+// away, DLCORE_EMULATION_DRIVER is the driver's version (0: there is none), as 12080.
+// DLCORE_EMULATION_ORDER=reverse runs the threads of a block last to first, so that a
 // barrier that is missing shows in one of the two orders. A barrier that some thread of a block (or
 // of a warp) never reaches ends the process.
 #pragma once
@@ -155,6 +157,7 @@ enum cudaError_t {
   cudaErrorInsufficientDriver = 35,
   cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
+  cudaErrorIllegalAddress = 700,
 };
 using cudaStream_t = struct dl_emulated_stream*;
 using cudaEvent_t = struct dl_emulated_event*;
@@ -169,7 +172,18 @@ enum cudaMemcpyKind {
 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal };
-enum { cudaStreamNonBlocking = 1 };
+enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
+enum cudaMemoryType {
+  cudaMemoryTypeUnregistered,
+  cudaMemoryTypeHost,
+  cudaMemoryTypeDevice,
+  cudaMemoryTypeManaged
+};
+struct cudaPointerAttributes {
+  cudaMemoryType type;
+  int device;
+  void *devicePointer, *hostPointer;
+};
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
   size_t dynamicSmemBytes;
@@ -196,6 +210,7 @@ cudaError_t cudaRuntimeGetVersion(int*);
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total);
 cudaError_t cudaMalloc(void**, size_t);
 cudaError_t cudaFree(void*);
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes*, const void*);
 cudaError_t cudaMallocHost(void**, size_t);
 cudaError_t cudaFreeHost(void*);
 cudaError_t cudaMemcpyAsync(void*, const void*, size_t, cudaMemcpyKind, cudaStream_t);
@@ -203,6 +218,7 @@ cudaError_t cudaMemsetAsync(void*, int, size_t, cudaStream_t);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t*, unsigned);
 cudaError_t cudaStreamDestroy(cudaStream_t);
 cudaError_t cudaStreamSynchronize(cudaStream_t);
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned);
 cudaError_t cudaDeviceSynchronize();
 cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode);
 cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t*);
@@ -211,6 +227,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t, cudaStream_t);
 cudaError_t cudaGraphDestroy(cudaGraph_t);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t);
 cudaError_t cudaEventCreate(cudaEvent_t*);
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t*, unsigned);
 cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t);
 cudaError_t cudaEventSynchronize(cudaEvent_t);
 cudaError_t cudaEventElapsedTime(float*, cudaEvent_t, cudaEvent_t);
@@ -220,6 +237,8 @@ cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int);
 namespace dl_emulation {
 // Runs now, or is recorded if the stream captures.
 cudaError_t submit(cudaStream_t, std::function<void()> work);
+// What waits for the device report from now on; cudaSuccess ends it, as no real device would.
+void fail(cudaError_t);
 }
 
 template <class... P>
