@@ -26,7 +26,7 @@ HEIGHTS = {
     "layers": 5, "optimizers": 5, "schedules": 5, "callbacks": 5,
     "models": 6,
     "io": 7, "distributed": 7, "bench": 7,
-    "cli": 8,
+    "cli": 8, "__main__": 8,
 }  # fmt: skip
 COMPILER = {"backends", "program", "ops"}
 # What a graph and its emitted form are: the words in which work is handed down to the backends.
