@@ -2,7 +2,6 @@
 #pragma once
 
 #include "common/conv.h"
-#include "cpu/kernels/epilogue.h"
 #include "cpu/kernels/conv_tile.h"
 #include "cpu/kernels/gemm_plan.h"
 #include "kernel.h"

@@ -13,6 +13,7 @@
 // by each panel of B in L1. Sums wait in C (or in scratch) between blocks of k, so each output is
 // one chain over k for any shape, cut and number of threads, and a row of a batch has the same bits
 // as that row alone.
+#include "common/gemm.h"
 #include "cpu/kernels/gemm_pack.h"
 #include "cpu/kernels/gemm_plan.h"
 #include "cpu/kernels/level.h"

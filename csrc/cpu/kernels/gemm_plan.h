@@ -40,9 +40,7 @@ struct Product {
   int64_t batch_step, batch_parts, col_parts, row_parts;
 };
 
-// nullptr or a sentence. Shapes and types only; pointers may be null.
-const char* check_gemm(const Call& call);
-// For a checked call.
+// For a call that check_gemm (common/gemm.h) accepts.
 void read_gemm(const Call& call, Product& p);
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }

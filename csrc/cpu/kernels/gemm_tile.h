@@ -6,12 +6,10 @@
 // another pair of strides.
 #pragma once
 
+#include "common/epilogue.h"
 #include "cpu/simd.h"
 
 namespace dl::DL_LEVEL {
-
-// What happens to the sum when it is stored.
-enum class Store { plain, bias, bias_relu, relu_grad };
 
 template <class T>
 struct Tile {
