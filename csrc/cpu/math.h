@@ -4,7 +4,7 @@
 // patterns, double at random points; with and without FMA alike):
 //
 //                    float ulp  double ulp
-//   exp                1.0        1.0     x = n ln 2 + r, polynomial in r, scaled in two steps
+//   exp                1.2        1.2     x = n ln 2 + r, polynomial in r, scaled in two steps
 //   expm1              1.7        2.0     the same, with 2^n - 1 added apart
 //   log, log1p         0.8        0.8     x = 2^k (1 + f), series of atanh(f / (2 + f)) as in
 //   fdlibm tanh               2.5        2.5     m / (m + 2), m = expm1(2 |x|)
@@ -130,6 +130,11 @@ inline Vec<T> absolute(Vec<T> x) {
 }
 
 template <class T>
+inline Vec<T> negative_absolute(Vec<T> x) {
+  return (Vec<T>)((IntVec<T>)x | (Int<T>)(Int<T>(1) << (8 * sizeof(T) - 1)));
+}
+
+template <class T>
 inline Vec<T> copy_sign(Vec<T> magnitude, Vec<T> sign) {
   IntVec<T> s = (IntVec<T>)sign & (Int<T>)(Int<T>(1) << (8 * sizeof(T) - 1));
   return (Vec<T>)((IntVec<T>)absolute<T>(magnitude) | s);
@@ -179,46 +184,51 @@ inline Vec<T> product_error(Vec<T> a, Vec<T> b, Vec<T> p) {
 #endif
 }
 
-// x = n ln 2 + r, |r| <= ln 2 / 2, for |x| <= kExpHigh or so.
+// x = n ln 2 + r, |r| <= ln 2 / 2, for |x| <= kExpHigh or so; `exponent` is n where a number has its
+// exponent.
 template <class T>
 struct Reduced {
   Vec<T> n, r;
+  IntVec<T> exponent;
 };
 
 template <class T>
 inline Reduced<T> reduce_exp(Vec<T> x) {
   using F = Format<T>;
-  Vec<T> n = x * T(1.442695040888963387) + F::kRound - F::kRound;
-  return {n, (x - n * F::kLn2High) - n * F::kLn2Low};
+  Vec<T> rounded = x * T(1.442695040888963387) + F::kRound, n = rounded - F::kRound;
+  return {n, (x - n * F::kLn2High) - n * F::kLn2Low, (IntVec<T>)rounded << F::kMantissaBits};
 }
 
-// 2^n for integers -kBias < n <= kBias
+// 2^(n + more) where that is a normal number
 template <class T>
-inline Vec<T> power_of_two(Vec<T> n) {
+inline Vec<T> power_of_two(const Reduced<T>& x, int more = 0) {
   using F = Format<T>;
-  return (Vec<T>)((IntVec<T>)(n + (F::kRound + F::kBias)) << F::kMantissaBits);
+  return (Vec<T>)(x.exponent + (Int<T>(F::kBias + more) << F::kMantissaBits));
 }
 
-// p 2^n for any n that reduce_exp makes, subnormal and infinite results included
+// p 2^n for any n that reduce_exp makes, subnormal and infinite results included: through a number
+// in the middle of the range
 template <class T>
-inline Vec<T> scale(Vec<T> p, Vec<T> n) {
+inline Vec<T> scale(Vec<T> p, const Reduced<T>& x) {
   using F = Format<T>;
-  Vec<T> half = n * T(0.5) + F::kRound - F::kRound;
-  return p * power_of_two<T>(half) * power_of_two<T>(n - half);
+  constexpr int far = F::kBias / 2;
+  constexpr T back = sizeof(T) == 4 ? T(0x1p63) : T(0x1p511);
+  const auto down = x.n < T(0);
+  const IntVec<T> to = down ? IntVec<T>{} + (Int<T>(F::kBias + far) << F::kMantissaBits)
+                            : IntVec<T>{} + (Int<T>(F::kBias - far) << F::kMantissaBits);
+  return p * (Vec<T>)(x.exponent + to) * (down ? broadcast<T>(1 / back) : broadcast<T>(back));
 }
 
 template <class T>
 inline Vec<T> exp_of_reduced(Vec<T> r) {
-  return r * r * polynomial<T>(r, Format<T>::kExp) + r + T(1);
+  return (polynomial<T>(r, Format<T>::kExp) * r + T(1)) * r + T(1);
 }
 
 template <class T>
 inline Vec<T> exp(Vec<T> x) {
   using F = Format<T>;
-  x = x < F::kExpLow ? broadcast<T>(F::kExpLow) : x;
-  x = x > F::kExpHigh ? broadcast<T>(F::kExpHigh) : x;
-  auto [n, r] = reduce_exp<T>(x);
-  return scale<T>(exp_of_reduced<T>(r), n);
+  const auto reduced = reduce_exp<T>(at_most<T>(at_least<T>(x, F::kExpLow), F::kExpHigh));
+  return scale<T>(exp_of_reduced<T>(reduced.r), reduced);
 }
 
 // exp(z) for z <= 0 without the care that results below the normal range need: they are 0.
@@ -226,19 +236,18 @@ template <class T>
 inline Vec<T> exp_nonpositive(Vec<T> z) {
   constexpr T low = sizeof(T) == 4 ? -87 : -708;
   const auto below = z < low;
-  const Reduced<T> x = reduce_exp<T>(below ? broadcast<T>(low) : z);
-  return below ? Vec<T>{} : exp_of_reduced<T>(x.r) * power_of_two<T>(x.n);
+  const Reduced<T> x = reduce_exp<T>(at_least<T>(z, low));
+  return below ? Vec<T>{} : exp_of_reduced<T>(x.r) * power_of_two<T>(x);
 }
 
 // exp(x) - 1 = 2^n (exp(r) - 1) + (2^n - 1)
 template <class T>
 inline Vec<T> expm1(Vec<T> x) {
   using F = Format<T>;
-  Vec<T> c = x < F::kExpm1Low ? broadcast<T>(F::kExpm1Low) : x;
-  c = c > F::kExpHigh ? broadcast<T>(F::kExpHigh) : c;
-  auto [n, r] = reduce_exp<T>(c);
+  const auto reduced = reduce_exp<T>(at_most<T>(at_least<T>(x, F::kExpm1Low), F::kExpHigh));
+  const Vec<T> r = reduced.r;
   Vec<T> p = r * r * polynomial<T>(r, F::kExp) + r;
-  Vec<T> s = power_of_two<T>(n - T(1));  // 2^n itself would overflow first
+  Vec<T> s = power_of_two<T>(reduced, -1);  // 2^n itself would overflow first
   Vec<T> y = (p * s + (s - T(0.5))) * T(2);
   return absolute<T>(x) < F::kTiny ? x : y;
 }
@@ -247,11 +256,11 @@ inline Vec<T> expm1(Vec<T> x) {
 template <class T>
 inline Vec<T> tanh(Vec<T> x) {
   using F = Format<T>;
-  Vec<T> t = absolute<T>(x);
-  t = t > F::kTanhHigh ? broadcast<T>(F::kTanhHigh) : t;
-  auto [n, r] = reduce_exp<T>(t + t);
+  Vec<T> t = at_most<T>(absolute<T>(x), F::kTanhHigh);
+  const auto reduced = reduce_exp<T>(t + t);
+  const Vec<T> r = reduced.r;
   Vec<T> p = r * r * polynomial<T>(r, F::kExp) + r;
-  Vec<T> s = power_of_two<T>(n);
+  Vec<T> s = power_of_two<T>(reduced);
   Vec<T> m = p * s + (s - T(1));
   return copy_sign<T>(m / (m + T(2)), x);
 }
@@ -260,10 +269,10 @@ inline Vec<T> tanh(Vec<T> x) {
 template <class T>
 inline Vec<T> sigmoid(Vec<T> x) {
   using F = Format<T>;
-  Vec<T> t = -absolute<T>(x);
-  t = t < F::kExpLow ? broadcast<T>(F::kExpLow) : t;
-  auto [n, r] = reduce_exp<T>(t);
-  Vec<T> e = scale<T>(exp_of_reduced<T>(r), n);
+  const auto reduced = reduce_exp<T>(at_least<T>(negative_absolute<T>(x), F::kExpLow));
+  constexpr int far = F::kBias / 2;  // as in scale, where n is negative
+  constexpr T back = sizeof(T) == 4 ? T(0x1p-63) : T(0x1p-511);
+  Vec<T> e = exp_of_reduced<T>(reduced.r) * power_of_two<T>(reduced, far) * back;
   return (x < T(0) ? e : broadcast<T>(1)) / (e + T(1));
 }
 
@@ -340,18 +349,17 @@ inline Vec<T> scaled_tail(Vec<T> t) {
 template <class T>
 inline Vec<T> gaussian(Vec<T> t) {
   Vec<T> h = t * t, low = product_error<T>(t, t, h);
-  auto [n, r] = reduce_exp<T>(T(-0.5) * h);
-  return scale<T>(exp_of_reduced<T>(r - T(0.5) * low), n);
+  const auto reduced = reduce_exp<T>(T(-0.5) * h);
+  return scale<T>(exp_of_reduced<T>(reduced.r - T(0.5) * low), reduced);
 }
 
 template <class T>
 inline Vec<T> erf(Vec<T> x) {
   using F = Format<T>;
-  Vec<T> t = absolute<T>(x);
-  t = t > F::kErfEnd ? broadcast<T>(F::kErfEnd) : t;
+  Vec<T> t = at_most<T>(absolute<T>(x), F::kErfEnd);
   Vec<T> z = t * t;
-  auto [n, r] = reduce_exp<T>(-z);
-  Vec<T> e = exp_of_reduced<T>(r) * power_of_two<T>(n);
+  const auto reduced = reduce_exp<T>(-z);
+  Vec<T> e = exp_of_reduced<T>(reduced.r) * power_of_two<T>(reduced);
   Vec<T> big = T(1) - T(2) * e * scaled_tail<T>(t * T(1.41421356237309504880));
   Vec<T> y = t < T(1) ? t + t * polynomial<T>(z, F::kErf) : big;
   return copy_sign<T>(y, x);
@@ -365,8 +373,7 @@ struct Normal {
 
 template <class T>
 inline Normal<T> normal(Vec<T> x) {
-  Vec<T> t = absolute<T>(x);
-  t = t > Format<T>::kTailEnd ? broadcast<T>(Format<T>::kTailEnd) : t;
+  Vec<T> t = at_most<T>(absolute<T>(x), Format<T>::kTailEnd);
   Vec<T> e = gaussian<T>(t), q = e * scaled_tail<T>(t);
   return {e, x < T(0) ? q : T(1) - q};
 }
@@ -438,10 +445,9 @@ inline Vec<double> pow_positive(Vec<double> x, Vec<double> y) {
   log = x > 0. ? (x < __builtin_huge_val() ? log : x) : broadcast<double>(-__builtin_huge_val());
   V e = y * log, e_low = product_error<double>(y, log, e) + y * low;
   e_low = absolute<double>(e) < 1000. ? e_low : V{};
-  e = e < F::kExpLow ? broadcast<double>(F::kExpLow) : e;
-  e = e > F::kExpHigh ? broadcast<double>(F::kExpHigh) : e;
-  auto [n, r] = reduce_exp<double>(e);
-  return scale<double>(exp_of_reduced<double>(r + e_low), n);
+  e = at_most<double>(at_least<double>(e, F::kExpLow), F::kExpHigh);
+  const auto reduced = reduce_exp<double>(e);
+  return scale<double>(exp_of_reduced<double>(reduced.r + e_low), reduced);
 }
 
 // Through double, half a vector at a time: then one rounding decides the error
@@ -453,9 +459,7 @@ inline Vec<float> pow_positive(Vec<float> x, Vec<float> y) {
   for (int i = 0; i < 2; ++i) {
     Vec<double> e = __builtin_convertvector(b[i], Vec<double>) *
                     log<double>(__builtin_convertvector(a[i], Vec<double>));
-    e = e < -200. ? broadcast<double>(-200.)
-                  : e;  // 0 and infinity as floats, without subnormal doubles
-    e = e > 200. ? broadcast<double>(200.) : e;
+    e = at_most<double>(at_least<double>(e, -200.), 200.);  // 0 and Inf as floats
     a[i] = __builtin_convertvector(exp<double>(e), Half);
   }
   std::memcpy(&x, a, sizeof x);

@@ -6,7 +6,7 @@
 #include <cstring>
 
 #if defined(__AVX2__)
-#include <immintrin.h>  // masked and non-temporal access alone
+#include <immintrin.h>  // masked and non-temporal access, minimum and maximum alone
 #endif
 
 namespace dl::DL_LEVEL {
@@ -47,6 +47,41 @@ inline void store(T* p, Vec<T> v) {
 template <class T>
 inline Vec<T> broadcast(T x) {
   return x - Vec<T>{};
+}
+
+// x, but no less than `low`; NaN stays NaN. The machine's maximum gives its second operand if one is
+// NaN; compilers make a comparison and a choice of it.
+template <class T>
+inline Vec<T> at_least(Vec<T> x, T low) {
+#if defined(__AVX512F__)
+  if constexpr (kVectorBytes == 64 && sizeof(T) == 4)
+    return (Vec<T>)_mm512_max_ps((__m512)broadcast<T>(low), (__m512)x);
+  if constexpr (kVectorBytes == 64 && sizeof(T) == 8)
+    return (Vec<T>)_mm512_max_pd((__m512d)broadcast<T>(low), (__m512d)x);
+#elif defined(__AVX2__)
+  if constexpr (kVectorBytes == 32 && sizeof(T) == 4)
+    return (Vec<T>)_mm256_max_ps((__m256)broadcast<T>(low), (__m256)x);
+  if constexpr (kVectorBytes == 32 && sizeof(T) == 8)
+    return (Vec<T>)_mm256_max_pd((__m256d)broadcast<T>(low), (__m256d)x);
+#endif
+  return x < low ? broadcast<T>(low) : x;
+}
+
+// x, but no more than `high`; NaN stays NaN.
+template <class T>
+inline Vec<T> at_most(Vec<T> x, T high) {
+#if defined(__AVX512F__)
+  if constexpr (kVectorBytes == 64 && sizeof(T) == 4)
+    return (Vec<T>)_mm512_min_ps((__m512)broadcast<T>(high), (__m512)x);
+  if constexpr (kVectorBytes == 64 && sizeof(T) == 8)
+    return (Vec<T>)_mm512_min_pd((__m512d)broadcast<T>(high), (__m512d)x);
+#elif defined(__AVX2__)
+  if constexpr (kVectorBytes == 32 && sizeof(T) == 4)
+    return (Vec<T>)_mm256_min_ps((__m256)broadcast<T>(high), (__m256)x);
+  if constexpr (kVectorBytes == 32 && sizeof(T) == 8)
+    return (Vec<T>)_mm256_min_pd((__m256d)broadcast<T>(high), (__m256d)x);
+#endif
+  return x > high ? broadcast<T>(high) : x;
 }
 
 // Past the caches, where p lies on a vector's boundary: large results then cost no read of the old

@@ -23,8 +23,7 @@ inline Vec<T> truth(M mask) {
 
 template <class T>
 inline Vec<T> clamp(Vec<T> x, T low, T high) {  // NaN passes
-  x = x < low ? broadcast<T>(low) : x;
-  return x > high ? broadcast<T>(high) : x;
+  return at_most<T>(at_least<T>(x, low), high);
 }
 
 template <class T>
@@ -48,7 +47,7 @@ inline Vec<T> softplus(Vec<T> x) {
 
 template <class T>
 inline Vec<T> silu(Vec<T> x) {  // the clamp keeps -Inf from making 0 * Inf
-  return (x < Format<T>::kExpLow ? broadcast<T>(Format<T>::kExpLow) : x) * sigmoid<T>(x);
+  return at_least<T>(x, Format<T>::kExpLow) * sigmoid<T>(x);
 }
 
 template <class T>
@@ -60,7 +59,7 @@ inline Vec<T> silu_slope(Vec<T> x) {
 
 template <class T>
 inline Vec<T> gelu(Vec<T> x) {
-  return (x < -Format<T>::kTailEnd ? broadcast<T>(-Format<T>::kTailEnd) : x) *
+  return at_least<T>(x, -Format<T>::kTailEnd) *
          normal<T>(x).cumulative;
 }
 
