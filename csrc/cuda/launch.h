@@ -28,7 +28,7 @@ constexpr unsigned kAllLanes = 0xffffffffu;
 // As dl::Kernel, but a call is put into a stream. `plan` never touches the device; it refuses what
 // `launch` cannot do. Work::parts and scratch_bytes do not count; shared_bytes is scratch on the
 // device, Call::shared; prepared_bytes stay on the host: small ones may travel as arguments of
-// __global__ functions (4 KB in all).
+// __global__ functions (8 KB in all).
 struct CudaKernel : Kernel {
   cudaError_t (*launch)(const Call&, cudaStream_t);
 };
