@@ -11,8 +11,9 @@ __version__ = "0.1.0"
 
 # Loaded when first used, so that the import takes no longer than the kernels need.
 _MODULES = (
-    "activations", "callbacks", "cli", "data", "datasets", "distributed", "initializers", "io",
-    "layers", "losses", "metrics", "models", "optimizers", "preprocessing", "regularizers", "utils",
+    "activations", "callbacks", "cli", "constraints", "data", "datasets", "distributed",
+    "initializers", "io", "layers", "losses", "metrics", "models", "optimizers", "preprocessing",
+    "regularizers", "utils",
 )  # fmt: skip
 _NAMES = {
     "Input": "layers",

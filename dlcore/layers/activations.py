@@ -1,6 +1,6 @@
 """Activation functions that are layers of their own, as they have parameters."""
 
-from dlcore import activations, initializers, ops, regularizers
+from dlcore import activations, ops
 from dlcore.layers import spec
 from dlcore.layers.base import Layer
 
@@ -75,7 +75,7 @@ class PReLU(Layer):
     Parameters
     ----------
     alpha_initializer : default "zeros"
-    alpha_regularizer : optional
+    alpha_regularizer, alpha_constraint : optional
     shared_axes : list of int, optional
         Axes (1 is the first after the batch) along which alpha is the same.
     **kwargs
@@ -89,11 +89,15 @@ class PReLU(Layer):
     supports_masking = True
 
     def __init__(
-        self, alpha_initializer="zeros", alpha_regularizer=None, shared_axes=None, **kwargs
+        self,
+        alpha_initializer="zeros",
+        alpha_regularizer=None,
+        alpha_constraint=None,
+        shared_axes=None,
+        **kwargs,
     ):
         super().__init__(**kwargs)
-        self.alpha_initializer = initializers.get(alpha_initializer)
-        self.alpha_regularizer = regularizers.get(alpha_regularizer)
+        self._describe_weight("alpha", alpha_initializer, alpha_regularizer, alpha_constraint)
         if shared_axes is not None and not isinstance(shared_axes, (list, tuple)):
             shared_axes = [shared_axes]
         self.shared_axes = None if shared_axes is None else list(shared_axes)
@@ -106,9 +110,7 @@ class PReLU(Layer):
                     f"{self.name}: expected shared_axes in 1..{len(shape)}, got {self.shared_axes}"
                 )
             shape[axis - 1] = 1
-        self.alpha = self.add_weight(
-            tuple(shape), self.alpha_initializer, regularizer=self.alpha_regularizer, name="alpha"
-        )
+        self.alpha = self._add_described("alpha", tuple(shape))
 
     def call(self, inputs):
         x = self._as_float(inputs)

@@ -10,7 +10,7 @@ look. Weights of the scores are kept only when they are asked for, or dropped ou
 
 import math
 
-from dlcore import initializers, ops, random, regularizers
+from dlcore import ops, random
 from dlcore.layers import spec
 from dlcore.layers.base import Layer
 from dlcore.layers.masks import mask_of
@@ -55,11 +55,12 @@ class _Projection(Layer):
         self.shape, self.axes, self.options = tuple(shape), axes, options
 
     def build(self, input_shape):
-        kernel, bias, kernel_regularizer, bias_regularizer, use_bias = self.options
-        shape = (*input_shape[-self.axes :], *self.shape)
-        self.kernel = self.add_weight(shape, kernel, regularizer=kernel_regularizer, name="kernel")
-        if use_bias:
-            self.bias = self.add_weight(self.shape, bias, regularizer=bias_regularizer, name="bias")
+        kernel, bias = self.options
+        self._describe_weight("kernel", *kernel)
+        self.kernel = self._add_described("kernel", (*input_shape[-self.axes :], *self.shape))
+        if bias:
+            self._describe_weight("bias", *bias)
+            self.bias = self._add_described("bias", self.shape)
 
     def call(self, inputs):
         rows, columns = math.prod(self.kernel.shape[: self.axes]), math.prod(self.shape)
@@ -95,7 +96,7 @@ class MultiHeadAttention(Layer):
     kernel_initializer : default "glorot_uniform"
     bias_initializer : default "zeros"
     kernel_regularizer, bias_regularizer : optional
-    kernel_constraint, bias_constraint : None
+    kernel_constraint, bias_constraint : optional
     seed : int, optional
     **kwargs
         See `Layer`.
@@ -135,10 +136,8 @@ class MultiHeadAttention(Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        for what, x in (("attention_axes", attention_axes), ("constraint", kernel_constraint),
-                        ("constraint", bias_constraint)):  # fmt: skip
-            if x is not None:
-                raise ValueError(f"{self.name}: expected {what}=None, got {x!r}")
+        if attention_axes is not None:
+            raise ValueError(f"{self.name}: expected attention_axes=None, got {attention_axes!r}")
         if not 0 <= dropout < 1:
             raise ValueError(f"{self.name}: expected dropout in 0 <= dropout < 1, got {dropout!r}")
         self.num_heads = spec.check_positive_int(self.name, "num_heads", num_heads)
@@ -146,17 +145,14 @@ class MultiHeadAttention(Layer):
         self.value_dim = spec.check_positive_int(self.name, "value_dim", value_dim or key_dim)
         self.dropout, self.use_bias, self.seed = dropout, bool(use_bias), seed
         self.output_shape = output_shape
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
+        self._describe_weight("kernel", kernel_initializer, kernel_regularizer, kernel_constraint)
+        self._describe_weight("bias", bias_initializer, bias_regularizer, bias_constraint)
         self.seed_generator = random.SeedGenerator(seed) if dropout else None
 
     def _projection(self, name, shape, axes=1):
-        options = (
-            self.kernel_initializer, self.bias_initializer, self.kernel_regularizer,
-            self.bias_regularizer, self.use_bias,
-        )  # fmt: skip
+        kernel = (self.kernel_initializer, self.kernel_regularizer, self.kernel_constraint)
+        bias = (self.bias_initializer, self.bias_regularizer, self.bias_constraint)
+        options = (kernel, bias if self.use_bias else None)
         return _Projection(shape, options, axes, name=name, dtype=self.dtype)
 
     def build(self, input_shape):

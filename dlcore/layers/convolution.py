@@ -6,7 +6,7 @@ ConvTranspose   w (R.., filters, C)               what the gradient of Conv comp
 Shapes are those of "channels_last", x (N, H.., C); inside all is computed in that order.
 """
 
-from dlcore import activations, initializers, ops, regularizers
+from dlcore import activations, ops
 from dlcore.layers import spec
 from dlcore.layers.base import Layer
 from dlcore.ops import convolution
@@ -34,11 +34,10 @@ class Convolution(Layer):
         self.data_format = check_data_format(self.name, data_format)
         self.dilation_rate = check_sizes(self.name, "dilation_rate", dilation_rate, self.rank)
 
-    def _set_results(self, activation, use_bias, bias_initializer, bias_regularizer):
+    def _set_results(self, activation, use_bias, *bias):
         self.activation = activations.get(activation)
         self.use_bias = use_bias
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
+        self._describe_weight("bias", *bias)
 
     def _check_input(self, shape, channels=None):
         """The number of channels of inputs of `shape`."""
@@ -54,9 +53,7 @@ class Convolution(Layer):
 
     def _add_bias(self, size):
         if self.use_bias:
-            self.bias = self.add_weight(
-                (size,), self.bias_initializer, regularizer=self.bias_regularizer, name="bias"
-            )
+            self.bias = self._add_described("bias", (size,))
 
     def call(self, inputs):
         self._check_input(inputs.shape, self._channels)
@@ -87,7 +84,8 @@ class Conv2D(Convolution):
     use_bias : bool, default True
     kernel_initializer : default "glorot_uniform"
     bias_initializer : default "zeros"
-    kernel_regularizer, bias_regularizer : optional
+    kernel_regularizer, bias_regularizer, activity_regularizer : optional
+    kernel_constraint, bias_constraint : optional
     **kwargs
         See `Layer`.
 
@@ -114,9 +112,12 @@ class Conv2D(Convolution):
         bias_initializer="zeros",
         kernel_regularizer=None,
         bias_regularizer=None,
+        activity_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.filters = spec.check_positive_int(self.name, "filters", filters)
         self._set_window(kernel_size, strides, padding, data_format, dilation_rate)
         self.groups = spec.check_positive_int(self.name, "groups", groups)
@@ -124,9 +125,8 @@ class Conv2D(Convolution):
             raise ValueError(
                 f"{self.name}: expected groups that divide {self.filters} filters, got {groups}"
             )
-        self._set_results(activation, use_bias, bias_initializer, bias_regularizer)
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self._set_results(activation, use_bias, bias_initializer, bias_regularizer, bias_constraint)
+        self._describe_weight("kernel", kernel_initializer, kernel_regularizer, kernel_constraint)
 
     def build(self, input_shape):
         self._channels = self._check_input(input_shape)
@@ -134,11 +134,8 @@ class Conv2D(Convolution):
             raise ValueError(
                 f"{self.name}: expected channels in {self.groups} groups, got {tuple(input_shape)}"
             )
-        self.kernel = self.add_weight(
-            (*self.kernel_size, self._channels // self.groups, self.filters),
-            self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-            name="kernel",
+        self.kernel = self._add_described(
+            "kernel", (*self.kernel_size, self._channels // self.groups, self.filters)
         )
         self._add_bias(self.filters)
 
@@ -185,7 +182,8 @@ class Conv2DTranspose(Convolution):
     use_bias : bool, default True
     kernel_initializer : default "glorot_uniform"
     bias_initializer : default "zeros"
-    kernel_regularizer, bias_regularizer : optional
+    kernel_regularizer, bias_regularizer, activity_regularizer : optional
+    kernel_constraint, bias_constraint : optional
     **kwargs
         See `Layer`.
 
@@ -212,9 +210,12 @@ class Conv2DTranspose(Convolution):
         bias_initializer="zeros",
         kernel_regularizer=None,
         bias_regularizer=None,
+        activity_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.filters = spec.check_positive_int(self.name, "filters", filters)
         self._set_window(kernel_size, strides, padding, data_format, dilation_rate)
         if output_padding is not None:
@@ -222,17 +223,13 @@ class Conv2DTranspose(Convolution):
                 self.name, "output_padding", output_padding, self.rank, least=0
             )
         self.output_padding = output_padding
-        self._set_results(activation, use_bias, bias_initializer, bias_regularizer)
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self._set_results(activation, use_bias, bias_initializer, bias_regularizer, bias_constraint)
+        self._describe_weight("kernel", kernel_initializer, kernel_regularizer, kernel_constraint)
 
     def build(self, input_shape):
         self._channels = self._check_input(input_shape)
-        self.kernel = self.add_weight(
-            (*self.kernel_size, self.filters, self._channels),
-            self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-            name="kernel",
+        self.kernel = self._add_described(
+            "kernel", (*self.kernel_size, self.filters, self._channels)
         )
         self._add_bias(self.filters)
 

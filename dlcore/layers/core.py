@@ -6,7 +6,7 @@ Maxout   y = max over j of (x w_j + b_j)            x (..., D)  w (D, k U)  b (k
 
 import numpy as np
 
-from dlcore import activations, initializers, ops, random, regularizers
+from dlcore import activations, ops, random
 from dlcore.layers import spec
 from dlcore.layers.base import Layer
 from dlcore.layers.symbolic import Connection
@@ -105,10 +105,12 @@ class Dense(Layer):
     use_bias : bool, default True
     kernel_initializer : default "glorot_uniform"
     bias_initializer : default "zeros"
-    kernel_regularizer, bias_regularizer : optional
-        Penalties on w and b.
+    kernel_regularizer, bias_regularizer, activity_regularizer : optional
+        Penalties on w, b and y.
+    kernel_constraint, bias_constraint : optional
+        Where w and b stay.
     **kwargs
-        See `Layer` (name, dtype, trainable, activity_regularizer, input_shape).
+        See `Layer` (name, dtype, trainable, input_shape).
 
     Examples
     --------
@@ -129,29 +131,23 @@ class Dense(Layer):
         bias_initializer="zeros",
         kernel_regularizer=None,
         bias_regularizer=None,
+        activity_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.units = spec.check_positive_int(self.name, "units", units)
         self.activation = activations.get(activation)
         self.use_bias = use_bias
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
+        self._describe_weight("kernel", kernel_initializer, kernel_regularizer, kernel_constraint)
+        self._describe_weight("bias", bias_initializer, bias_regularizer, bias_constraint)
 
     def build(self, input_shape):
         width = _check_vectors(self, input_shape)
-        self.kernel = self.add_weight(
-            (width, self.units),
-            self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-            name="kernel",
-        )
+        self.kernel = self._add_described("kernel", (width, self.units))
         if self.use_bias:
-            self.bias = self.add_weight(
-                (self.units,), self.bias_initializer, regularizer=self.bias_regularizer, name="bias"
-            )
+            self.bias = self._add_described("bias", (self.units,))
 
     def call(self, inputs):
         _check_width(self, inputs, self.kernel.shape[0])
@@ -175,7 +171,8 @@ class Maxout(Layer):
     use_bias : bool, default True
     kernel_initializer : default "glorot_uniform"
     bias_initializer : default "zeros"
-    kernel_regularizer, bias_regularizer : optional
+    kernel_regularizer, bias_regularizer, activity_regularizer : optional
+    kernel_constraint, bias_constraint : optional
     **kwargs
         See `Layer`.
 
@@ -195,32 +192,24 @@ class Maxout(Layer):
         bias_initializer="zeros",
         kernel_regularizer=None,
         bias_regularizer=None,
+        activity_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.units = spec.check_positive_int(self.name, "units", units)
         self.k = spec.check_positive_int(self.name, "k", k)
         self.use_bias = use_bias
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
+        self._describe_weight("kernel", kernel_initializer, kernel_regularizer, kernel_constraint)
+        self._describe_weight("bias", bias_initializer, bias_regularizer, bias_constraint)
 
     def build(self, input_shape):
         width = _check_vectors(self, input_shape)
-        self.kernel = self.add_weight(
-            (width, self.k * self.units),
-            self._pieces,
-            regularizer=self.kernel_regularizer,
-            name="kernel",
-        )
+        columns = self.k * self.units
+        self.kernel = self._add_described("kernel", (width, columns), initializer=self._pieces)
         if self.use_bias:
-            self.bias = self.add_weight(
-                (self.k * self.units,),
-                self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                name="bias",
-            )
+            self.bias = self._add_described("bias", (columns,))
 
     def _pieces(self, shape, dtype):
         """k initial matrices side by side, each with a seed of its own: one seed repeats itself."""

@@ -4,7 +4,6 @@ DepthwiseConv   w (R.., C, depth_multiplier)      every channel has filters of i
 SeparableConv   depthwise, then a Conv of size 1  no bias and activation between
 """
 
-from dlcore import initializers, regularizers
 from dlcore.layers import spec
 from dlcore.layers.convolution import Convolution
 from dlcore.ops import convolution
@@ -25,7 +24,8 @@ class DepthwiseConv2D(Convolution):
     use_bias : bool, default True
     depthwise_initializer : default "glorot_uniform"
     bias_initializer : default "zeros"
-    depthwise_regularizer, bias_regularizer : optional
+    depthwise_regularizer, bias_regularizer, activity_regularizer : optional
+    depthwise_constraint, bias_constraint : optional
     **kwargs
         See `Layer`.
     """
@@ -44,24 +44,25 @@ class DepthwiseConv2D(Convolution):
         bias_initializer="zeros",
         depthwise_regularizer=None,
         bias_regularizer=None,
+        activity_regularizer=None,
+        depthwise_constraint=None,
+        bias_constraint=None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self._set_window(kernel_size, strides, padding, data_format, dilation_rate)
         self.depth_multiplier = spec.check_positive_int(
             self.name, "depth_multiplier", depth_multiplier
         )
-        self._set_results(activation, use_bias, bias_initializer, bias_regularizer)
-        self.depthwise_initializer = initializers.get(depthwise_initializer)
-        self.depthwise_regularizer = regularizers.get(depthwise_regularizer)
+        self._set_results(activation, use_bias, bias_initializer, bias_regularizer, bias_constraint)
+        self._describe_weight(
+            "depthwise", depthwise_initializer, depthwise_regularizer, depthwise_constraint
+        )
 
     def build(self, input_shape):
         self._channels = self._check_input(input_shape)
-        self.kernel = self.add_weight(
-            (*self.kernel_size, self._channels, self.depth_multiplier),
-            self.depthwise_initializer,
-            regularizer=self.depthwise_regularizer,
-            name="kernel",
+        self.kernel = self._add_described(
+            "depthwise", (*self.kernel_size, self._channels, self.depth_multiplier), "kernel"
         )
         self._add_bias(self._channels * self.depth_multiplier)
 
@@ -96,7 +97,8 @@ class SeparableConv2D(Convolution):
     use_bias : bool, default True
     depthwise_initializer, pointwise_initializer : default "glorot_uniform"
     bias_initializer : default "zeros"
-    depthwise_regularizer, pointwise_regularizer, bias_regularizer : optional
+    depthwise_regularizer, pointwise_regularizer, bias_regularizer, activity_regularizer : optional
+    depthwise_constraint, pointwise_constraint, bias_constraint : optional
     **kwargs
         See `Layer`.
     """
@@ -118,33 +120,37 @@ class SeparableConv2D(Convolution):
         depthwise_regularizer=None,
         pointwise_regularizer=None,
         bias_regularizer=None,
+        activity_regularizer=None,
+        depthwise_constraint=None,
+        pointwise_constraint=None,
+        bias_constraint=None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.filters = spec.check_positive_int(self.name, "filters", filters)
         self._set_window(kernel_size, strides, padding, data_format, dilation_rate)
         self.depth_multiplier = spec.check_positive_int(
             self.name, "depth_multiplier", depth_multiplier
         )
-        self._set_results(activation, use_bias, bias_initializer, bias_regularizer)
-        self.depthwise_initializer = initializers.get(depthwise_initializer)
-        self.depthwise_regularizer = regularizers.get(depthwise_regularizer)
-        self.pointwise_initializer = initializers.get(pointwise_initializer)
-        self.pointwise_regularizer = regularizers.get(pointwise_regularizer)
+        self._set_results(activation, use_bias, bias_initializer, bias_regularizer, bias_constraint)
+        self._describe_weight(
+            "depthwise", depthwise_initializer, depthwise_regularizer, depthwise_constraint
+        )
+        self._describe_weight(
+            "pointwise", pointwise_initializer, pointwise_regularizer, pointwise_constraint
+        )
 
     def build(self, input_shape):
         self._channels = self._check_input(input_shape)
-        self.depthwise_kernel = self.add_weight(
+        self.depthwise_kernel = self._add_described(
+            "depthwise",
             (*self.kernel_size, self._channels, self.depth_multiplier),
-            self.depthwise_initializer,
-            regularizer=self.depthwise_regularizer,
-            name="depthwise_kernel",
+            "depthwise_kernel",
         )
-        self.pointwise_kernel = self.add_weight(
+        self.pointwise_kernel = self._add_described(
+            "pointwise",
             (*(1,) * self.rank, self._channels * self.depth_multiplier, self.filters),
-            self.pointwise_initializer,
-            regularizer=self.pointwise_regularizer,
-            name="pointwise_kernel",
+            "pointwise_kernel",
         )
         self._add_bias(self.filters)
 

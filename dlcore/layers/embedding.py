@@ -7,7 +7,7 @@ SinePositionEncoding      y[t, 2i] = sin(t r^i), y[t, 2i + 1] = cos(t r^i), r = 
 
 import numpy as np
 
-from dlcore import initializers, ops, regularizers
+from dlcore import initializers, ops
 from dlcore.layers import spec
 from dlcore.layers.base import Layer
 from dlcore.ops.op import OPS, to_tensor
@@ -48,7 +48,7 @@ class Embedding(_TakesIds):
         Width D of the vectors.
     embeddings_initializer : default "uniform"
     embeddings_regularizer : optional
-    embeddings_constraint : None
+    embeddings_constraint : optional
     mask_zero : bool, default False
         Whether id 0 is padding, which later layers skip; see `Masking`.
     weights : array (V, D), optional
@@ -78,14 +78,11 @@ class Embedding(_TakesIds):
     ):
         kwargs.pop("input_length", None)
         super().__init__(**kwargs)
-        if embeddings_constraint is not None:
-            raise ValueError(
-                f"{self.name}: expected embeddings_constraint=None, got {embeddings_constraint!r}"
-            )
         self.input_dim = spec.check_positive_int(self.name, "input_dim", input_dim)
         self.output_dim = spec.check_positive_int(self.name, "output_dim", output_dim)
-        self.embeddings_initializer = initializers.get(embeddings_initializer)
-        self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
+        self._describe_weight(
+            "embeddings", embeddings_initializer, embeddings_regularizer, embeddings_constraint
+        )
         self.mask_zero = self.supports_masking = bool(mask_zero)
         self.autocast = False
         if weights is not None:
@@ -96,12 +93,7 @@ class Embedding(_TakesIds):
     def build(self, input_shape):
         if self.built:
             return
-        self.embeddings = self.add_weight(
-            (self.input_dim, self.output_dim),
-            self.embeddings_initializer,
-            regularizer=self.embeddings_regularizer,
-            name="embeddings",
-        )
+        self.embeddings = self._add_described("embeddings", (self.input_dim, self.output_dim))
 
     def check_values(self, inputs):
         check_ids(self.name, inputs, self.input_dim)
@@ -227,6 +219,7 @@ class TokenAndPositionEmbedding(_TakesIds):
         embedding_dim,
         embeddings_initializer="uniform",
         embeddings_regularizer=None,
+        embeddings_constraint=None,
         mask_zero=False,
         **kwargs,
     ):
@@ -236,7 +229,8 @@ class TokenAndPositionEmbedding(_TakesIds):
             embedding_dim,
             embeddings_initializer,
             embeddings_regularizer,
-            mask_zero=mask_zero,
+            embeddings_constraint,
+            mask_zero,
             dtype=self.dtype,
         )
         self.position_embedding = PositionEmbedding(

@@ -7,7 +7,7 @@ RMSNormalization     the same without a mean and beta
 UnitNormalization    y = x / ||x||
 """
 
-from dlcore import initializers, ops, regularizers
+from dlcore import initializers, ops
 from dlcore.layers.base import Layer
 from dlcore.ops.normalization import normalize_channels
 
@@ -50,29 +50,18 @@ class _OnAxes(Layer):
 class _Affine(_OnAxes):
     """Has gamma and beta."""
 
-    def _set_affine(self, center, scale, initializer_of, regularizer_of, constraint_of):
-        for what, constraint in constraint_of.items():
-            if constraint is not None:
-                raise ValueError(
-                    f"{self.name}: expected {what}_constraint=None, got {constraint!r}"
-                )
+    def _set_affine(self, center, scale, gamma, beta):
+        """`gamma`, `beta`: their initializer, regularizer and constraint."""
         self.center, self.scale = bool(center), bool(scale)
         self.gamma = self.beta = None
-        self._makers = {
-            what: (initializers.get(initializer_of[what]), regularizers.get(regularizer_of[what]))
-            for what in ("gamma", "beta")
-        }
+        self._describe_weight("gamma", *gamma)
+        self._describe_weight("beta", *beta)
 
     def _add_affine(self, shape):
-        for what, wanted in (("gamma", self.scale), ("beta", self.center)):
-            if wanted:
-                initializer, regularizer = self._makers[what]
-                weight = self.add_weight(shape, initializer, regularizer=regularizer, name=what)
-                setattr(self, what, weight)
-
-
-def _both(gamma, beta):
-    return {"gamma": gamma, "beta": beta}
+        if self.scale:
+            self.gamma = self._add_described("gamma", shape)
+        if self.center:
+            self.beta = self._add_described("beta", shape)
 
 
 class BatchNormalization(_Affine):
@@ -96,7 +85,7 @@ class BatchNormalization(_Affine):
     moving_mean_initializer : default "zeros"
     moving_variance_initializer : default "ones"
     beta_regularizer, gamma_regularizer : optional
-    beta_constraint, gamma_constraint : None
+    beta_constraint, gamma_constraint : optional
     synchronized : bool
         Accepted for Keras' sake; must be False.
     **kwargs
@@ -142,9 +131,8 @@ class BatchNormalization(_Affine):
         self._set_affine(
             center,
             scale,
-            _both(gamma_initializer, beta_initializer),
-            _both(gamma_regularizer, beta_regularizer),
-            _both(gamma_constraint, beta_constraint),
+            (gamma_initializer, gamma_regularizer, gamma_constraint),
+            (beta_initializer, beta_regularizer, beta_constraint),
         )
         self.moving_mean_initializer = initializers.get(moving_mean_initializer)
         self.moving_variance_initializer = initializers.get(moving_variance_initializer)
@@ -209,7 +197,7 @@ class GroupNormalization(_Affine):
     beta_initializer : default "zeros"
     gamma_initializer : default "ones"
     beta_regularizer, gamma_regularizer : optional
-    beta_constraint, gamma_constraint : None
+    beta_constraint, gamma_constraint : optional
     **kwargs
         See `Layer`.
 
@@ -238,9 +226,8 @@ class GroupNormalization(_Affine):
         self._set_affine(
             center,
             scale,
-            _both(gamma_initializer, beta_initializer),
-            _both(gamma_regularizer, beta_regularizer),
-            _both(gamma_constraint, beta_constraint),
+            (gamma_initializer, gamma_regularizer, gamma_constraint),
+            (beta_initializer, beta_regularizer, beta_constraint),
         )
 
     def build(self, input_shape):
@@ -273,7 +260,7 @@ class LayerNormalization(_Affine):
     beta_initializer : default "zeros"
     gamma_initializer : default "ones"
     beta_regularizer, gamma_regularizer : optional
-    beta_constraint, gamma_constraint : None
+    beta_constraint, gamma_constraint : optional
     **kwargs
         See `Layer`.
 
@@ -301,9 +288,8 @@ class LayerNormalization(_Affine):
         self._set_affine(
             center,
             scale,
-            _both(gamma_initializer, beta_initializer),
-            _both(gamma_regularizer, beta_regularizer),
-            _both(gamma_constraint, beta_constraint),
+            (gamma_initializer, gamma_regularizer, gamma_constraint),
+            (beta_initializer, beta_regularizer, beta_constraint),
         )
 
     def build(self, input_shape):

@@ -4,7 +4,7 @@ A built-in cell runs a whole sequence as one kernel (`dlcore.ops.lstm` and kin);
 defines `state_size` and ``call(inputs, states)`` and is repeated by `RNN`.
 """
 
-from dlcore import activations, initializers, ops, random, regularizers
+from dlcore import activations, ops, random
 from dlcore.layers import spec
 from dlcore.layers.base import Layer, _takes
 
@@ -17,19 +17,14 @@ class _Cell(Layer):
 
     def __init__(self, given, **kwargs):
         super().__init__(**kwargs)
-        for name in ("kernel_constraint", "recurrent_constraint", "bias_constraint"):
-            if given.pop(name, None) is not None:
-                raise ValueError(f"{self.name}: expected {name}=None, which is all there is")
         self.units = spec.check_positive_int(self.name, "units", given["units"])
         self.use_bias, self.seed = given["use_bias"], given["seed"]
         for name in ("activation", "recurrent_activation"):
             if name in given:
                 setattr(self, name, activations.get(given[name]))
-        for name in ("kernel", "recurrent", "bias"):
-            initializer = initializers.get(given[f"{name}_initializer"])
-            setattr(self, f"{name}_initializer", initializer)
-            regularizer = regularizers.get(given[f"{name}_regularizer"])
-            setattr(self, f"{name}_regularizer", regularizer)
+        for kind in ("kernel", "recurrent", "bias"):
+            parts = ("initializer", "regularizer", "constraint")
+            self._describe_weight(kind, *(given[f"{kind}_{part}"] for part in parts))
         for name in ("dropout", "recurrent_dropout"):
             rate = given[name]
             if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < 1:
@@ -53,23 +48,13 @@ class _Cell(Layer):
                 f"{self.name}: expected a known number of features, got {tuple(input_shape)}"
             )
         columns = self._gates * self.units
-        shapes = {"kernel": (int(width), columns), "recurrent": (self.units, columns)}
-        for name, shape in shapes.items():
-            weight = self.add_weight(
-                shape,
-                getattr(self, f"{name}_initializer"),
-                regularizer=getattr(self, f"{name}_regularizer"),
-                name="kernel" if name == "kernel" else "recurrent_kernel",
-            )
-            setattr(self, weight.name, weight)
+        self.kernel = self._add_described("kernel", (int(width), columns))
+        shape = (self.units, columns)
+        self.recurrent_kernel = self._add_described("recurrent", shape, "recurrent_kernel")
         self.bias = None
         if self.use_bias:
-            self.bias = self.add_weight(
-                self._bias_shape(),
-                self._first_bias,
-                regularizer=self.bias_regularizer,
-                name="bias",
-            )
+            shape = self._bias_shape()
+            self.bias = self._add_described("bias", shape, initializer=self._first_bias)
 
     def _bias_shape(self):
         return (self._gates * self.units,)

@@ -31,6 +31,8 @@ class Weights:
             By default the layer's.
         trainable : bool, default True
         regularizer : Regularizer or str, optional
+        constraint : Constraint or str, optional
+            Applied after each step of an optimizer.
         name : str, optional
         autocast, aggregation
             Accepted for Keras' sake, and not needed here.
@@ -39,10 +41,8 @@ class Weights:
         -------
         Variable
         """
-        from dlcore import initializers, regularizers
+        from dlcore import constraints, initializers, regularizers
 
-        if constraint is not None:
-            raise ValueError(f"{self.name}: expected constraint=None, got {constraint!r}")
         shape = spec.check_weight_shape(self.name, shape)
         dtype = self.dtype if dtype is None else standardize(dtype, self.name)
         if initializer is None:
@@ -52,8 +52,27 @@ class Weights:
             value = spec.initial_value(self.name, initializer, shape, dtype)
         variable = Variable(value, dtype, trainable, name or "variable")
         variable.regularizer = regularizers.get(regularizer)
+        variable.constraint = constraints.get(constraint)
         self._weights.append(variable)
         return variable
+
+    def _describe_weight(self, kind, initializer, regularizer=None, constraint=None):
+        """Keep the arguments {kind}_initializer, {kind}_regularizer and {kind}_constraint."""
+        from dlcore import constraints, initializers, regularizers
+
+        setattr(self, f"{kind}_initializer", initializers.get(initializer))
+        setattr(self, f"{kind}_regularizer", regularizers.get(regularizer))
+        setattr(self, f"{kind}_constraint", constraints.get(constraint))
+
+    def _add_described(self, kind, shape, name=None, initializer=None):
+        """Make a weight as described; `initializer` instead of the one described."""
+        return self.add_weight(
+            shape,
+            initializer or getattr(self, f"{kind}_initializer"),
+            regularizer=getattr(self, f"{kind}_regularizer"),
+            constraint=getattr(self, f"{kind}_constraint"),
+            name=name or kind,
+        )
 
     def _parts(self):
         """(variables, layers) held by the attributes, each once, in the order in which they

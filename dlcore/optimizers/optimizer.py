@@ -245,6 +245,8 @@ class Optimizer(lookup.Configurable):
         scalars = self.step_scalars(rate)
         for g, w in zip(grads, variables, strict=True):
             self.update_step(g, w, *(ops.cast(s, w.dtype) for s in scalars))
+            if w.constraint is not None:
+                w.assign(w.constraint(w))
         self.iterations.assign_add(1)
 
     def step_scalars(self, learning_rate):

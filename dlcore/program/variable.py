@@ -44,7 +44,7 @@ class Variable(Operators):
     array([2., 3.], dtype=float32)
     """
 
-    __slots__ = ("__weakref__", "_array", "dtype", "name", "regularizer", "trainable")
+    __slots__ = ("__weakref__", "_array", "constraint", "dtype", "name", "regularizer", "trainable")
 
     def __init__(self, value, dtype=None, trainable=True, name=None):
         global _made
@@ -59,7 +59,7 @@ class Variable(Operators):
         self._array = np.array(value, dtype=self.dtype, order="C")
         self.trainable = trainable
         self.name = name or "variable"
-        self.regularizer = None
+        self.regularizer = self.constraint = None
 
     @property
     def value(self):
