@@ -10,9 +10,9 @@
 // anything is stored: a result may lie where an input lay, element by element.
 #pragma once
 
-#define DL_LEVEL cuda
+#include "cuda/elements.cuh"
+
 #include "common/expression.h"
-#include "cuda/launch.h"
 
 namespace dl::cuda {
 
@@ -61,59 +61,9 @@ inline const char* encode(const int64_t* ints, int n_ints, const double* floats,
   return nullptr;
 }
 
-// V elements that one thread works on.
-template <class T, int V>
-struct alignas(sizeof(T) * V) Pack {
-  T v[V];
-};
-
 template <class T, int V>
 size_t registers_bytes(const DeviceExpression& e, int threads) {
   return sizeof(Pack<T, V>) * e.n_registers * threads;
-}
-
-// ---- elements of any dtype as T ----
-
-template <class T>
-__device__ inline T load_element(const char* data, DType dtype, int64_t i) {
-  switch (dtype) {
-    case DType::f32:
-      return static_cast<T>(reinterpret_cast<const float*>(data)[i]);
-    case DType::f64:
-      return static_cast<T>(reinterpret_cast<const double*>(data)[i]);
-    case DType::i32:
-      return static_cast<T>(reinterpret_cast<const int32_t*>(data)[i]);
-    case DType::i64:
-      return static_cast<T>(reinterpret_cast<const int64_t*>(data)[i]);
-    case DType::b8:
-      return static_cast<T>(reinterpret_cast<const uint8_t*>(data)[i] != 0);
-    default:
-      return static_cast<T>(reinterpret_cast<const uint8_t*>(data)[i]);
-  }
-}
-
-// Integers truncate, b8 tests against 0.
-template <class T>
-__device__ inline void store_element(char* data, DType dtype, int64_t i, T x) {
-  switch (dtype) {
-    case DType::f32:
-      reinterpret_cast<float*>(data)[i] = static_cast<float>(x);
-      break;
-    case DType::f64:
-      reinterpret_cast<double*>(data)[i] = static_cast<double>(x);
-      break;
-    case DType::i32:
-      reinterpret_cast<int32_t*>(data)[i] = static_cast<int32_t>(x);
-      break;
-    case DType::i64:
-      reinterpret_cast<int64_t*>(data)[i] = static_cast<int64_t>(x);
-      break;
-    case DType::b8:
-      reinterpret_cast<uint8_t*>(data)[i] = x != T(0);
-      break;
-    default:
-      reinterpret_cast<uint8_t*>(data)[i] = static_cast<uint8_t>(static_cast<int64_t>(x));
-  }
 }
 
 // ---- the operations, with the meaning of csrc/cpu/kernels/operations.h ----

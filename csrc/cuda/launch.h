@@ -12,6 +12,8 @@
 
 #include "kernel.h"
 
+#define DL_LEVEL cuda  // the namespace of what csrc/common has for every backend
+
 #ifdef DL_CUDA_EMULATED
 #define DL_SHARED(T, name) T* name = reinterpret_cast<T*>(dl_emulation::dynamic_shared())
 #else
