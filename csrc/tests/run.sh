@@ -19,7 +19,7 @@ if [ $# -eq 0 ]; then
   for file in csrc/tests/*_test.cpp; do name=${file##*/}; set -- "$@" "${name%_test.cpp}"; done
 fi
 mkdir -p "$build"
-rm -f "$build"/kernel_*.o
+rm -f "$build"/kernel_*.o "$build"/emulated_*.o
 jobs="$build/jobs"
 : >"$jobs"
 compile() {  # source, object, flags
@@ -32,9 +32,13 @@ for file in $runner; do
   compile "$file" "address_$name.o" "$address"
   compile "$file" "thread_$name.o" "$thread"
 done
-kernels=
+emulated="-Icsrc/tests/cuda $address"
+kernels= cuda=
 for test in "$@"; do
   case $test in
+    cuda_*)
+      cuda=yes
+      compile "csrc/tests/${test}_test.cpp" "$test.o" "$emulated" ;;
     team | program)
       for kind in address thread; do
         eval "flags=\$$kind"
@@ -50,6 +54,11 @@ if [ -n "$kernels" ]; then
     compile "$file" "kernel_$(basename "$file").o" "$address $level"
   done
 fi
+if [ -n "$cuda" ]; then
+  for file in csrc/cuda/*.cpp csrc/cuda/*.cu csrc/tests/cuda/*.cpp; do
+    compile "-xc++ $file" "emulated_$(echo "$file" | tr / _).o" "$emulated"
+  done
+fi
 xargs -P "$(nproc)" -I{} sh -c '{}' <"$jobs"
 
 for test in "$@"; do
@@ -61,6 +70,11 @@ for test in "$@"; do
         echo "$test ($kind sanitizer)"
         "$build/${kind}_$test"
       done ;;
+    cuda_*)
+      $CXX $address -pthread "$build/$test.o" "$build"/emulated_*.o "$build/address_csrc_program.cpp.o" \
+        "$build/address_csrc_buffer.cpp.o" -o "$build/$test"
+      echo "$test (emulated, address sanitizer)"
+      "$build/$test" ;;
     *)
       $CXX $address -pthread "$build/$test.o" "$build"/kernel_*.o -o "$build/$test"
       echo "$test (address sanitizer)"
