@@ -243,8 +243,8 @@ def _train_sequences():
     weights = 3 * width * (12 * width * blocks + size) + 3.5 * steps * width * blocks
     return [
         case("LSTM 28x28 -> 128", "train_image_rows", IMAGE_ROWS, 64, rows, 1.35),
-        case("embedding 20000 x 128, LSTM 64, T200", "train_reviews", REVIEWS, 32, reviews, 2),
-        case("GPT 4 x 128, T128", "train_gpt", GPT, 32, 2 * 32 * steps * weights, 1.3),
+        case("embedding 20000 x 128 + LSTM 64 T200", "train_reviews", REVIEWS, 32, reviews, 2),
+        case("GPT 4 x 128 T128", "train_gpt", GPT, 32, 2 * 32 * steps * weights, 1.3),
     ]
 
 
