@@ -4,7 +4,14 @@ The names are those of Keras 3: ``import dlcore as keras``.
 """
 
 from dlcore import config, ops, random
-from dlcore.backends import get_num_threads, isa, isas, set_num_threads
+from dlcore.backends import (
+    get_device,
+    get_num_threads,
+    isa,
+    isas,
+    set_device,
+    set_num_threads,
+)
 from dlcore.program import Variable, function, grad, gradients, value_and_grad
 
 __version__ = "0.1.0"
@@ -42,7 +49,7 @@ def __dir__():
 
 
 __all__ = [
-    "Variable", "config", "function", "get_num_threads", "grad", "gradients", "isa", "isas", "ops",
-    "random", "set_num_threads", "value_and_grad",
+    "Variable", "config", "function", "get_device", "get_num_threads", "grad", "gradients", "isa",
+    "isas", "ops", "random", "set_device", "set_num_threads", "value_and_grad",
 ]  # fmt: skip
 __all__ += [*_MODULES, *_NAMES]

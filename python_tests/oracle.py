@@ -14,7 +14,7 @@ def run(f, arrays):
         result = f(*[trace.input(x.shape, x.dtype.name) for x in arrays])
         outputs = list(result) if isinstance(result, (tuple, list)) else [result]
         graph = Graph(trace, outputs)
-    return list(interpret(graph, arrays, np))
+    return list(interpret(graph, arrays))
 
 
 def wide(x):
@@ -29,7 +29,7 @@ def gradient(f, arrays):
         tensors = [trace.input(x.shape, x.dtype.name) for x in arrays]
         value = f(*tensors)
         graph = Graph(trace, [value, *gradients(value, [tensors[i] for i in floats])])
-    value, *dxs = interpret(graph, arrays, np)
+    value, *dxs = interpret(graph, arrays)
     return value, dxs
 
 

@@ -133,7 +133,7 @@ def test_gradients_equal_the_formulas(kind, size, backwards):
     with trace:
         traced = f(*[trace.input(v.shape, v.dtype.name) for v in values])
     wide = [v if v.dtype == bool else v.astype("float64") for v in values]
-    expected = arrays.interpret(Graph(trace, traced), wide, np)
+    expected = arrays.interpret(Graph(trace, traced), wide)
     for result, value in zip(results, expected, strict=True):
         np.testing.assert_allclose(result, value, rtol=2e-4, atol=2e-4)
 

@@ -1,5 +1,7 @@
 """The native CPU backend: emitted programs, run by dlcore._cpu."""
 
+import functools
+
 import numpy as np
 
 from dlcore import _cpu
@@ -7,7 +9,11 @@ from dlcore.program import dtypes
 from dlcore.program.emit import ARENA, CONSTANTS, Emission, NoKernel
 
 _OPCODES = _cpu.opcodes()
-_KERNELS = frozenset(_cpu.kernels())
+
+
+@functools.cache
+def _kernels(module):
+    return frozenset(module.kernels())
 
 
 def compile(graph):
@@ -32,23 +38,37 @@ def remember(dispatcher, signature, program):
         dispatcher.add(codes, program.native)
 
 
-def _build(emission, inputs=(), outputs=()):
-    for name in {instruction[0] for instruction in emission.instructions} - _KERNELS:
+def build(module, emission, inputs=(), outputs=()):
+    """The program of `_cpu` or `_cuda`, a `module`, for an emission."""
+    for name in {instruction[0] for instruction in emission.instructions} - _kernels(module):
         raise NoKernel(name)
     owned = {
         slot: size
         for slot, size in ((ARENA, emission.arena_bytes), (CONSTANTS, emission.constant_bytes))
         if size
     }
-    native = _cpu.Program(
+    native = module.Program(
         emission.n_slots, emission.instructions, list(inputs), list(outputs), owned
     )
     for offset, array in emission.constants:
         if array.size:
             native.write(CONSTANTS, offset, array)
-    for slot, root in emission.buffers:
-        native.bind(slot, root)
     return native
+
+
+def _build(emission, inputs=(), outputs=()):
+    native = build(_cpu, emission, inputs, outputs)
+    for slot, memory in emission.buffers:
+        native.bind(slot, memory.root)
+    return native
+
+
+def output_specs(graph, emission):
+    """[(slot, dtype code, shape)] of the results."""
+    return [
+        (slot, dtypes.CODES[t.dtype], t.shape)
+        for slot, t in zip(emission.outputs, graph.outputs, strict=True)
+    ]
 
 
 class CpuProgram:
@@ -56,13 +76,9 @@ class CpuProgram:
 
     def __init__(self, graph, emission):
         self.graph = graph
-        outputs = [
-            (slot, dtypes.CODES[t.dtype], t.shape)
-            for slot, t in zip(emission.outputs, graph.outputs, strict=True)
-        ]
-        self.native = _build(emission, emission.inputs, outputs)
+        self.native = _build(emission, emission.inputs, output_specs(graph, emission))
         self._specs = [(t.shape, np.dtype(t.dtype)) for t in graph.inputs]
-        self._many = len(outputs) != 1
+        self._many = len(graph.outputs) != 1
         self.arena_bytes = emission.arena_bytes
 
     @property
@@ -84,7 +100,7 @@ def _dense(x, spec):
     return np.array(x) if type(x) is not np.ndarray else x
 
 
-class _Steps:
+class Steps:
     """Places the inputs and outputs of a program over batches."""
 
     def __init__(self, signature):
@@ -133,7 +149,7 @@ class CpuBatches:
 
     def __init__(self, graph, signature):
         self.graph = graph
-        steps = _Steps(signature)
+        steps = Steps(signature)
         steps.emission_outputs = graph.outputs
         self._emission = Emission(graph, _OPCODES, steps)
         self.native = _build(self._emission)

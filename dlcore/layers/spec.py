@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from dlcore import lookup
+from dlcore import backends, lookup
 from dlcore.program.function import flatten, unflatten
 from dlcore.program.graph import Tensor, Trace, suspended
 from dlcore.program.symbol import Symbol
@@ -111,7 +111,7 @@ def as_arrays(name, tree):
 
 def as_array(name, x):
     """`x` (array, list, frame, scalar) as an ndarray of numbers."""
-    if hasattr(x, "__cuda_array_interface__") or x is None:
+    if x is None or backends.is_device_array(x):
         return x
     try:
         array = np.asarray(x)

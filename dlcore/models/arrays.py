@@ -7,7 +7,7 @@ are cast inside the program, a batch at a time, as that moves a quarter of the b
 
 import numpy as np
 
-from dlcore import config
+from dlcore import backends, config
 from dlcore.layers.spec import Spec
 from dlcore.program import dtypes
 from dlcore.program.function import flatten, unflatten
@@ -15,10 +15,16 @@ from dlcore.program.function import flatten, unflatten
 
 def as_array(who, what, x):
     """`x` (array, list, pandas frame, ...) as a C-contiguous, aligned, native array of a type
-    programs take.
+    programs take; arrays of a GPU stay there.
     """
+    on_gpu = backends.is_device_array(x)
+    if on_gpu and backends.get_device() != "gpu":
+        raise TypeError(
+            f"{who}: expected {what} on device 'cpu', got an array of a GPU;"
+            " call dlcore.set_device('gpu')"
+        )
     try:
-        array = np.asarray(x)
+        array = backends.device_array(x) if on_gpu else np.asarray(x)
         if array.dtype == object:
             array = array.astype(np.float64)
     except (ValueError, TypeError):
@@ -29,7 +35,7 @@ def as_array(who, what, x):
         raise ValueError(f"{who}: expected {what} with one row per sample, got a single number")
     floating = array.dtype.kind == "f"
     dtype = config.floatx() if floating else dtypes.standardize(array.dtype.newbyteorder("="), who)
-    return np.require(array, dtype, ["C", "A"])
+    return backends.device_array(array, dtype) if on_gpu else np.require(array, dtype, ["C", "A"])
 
 
 def _kind(x):
@@ -79,6 +85,7 @@ class Data:
         self.inputs = [as_array(who, n, v) for n, v in zip(self.names, inputs, strict=True)]
         self.targets, self.weights = [], []  # one entry per output, some None
         self.outputs = None
+        self._placed = None, None
         if self.rows == 0:
             raise ValueError(f"{who}: expected at least one row, got x of shape {self.shape()}")
         self._check(self.names, self.inputs)
@@ -110,7 +117,11 @@ class Data:
             for n, v in zip(names, given, strict=True)
         ]
         self._check(names, arrays)
-        return arrays
+        # Labels and weights are looked at: on the host.
+        return [
+            a if a is None or (what == "y" and a.dtype.kind == "f") else backends.to_host(a)
+            for a in arrays
+        ]
 
     def _set_weights(self, weights):
         floatx = config.floatx()
@@ -127,6 +138,12 @@ class Data:
     def arrays(self):
         """All arrays, in the order in which programs take them."""
         return [a for a in (*self.inputs, *self.targets, *self.weights) if a is not None]
+
+    def placed(self):
+        """The `arrays` where programs read them: on a GPU, if they fit there, copied once."""
+        if self._placed[0] != backends.get_device():
+            self._placed = backends.get_device(), backends.place(self.arrays)
+        return self._placed[1]
 
     @property
     def rows(self):
@@ -182,7 +199,7 @@ class Data:
     def part(self, start, stop):
         """Rows start..stop, as views."""
         other = object.__new__(Data)
-        other.__dict__.update(self.__dict__)
+        other.__dict__.update(self.__dict__, _placed=(None, None))
         for kind in ("inputs", "targets", "weights"):
             arrays = [a if a is None else a[start:stop] for a in getattr(self, kind)]
             setattr(other, kind, arrays)
@@ -207,7 +224,10 @@ def _row_spec(array):
 
 
 def _check_finite(who, name, array):
-    if config.check_numerics() and array.dtype.kind == "f" and not np.isfinite(array).all():
+    if not config.check_numerics() or array.dtype.kind != "f":
+        return
+    array = backends.to_host(array)
+    if not np.isfinite(array).all():
         row = int(np.argwhere(~np.isfinite(array))[0][0])
         raise ValueError(f"{who}: expected finite values in {name}, got NaN or Inf in row {row}")
 

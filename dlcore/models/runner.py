@@ -54,7 +54,7 @@ class Runner:
 
     def _native(self, step, count, index, outputs):
         """Run up to `count` steps; returns how many."""
-        start, arrays = step * self.batch, self.data.arrays
+        start, arrays = step * self.batch, self.data.placed()
         if step >= self.whole:
             return self._rest.run(arrays, start, 1, index, outputs)
         count = min(count, self.whole - step)

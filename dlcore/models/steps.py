@@ -6,7 +6,7 @@ Everything that changes lies in Variables, so that Python may stop between any t
 
 import numpy as np
 
-from dlcore import config, losses, ops, optimizers
+from dlcore import backends, config, losses, ops, optimizers
 from dlcore.data.batches import Stream
 from dlcore.layers import spec
 from dlcore.layers.base import Layer
@@ -252,6 +252,7 @@ class Steps(Layer):
                 continue
             classes = head.classes(outputs[i].shape)
             if classes is not None:
+                labels = data.targets[i] = backends.to_host(labels)
                 arrays.check_labels(classes[0], labels, *classes[1:])
                 if labels.dtype not in (np.int32, np.int64):
                     data.targets[i] = labels.astype(np.int32)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from dlcore import backends
 from dlcore.callbacks import CallbackList
 from dlcore.data.batches import Stream, is_batches
 from dlcore.layers import spec
@@ -206,7 +207,8 @@ class Trainer(Steps):
         Returns
         -------
         ndarray
-            One row per row of `x`, or nested ndarrays as `call` returns them.
+            One row per row of `x`, or nested ndarrays as `call` returns them; on the GPU where `x`
+            lies there.
         """
         if batch_size is None and callbacks is None and steps is None:
             try:
@@ -238,7 +240,9 @@ class Trainer(Steps):
         if steps is not None:
             data = data.part(0, _at_most("predict", "steps", steps, data.rows, batch))
         specs, structure = flatten(self._output_specs(data))
-        outputs = [np.empty((data.rows, *s.shape[1:]), s.dtype) for s in specs]
+        outputs = [
+            backends.empty((data.rows, *s.shape[1:]), s.dtype, data.inputs[0]) for s in specs
+        ]
         runner = self._runner("predict", data, batch)
         callback_list = CallbackList(
             callbacks, model=self, verbose=0, epochs=1, steps=runner.steps, evaluating=True

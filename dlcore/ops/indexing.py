@@ -3,6 +3,7 @@ cumsum, sort."""
 
 import numpy as np
 
+from dlcore import backends
 from dlcore.ops import pointwise as pw
 from dlcore.ops.op import OPS, Op, as_float, check_axis, to_array, to_tensor, traceable
 from dlcore.ops.reduction import sum as sum_
@@ -23,11 +24,11 @@ def _gather(xp, table, index):
 
 def _scatter_add(xp, rows, index, length):
     y = xp.zeros((length, *rows.shape[1:]), rows.dtype)
+    if not rows.size or not length:
+        return y
     inside = (index >= 0) & (index < length)
-    if xp is np:
-        np.add.at(y, index[inside], rows[inside])
-    else:
-        xp.add.at(y, index[inside], rows[inside])
+    rows = xp.where(inside.reshape((-1,) + (1,) * (rows.ndim - 1)), rows, rows.dtype.type(0))
+    xp.add.at(y, xp.where(inside, index, 0), rows)
     return y
 
 
@@ -114,34 +115,39 @@ def in_top_k(targets, predictions, k):
 
 
 def _concrete(name, x):
+    """(NumPy or CuPy, x as an array of it)."""
     if isinstance(x, Tensor):
         raise TypeError(f"{name}: expected a concrete array, got a symbolic tensor")
-    return to_array(x)
+    xp, x = backends.array_module(x)
+    return xp, to_array(x) if xp is np else x
 
 
 def top_k(x, k, sorted=True):
     """(values, indices) of the k largest along the last axis of a concrete array."""
-    x = _concrete("top_k", x)
-    order = np.argsort(-x, axis=-1, kind="stable")[..., :k]
-    return np.take_along_axis(x, order, -1), order.astype("int32")
+    xp, x = _concrete("top_k", x)
+    order = xp.argsort(-x, axis=-1, kind="stable")[..., :k]
+    return xp.take_along_axis(x, order, -1), order.astype("int32")
 
 
 def cumsum(x, axis=None, dtype=None):
     """Running sum along `axis` of a concrete array."""
-    x = _concrete("cumsum", x)
-    return np.cumsum(x, axis).astype(dtype or x.dtype)
+    xp, x = _concrete("cumsum", x)
+    return xp.cumsum(x, axis).astype(dtype or x.dtype)
 
 
 def sort(x, axis=-1):
     """A concrete array sorted along `axis`."""
-    return np.sort(_concrete("sort", x), axis)
+    xp, x = _concrete("sort", x)
+    return xp.sort(x, axis)
 
 
 def argsort(x, axis=-1):
     """Indices (int32) that sort a concrete array along `axis`; equal elements keep their order."""
-    return np.argsort(_concrete("argsort", x), axis, kind="stable").astype("int32")
+    xp, x = _concrete("argsort", x)
+    return xp.argsort(x, axis, kind="stable").astype("int32")
 
 
 def unique(x):
     """The different values of a concrete array, sorted."""
-    return np.unique(_concrete("unique", x))
+    xp, x = _concrete("unique", x)
+    return xp.unique(x)

@@ -5,6 +5,8 @@ import functools
 
 import numpy as np
 
+from dlcore import backends
+from dlcore.backends.memory import when_device_changes
 from dlcore.program import dtypes
 from dlcore.program.function import run_eagerly
 from dlcore.program.graph import Tensor, current_trace, scalar_value
@@ -191,7 +193,7 @@ def to_array(x, dtype=None):
         if x.dtype not in _SUPPORTED:
             return np.asarray(x, dtypes.standardize(x.dtype.newbyteorder("="), "array"))
         return x
-    array = np.asarray(x)
+    array = np.asarray(backends.to_host(x))
     if array.dtype == object or array.dtype.kind in "USMm":
         raise TypeError(f"array: expected numbers, got {type(x).__name__} of {array.dtype}")
     if dtype is None:
@@ -288,11 +290,14 @@ def traceable(n_tensors=1):
 
         fast = general
         if n_tensors > 0:
-            from dlcore.backends import make_dispatcher
 
-            dispatcher = make_dispatcher(general)
-            if dispatcher is not None:
-                fast = run_eagerly_into[f] = dispatcher
+            def choose():
+                nonlocal fast
+                run_eagerly_into[f] = backends.make_dispatcher(general)
+                fast = run_eagerly_into[f] or general
+
+            choose()
+            when_device_changes(choose)
         return call
 
     return decorate

@@ -29,7 +29,7 @@ def philox_words(xp, n_blocks, seed, stream, step):
     seed : int
         The low 64 bits count, so negative ones are as good.
     stream, step : int
-        The low 32 bits count.
+        The low 32 bits count. The step may be an array too, uint64 of one element.
 
     Returns
     -------
@@ -42,7 +42,9 @@ def block_words(xp, block, seed, stream, step):
     """Words of the blocks of the indices `block`, (n,) uint64; see `philox_words`."""
     c0, c1 = block & _LOW, block >> _HALF
     c2 = xp.full_like(block, np.uint64(stream & 0xFFFFFFFF))
-    c3 = xp.full_like(block, np.uint64(step & 0xFFFFFFFF))
+    if isinstance(step, int):
+        step = np.uint64(step & 0xFFFFFFFF)
+    c3 = xp.broadcast_to(xp.asarray(step & _LOW), block.shape)
     key = [seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF]
     for _ in range(10):
         product0, product1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]

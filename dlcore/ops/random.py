@@ -13,7 +13,7 @@ _KINDS = {"uniform": 0, "normal": 1, "bernoulli": 2}
 def _formula(xp, counter, shape, dtype, kind, seed, stream, a, b):
     from dlcore.ops import philox
 
-    step = int(counter[0])
+    step = counter.astype("uint64")  # stays an array: its value may be far away, on a GPU
     if kind == "uniform":
         return philox.uniform(xp, shape, dtype, seed, stream, step, a, b)
     if kind == "normal":

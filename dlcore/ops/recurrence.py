@@ -51,10 +51,11 @@ class Recurrence(Op):
         histories = [xp.zeros((steps + 1, rows, h), dtype) for _ in step.states]
         groups = [xp.zeros((steps, rows, h * len(g)), dtype) for g in step.groups]
         before, after = (1, 0) if backwards else (0, 1)
+        constants = self._constants(xp)
         for y, x in zip(histories, first, strict=False):
             y[steps if backwards else 0] = x
         for t in range(steps)[:: -1 if backwards else 1]:
-            values = {}
+            values = dict(constants)
             for x, source in step.sources.items():
                 if source[0] == "state":
                     values[x] = histories[source[1]][t + before]
@@ -63,10 +64,10 @@ class Recurrence(Op):
             for node in step.nodes:
                 self._run(xp, node, values, matrices)
             for i, x in enumerate(step.states):
-                histories[i][t + after] = self._value(x, values)
+                histories[i][t + after] = values[x]
             for y, group in zip(groups, step.groups, strict=True):
                 for i, x in enumerate(group):
-                    y[t, :, i * h : (i + 1) * h] = self._value(x, values)
+                    y[t, :, i * h : (i + 1) * h] = values[x]
         return (*histories, *groups)
 
     def _read(self, x, t, shift, slice):
@@ -74,12 +75,14 @@ class Recurrence(Op):
         h = self.width
         return x if x.shape[1] == 1 else x[:, slice * h : (slice + 1) * h]
 
-    @staticmethod
-    def _value(x, values):
-        return x.node.attrs["value"] if x.node.op is CONSTANT else values[x]
+    def _constants(self, xp):
+        """The constants of the step, as arrays of `xp`."""
+        known = [*self.step.states, *(x for group in self.step.groups for x in group)]
+        known += [x for node in self.step.nodes for x in node.inputs]
+        return {x: xp.asarray(x.node.attrs["value"]) for x in known if x.node.op is CONSTANT}
 
     def _run(self, xp, node, values, matrices):
-        inputs = [self._value(x, values) for x in node.inputs]
+        inputs = [values[x] for x in node.inputs]
         if node.op is PRODUCT:
             m = matrices[node.attrs["matrix"]]
             rows = max(x.shape[0] for x in inputs)

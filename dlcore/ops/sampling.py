@@ -83,14 +83,15 @@ def _formula(xp, x, matrix, shape, interpolation, fill_mode, fill_value):
 
 def _grad_formula(xp, dy, matrix, shape, interpolation, fill_mode, fill_value):
     n, h, w, c = dy.shape[0], *shape, dy.shape[3]
-    dx = np.zeros((n, h, w, c), dy.dtype)
+    dx = xp.zeros((n, h, w, c), dy.dtype)
     if dy.size and dx.size:
         taps = _taps(xp, matrix, dx.shape, *dy.shape[1:3], interpolation, fill_mode, dy.dtype)
         for image, row, column, there, weight in taps:
-            parts = [image, row, column, xp.where(there, weight, 0)[..., None] * dy]
-            parts = [x.get() if hasattr(x, "get") else x for x in parts]
-            np.add.at(dx, tuple(parts[:3]), parts[3])
-    return xp.asarray(dx)
+            # One index, as all backends add by one.
+            pixel = ((image * h + row) * w + column).reshape(-1)
+            part = xp.where(there, weight, 0)[..., None] * dy
+            xp.add.at(dx.reshape(-1, c), pixel, part.reshape(-1, c))
+    return dx
 
 
 def _check(name, x, matrix, shape):

@@ -7,6 +7,7 @@ import operator
 
 import numpy as np
 
+from dlcore import backends
 from dlcore.ops.op import OPS, Op, cast_to, check_axes, check_axis, promoted, to_tensor, traceable
 from dlcore.program import dtypes
 from dlcore.program.graph import current_trace
@@ -466,7 +467,7 @@ def convert_to_tensor(x, dtype=None):
     from dlcore.ops.pointwise import cast
 
     if current_trace() is None:
-        x = x if isinstance(x, Symbol) else to_array(x)
+        x = x if isinstance(x, Symbol) or backends.is_device_array(x) else to_array(x)
         return x if dtype is None else cast(x, dtype)
     x = to_tensor(x)
     return x if dtype is None else cast_to(x, dtypes.standardize(dtype, "convert_to_tensor"))
@@ -474,4 +475,4 @@ def convert_to_tensor(x, dtype=None):
 
 def convert_to_numpy(x):
     """x as a NumPy array."""
-    return np.asarray(x.get() if hasattr(x, "get") else x)
+    return np.asarray(backends.to_host(x))

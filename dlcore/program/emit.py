@@ -27,7 +27,7 @@ class Emission:
 
     instructions : tuples for `_cpu.Program`.  n_slots : int.  arena_bytes, constant_bytes : sizes
     of slots 0, 1. constants : (offset, array) pairs to write.  inputs, outputs : slot numbers.
-    buffers : (slot, root ndarray) of the variables.
+    buffers : (slot, `Memory`) of the variables.
     """
 
     def __init__(self, graph, opcodes, steps=None):
@@ -40,7 +40,7 @@ class Emission:
         self.inputs = [2 + i for i in range(len(graph.inputs))]
         self.outputs = [2 + len(self.inputs) + i for i in range(len(graph.outputs))]
         self.n_slots = 2 + len(self.inputs) + len(self.outputs)
-        self.buffers, self._roots = [], {}
+        self.buffers, self._slots = [], {}
         self.constants, self.constant_bytes = [], 0
         self.arena_bytes = self.plan.arena_bytes
         self.instructions = []
@@ -56,17 +56,13 @@ class Emission:
     # Where tensors lie
 
     def _variable_base(self, variable):
-        array = variable._array
-        root = array
-        while isinstance(root.base, np.ndarray):
-            root = root.base
-        slot = self._roots.get(id(root))
+        memory = variable.memory
+        slot = self._slots.get(memory)
         if slot is None:
-            slot = self._roots[id(root)] = self.n_slots
+            slot = self._slots[memory] = self.n_slots
             self.n_slots += 1
-            self.buffers.append((slot, root))
-        address = array.__array_interface__["data"][0] - root.__array_interface__["data"][0]
-        return slot, address, 0
+            self.buffers.append((slot, memory))
+        return slot, variable.offset, 0
 
     def reserve(self, shape, dtype):
         """(slot, offset, step) of extra room in the arena that lives as long as the program."""

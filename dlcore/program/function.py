@@ -2,37 +2,41 @@
 
 import numpy as np
 
+from dlcore import backends
+from dlcore.backends.memory import when_device_changes
 from dlcore.program import variable as variables
 from dlcore.program.graph import Graph, Tensor, Trace, current_trace, suspended
 
 _CACHE_LIMIT = 512  # programs of eager ops; the oldest goes first
 
 _eager = {}
+when_device_changes(_eager.clear)
 
 
 def run_eagerly(f, tensors, rest, kwargs, is_list, dispatcher):
     """Call the traceable function `f` on concrete values through a cached program."""
-    from dlcore import backends
     from dlcore.ops.op import is_scalar, to_array
 
     with suspended():
+        device = "gpu" if any(map(backends.is_device_array, tensors)) else None
         tensors = [x if x is None or is_scalar(x) else _concrete(x, to_array) for x in tensors]
-        if any(backends.is_device_array(x) for x in tensors):
-            return _on_device(f, tensors, rest, kwargs, is_list)
+        if device:
+            tensors = [x if x is None or is_scalar(x) else backends.device_array(x) for x in tensors]
         tensors, axes = zip(*map(_in_memory_order, tensors), strict=True) if tensors else ((), ())
         key = (
             f,
             tuple(
-                (x.shape, x.dtype.num, a) if isinstance(x, np.ndarray) else (type(x), x)
+                (x.shape, x.dtype.num, a) if hasattr(x, "dtype") else (type(x), x)
                 for x, a in zip(tensors, axes, strict=True)
             ),
+            device,
             _hashable(rest),
             _hashable(tuple(sorted(kwargs.items()))),
         )
         entry = _eager.get(key)
         if entry is None:
             graph, structure = _trace_eager(f, tensors, axes, rest, kwargs, is_list)
-            entry = backends.compile(graph), structure
+            entry = backends.compile(graph, device), structure
             if len(_eager) >= _CACHE_LIMIT:
                 _eager.pop(next(iter(_eager)))
             _eager[key] = entry
@@ -41,13 +45,11 @@ def run_eagerly(f, tensors, rest, kwargs, is_list, dispatcher):
             if dispatcher is not None and plain:
                 backends.remember(dispatcher, [(x.shape, x.dtype.name) for x in tensors], entry[0])
         program, structure = entry
-        results = program(*[x for x in tensors if isinstance(x, np.ndarray)])
+        results = program(*[x for x in tensors if hasattr(x, "dtype")])
         return results[0] if structure is None else structure(results)
 
 
 def _concrete(x, to_array):
-    from dlcore import backends
-
     return x if backends.is_device_array(x) else to_array(x)
 
 
@@ -76,16 +78,6 @@ def _trace_eager(f, tensors, axes, rest, kwargs, is_list):
         result = f(symbolic, *rest, **kwargs) if is_list else f(*symbolic, *rest, **kwargs)
         outputs, structure = _flatten_result(result)
         return Graph(trace, outputs), structure
-
-
-def _on_device(f, tensors, rest, kwargs, is_list):
-    """Arrays of a device without compiled kernels: the formulas run on them."""
-    from dlcore import backends
-
-    axes = [None] * len(tensors)
-    graph, structure = _trace_eager(f, tensors, axes, rest, kwargs, is_list)
-    results = backends.interpret(graph, [x for x in tensors if hasattr(x, "dtype")])
-    return results[0] if structure is None else structure(results)
 
 
 def _flatten_result(result):
@@ -148,13 +140,11 @@ class Function:
     """
 
     def __init__(self, f, float_arguments=()):
-        from dlcore.backends import make_dispatcher
-
         self._f = f
         self._float_arguments = float_arguments  # positions where Python floats become arrays
         self._programs = {}
         self._layout = None
-        self._dispatcher = make_dispatcher(self._general)
+        self._dispatcher = backends.make_dispatcher(self._general)
         self.__name__ = getattr(f, "__name__", "function")
         self.__doc__ = f.__doc__
         self.__wrapped__ = f
@@ -179,17 +169,15 @@ class Function:
         return self._entry(args)[0][0]
 
     def _entry(self, args):
-        from dlcore import backends
-
         self._forget_old_layout()
         for n in self._float_arguments:
             if -len(args) <= n < len(args):
                 args = (*args[:n], _floats_to_arrays(args[n]), *args[n % len(args) + 1 :])
         leaves, tree = flatten(args)
         leaves = [_argument(x) for x in leaves]
-        arrays = [x for x in leaves if isinstance(x, np.ndarray)]
+        arrays = [x for x in leaves if _is_array(x)]
         key = tuple(
-            (x.shape, x.dtype.num) if isinstance(x, np.ndarray) else (type(x), x) for x in leaves
+            (_is_array(x), x.shape, x.dtype.num) if _is_array(x) else (type(x), x) for x in leaves
         )
         entry = self._programs.get((tree, key))
         if entry is None:
@@ -203,21 +191,15 @@ class Function:
     def _forget_old_layout(self):
         """Programs are bound to where variables lay when they were compiled."""
         if self._layout != variables.layout():
-            from dlcore.backends import make_dispatcher
-
             self._programs.clear()
-            self._dispatcher = make_dispatcher(self._general)
+            self._dispatcher = backends.make_dispatcher(self._general)
             self._layout = variables.layout()
 
     def _compile(self, leaves, tree):
         """(program, structure of its results, whether it returns them as they are)."""
-        from dlcore import backends
 
         with Trace() as trace:
-            symbolic = [
-                trace.input(x.shape, x.dtype.name) if isinstance(x, np.ndarray) else x
-                for x in leaves
-            ]
+            symbolic = [trace.input(x.shape, x.dtype.name) if _is_array(x) else x for x in leaves]
             result = self._f(*unflatten(tree, symbolic))
             outputs, structure = _flatten_result(result)
             graph = Graph(trace, outputs)
@@ -226,7 +208,16 @@ class Function:
             and len(result) > 1
             and all(not isinstance(x, (tuple, list, dict)) for x in result)
         )
-        return backends.compile(graph), structure, plain
+        device = "gpu" if any(_is_array(x) == "gpu" for x in leaves) else None
+        return backends.compile(graph, device), structure, plain
+
+
+def _is_array(x):
+    """ "cpu" or "gpu" for a concrete array there, None for what is static."""
+
+    if isinstance(x, np.ndarray):
+        return "cpu"
+    return "gpu" if backends.is_device_array(x) else None
 
 
 def _argument(x):
@@ -237,6 +228,8 @@ def _argument(x):
         return to_array(x)
     if isinstance(x, variables.Variable):
         return x.value
+    if backends.is_device_array(x):
+        return backends.device_array(x)
     if hasattr(x, "__array__") and not isinstance(x, Tensor):
         return to_array(np.asarray(x))
     return x
@@ -254,7 +247,8 @@ def function(f):
     Returns
     -------
     Function
-        Called as `f`; returns NumPy arrays in the structure that `f` returns.
+        Called as `f`; returns NumPy arrays in the structure that `f` returns, or arrays on the GPU
+        where it is given one.
 
     Examples
     --------

@@ -3,6 +3,8 @@ sums)."""
 
 import numpy as np
 
+from dlcore import backends
+from dlcore.backends.memory import Memory, when_device_changes
 from dlcore.program import dtypes
 from dlcore.program.graph import VARIABLE, Operators, Tensor, current_trace
 
@@ -14,6 +16,14 @@ _made = 0  # variables so far
 def layout():
     """Number that changes whenever variables move in memory."""
     return _layout
+
+
+def _moved():
+    global _layout
+    _layout += 1
+
+
+when_device_changes(_moved)
 
 
 def variables_made():
@@ -44,19 +54,23 @@ class Variable(Operators):
     array([2., 3.], dtype=float32)
     """
 
-    __slots__ = ("__weakref__", "_array", "constraint", "dtype", "name", "regularizer", "trainable")
+    __slots__ = (
+        "__weakref__", "_array", "constraint", "dtype", "memory", "name", "regularizer", "trainable",
+    )  # fmt: skip
 
     def __init__(self, value, dtype=None, trainable=True, name=None):
         global _made
         _made += 1
         if isinstance(value, Variable):
             value = value.value
+        value = backends.to_host(value)
         if dtype is None:
             array = np.asarray(value)
             given = isinstance(value, (np.ndarray, np.generic))
             dtype = array.dtype if given or array.dtype.kind not in "fc" else None
         self.dtype = dtypes.standardize(dtype, "Variable")
         self._array = np.array(value, dtype=self.dtype, order="C")
+        self.memory = Memory(self._array)
         self.trainable = trainable
         self.name = name or "variable"
         self.regularizer = self.constraint = None
@@ -64,9 +78,18 @@ class Variable(Operators):
     @property
     def value(self):
         """The live array (a view: it changes when programs run), or a symbolic tensor in a
-        trace."""
+        trace. While the variable lives on a GPU, the array is a read-only copy."""
         trace = current_trace()
-        return self._array if trace is None else trace.read(self)
+        return self._look() if trace is None else trace.read(self)
+
+    def _look(self):
+        memory = self.memory
+        if memory.device is None:
+            return self._array
+        memory.bring_home()
+        view = self._array.view()
+        view.flags.writeable = False
+        return view
 
     @property
     def shape(self):
@@ -85,9 +108,15 @@ class Variable(Operators):
         """Whether `pack` has put it into a buffer with others."""
         return self._array.base is not None
 
+    @property
+    def offset(self):
+        """Bytes from the start of `memory` to the variable."""
+        starts = (a.__array_interface__["data"][0] for a in (self._array, self.memory.root))
+        return next(starts) - next(starts)
+
     def numpy(self):
         """A copy of the current value."""
-        return self._array.copy()
+        return self._look().copy()
 
     def assign(self, value):
         """Set the value; `value` must have the variable's shape."""
@@ -98,7 +127,7 @@ class Variable(Operators):
             )
         trace = current_trace()
         if trace is None:
-            self._array[...] = value._array if isinstance(value, Variable) else value
+            self._store(value._look() if isinstance(value, Variable) else value)
         else:
             from dlcore.ops.op import OPS, cast_to, to_tensor
 
@@ -106,6 +135,11 @@ class Variable(Operators):
             if _is_state(tensor):  # so that two variables can exchange their values
                 tensor = OPS["identity"](tensor)
             trace.assign(self, tensor)
+
+    def _store(self, value):
+        self.memory.bring_home()  # its other variables
+        self._array[...] = backends.to_host(value)
+        self.memory.changed_on_host()
 
     def assign_add(self, value):
         """Add `value`, of the variable's shape."""
@@ -120,13 +154,14 @@ class Variable(Operators):
             raise TypeError(
                 f"{self.name}: use dlcore.ops instead of NumPy inside a traced function"
             )
-        return np.array(self._array, dtype=dtype) if copy or dtype else self._array
+        array = self._look()
+        return np.array(array, dtype=dtype) if copy or dtype else array
 
     def __float__(self):
-        return float(self._array)
+        return float(self._look())
 
     def __int__(self):
-        return int(self._array)
+        return int(self._look())
 
     def __len__(self):
         return len(self._array)
@@ -168,11 +203,12 @@ def pack(variables):
         raw = np.zeros(sum(sizes) + unit, dtype)
         start = (-raw.ctypes.data % _ALIGNMENT) // dtypes.SIZES[dtype]
         buffer = raw[start : start + sum(sizes)]
+        memory = Memory(buffer)
         at = 0
         for variable, size in zip(group, sizes, strict=True):
             view = buffer[at : at + variable.size].reshape(variable.shape)
-            view[...] = variable._array
-            variable._array = view
+            view[...] = variable._look()
+            variable._array, variable.memory = view, memory
             at += size
         flat[dtype] = buffer
     _layout += 1

@@ -1,0 +1,345 @@
+"""The compiled backend of NVIDIA GPUs: emitted programs, run by dlcore._cuda. What has no kernel
+there runs by the formulas, on CuPy where it is installed.
+
+Arrays on the GPU are CuPy's once a script has imported it, else `GpuArray`s.
+"""
+
+import math
+import sys
+
+import numpy as np
+
+from dlcore.backends import arrays, cupy
+from dlcore.backends.arrays import ArrayBatches, ArrayProgram
+from dlcore.backends.cpu import Steps, build, output_specs
+from dlcore.program import dtypes
+from dlcore.program.emit import Emission, NoKernel
+
+NAME = "cuda"
+_CHUNK_BYTES = 64 << 20  # of rows that travel in one copy
+
+
+def missing():
+    """Why the compiled extension cannot be used, in some words, or None."""
+    try:
+        from dlcore import _cuda
+    except ImportError as error:
+        absent = isinstance(error, ModuleNotFoundError) or "cannot import name" in str(error)
+        return "not in this build" if absent else f"does not start ({error})"
+    return _cuda.available()
+
+
+def forked():
+    """The extension notices forks itself."""
+
+
+def describe():
+    """What `dlcore info` says about the device: a dict."""
+    from dlcore import _cuda
+
+    found = _cuda.device()
+    for name in ("driver", "runtime"):
+        found[name] = ".".join(map(str, found[name]))
+    library = "compiled kernels" + (", emulated on the processor" if found["emulated"] else "")
+    return found | {"library": library}
+
+
+def _empty(shape, dtype):
+    from dlcore import _cuda
+
+    return _cuda.empty(tuple(shape), dtypes.CODES[np.dtype(dtype).name])
+
+
+class GpuArray:
+    """A contiguous array on the GPU, where no CuPy is at hand: shape, dtype, `get()`, rows.
+
+    holder : anything with __cuda_array_interface__, which owns the memory.
+    """
+
+    def __init__(self, holder):
+        interface = holder.__cuda_array_interface__
+        self.shape, self.dtype = tuple(interface["shape"]), np.dtype(interface["typestr"])
+        self.ndim, self.size = len(self.shape), math.prod(self.shape)
+        self.nbytes = self.size * self.dtype.itemsize
+        self.flags = _Flags(interface, self)
+        self._holder = holder
+
+    @property
+    def __cuda_array_interface__(self):
+        return self._holder.__cuda_array_interface__
+
+    def get(self):
+        """A copy as a NumPy array."""
+        from dlcore import _cuda
+
+        if hasattr(self._holder, "get"):
+            return self._holder.get()
+        reader = _cuda.Program(1, [], [], [], {})
+        reader.bind(0, self._holder)
+        return reader.read(0, 0, dtypes.CODES[self.dtype.name], self.shape)
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        return GpuArray(self._holder[rows])
+
+    def __repr__(self):
+        return f"<GpuArray {self.dtype}{list(self.shape)}>"
+
+
+class _Flags:
+    def __init__(self, interface, array):
+        strides, dense = interface.get("strides"), array.dtype.itemsize
+        self.c_contiguous = True
+        for n, stride in zip(array.shape[::-1], (strides or ())[::-1], strict=False):
+            self.c_contiguous &= n == 1 or stride == dense or not array.size
+            dense *= n
+
+
+class CudaArrays(cupy.CupyArrays):
+    """Arrays of CuPy, if the script uses it, or `GpuArray`s; see `arrays.Arrays`."""
+
+    @property
+    def module(self):
+        return sys.modules.get("cupy")
+
+    def own(self, x, dtype=None):
+        if self.module is not None:
+            return super().own(x, dtype)
+        dtype = np.dtype(dtype or dtypes.standardize(np.dtype(_type(x)), "array"))
+        if arrays.is_on_gpu(x):
+            x = x if isinstance(x, GpuArray) else GpuArray(_shown(x))
+            if x.flags.c_contiguous and x.dtype == dtype:
+                return x
+            if not x.flags.c_contiguous:
+                raise ValueError(
+                    "array: expected C-contiguous memory on the GPU, got strides; install CuPy,"
+                    " or make a contiguous copy first"
+                )
+            x = x.get()
+        there = _empty(np.shape(x), dtype)
+        there.set(np.require(x, dtype, ["C", "A"]))
+        return GpuArray(there)
+
+    def empty(self, shape, dtype):
+        return (
+            GpuArray(_empty(shape, dtype)) if self.module is None else super().empty(shape, dtype)
+        )
+
+    def shown(self, x):
+        """A result of a program as an array of the caller's: on the GPU without a copy."""
+        if isinstance(x, np.ndarray):
+            return x
+        xp = self.module
+        if xp is None:
+            return GpuArray(x)
+        if not x.nbytes:
+            return xp.empty(x.shape, x.dtype)
+        # Work is in CuPy's current stream: its own way from the interface would wait for it.
+        pointer = x.__cuda_array_interface__["data"][0]
+        memory = xp.cuda.UnownedMemory(pointer, x.nbytes, x)
+        return xp.ndarray(x.shape, x.dtype, xp.cuda.MemoryPointer(memory, 0))
+
+    def on_device(self, memory):
+        """The memory of variables as a flat CuPy array."""
+        return self.shown(memory.on_device(_empty)).reshape(-1)
+
+
+def _type(x):
+    if hasattr(x, "__cuda_array_interface__"):
+        return x.__cuda_array_interface__["typestr"]
+    return getattr(x, "dtype", None) or np.asarray(x).dtype
+
+
+def _shown(x):
+    if hasattr(x, "__cuda_array_interface__"):
+        return x
+    raise TypeError(
+        f"array: expected __cuda_array_interface__ of an array on the GPU, got"
+        f" {type(x).__name__}; install CuPy for DLPack"
+    )
+
+
+ARRAYS = CudaArrays()
+
+
+def compile(graph):
+    """A `CudaProgram`, or the formulas where an op has no kernel."""
+    try:
+        return CudaProgram(graph)
+    except NoKernel:
+        return ArrayProgram(graph, _formulas())
+
+
+def compile_batches(graph, signature):
+    """A `CudaBatches`, or the formulas where an op has no kernel."""
+    try:
+        return CudaBatches(graph, signature)
+    except NoKernel:
+        return ArrayBatches(graph, signature, _formulas())
+
+
+def _formulas():
+    """What runs formulas: CuPy, which is then imported, or NumPy."""
+    return ARRAYS if cupy.missing() is None else arrays.HOST
+
+
+def place(given):
+    """The arrays on the device if they all fit, else as they are."""
+    from dlcore import _cuda
+
+    return cupy.place_within(ARRAYS, given, _cuda.device()["free_bytes"])
+
+
+def _stream():
+    """CuPy's current stream, where the script uses CuPy."""
+    xp = ARRAYS.module
+    return None if xp is None else xp.cuda.get_current_stream().ptr
+
+
+class _Native:
+    """An emitted program and the memories of the variables that it reads and changes."""
+
+    def __init__(self, graph, emission, *slots):
+        from dlcore import _cuda
+
+        self.native = build(_cuda, emission, *slots)
+        self.emission = emission
+        self._memories = [None] * len(emission.buffers)
+        changed = {v.memory for v, _ in graph.updates}
+        self._changed = [m for _, m in emission.buffers if m in changed]
+
+    def follow(self):
+        """Variables are where the program reads them."""
+        for i, (slot, memory) in enumerate(self.emission.buffers):
+            there = memory.on_device(_empty)
+            if there is not self._memories[i]:
+                self.native.bind(slot, there)
+                self._memories[i] = there
+
+    def done(self):
+        for memory in self._changed:
+            memory.changed_on_device()
+
+
+def _emission(graph, steps=None):
+    from dlcore import _cuda
+
+    return Emission(graph, _cuda.opcodes(), steps)
+
+
+class CudaProgram:
+    """A graph as a callable on arrays, of NumPy or on the GPU."""
+
+    def __init__(self, graph):
+        self.graph = graph
+        emission = _emission(graph)
+        self._program = _Native(graph, emission, emission.inputs, output_specs(graph, emission))
+        self._dtypes = [np.dtype(t.dtype) for t in graph.inputs]
+        self._many = len(graph.outputs) != 1
+        self.arena_bytes = emission.arena_bytes
+
+    @property
+    def instructions(self):
+        """What the program does: a dict (kernel, flops, bytes) per instruction."""
+        return self._program.native.instructions
+
+    def __call__(self, *inputs):
+        program = self._program
+        program.follow()
+        try:
+            result = program.native(*inputs, stream=_stream())
+        except TypeError:
+            inputs = map(_dense, inputs, self._dtypes)
+            result = program.native(*inputs, stream=_stream())
+        program.done()
+        return tuple(map(ARRAYS.shown, result if self._many else (result,)))
+
+
+def _dense(x, dtype):
+    """`x` as the native program takes it: contiguous, of the traced dtype."""
+    return ARRAYS.own(x, dtype) if arrays.is_on_gpu(x) else np.require(x, dtype, ["C", "A"])
+
+
+class CudaBatches:
+    """A graph over batches of rows; see `dlcore.program.BatchProgram`.
+
+    Data on the GPU is read where it lies. From the host, and to it, rows travel in pieces of some
+    megabytes.
+    """
+
+    def __init__(self, graph, signature):
+        self.graph, self._signature = graph, signature
+        steps = Steps(signature)
+        steps.emission_outputs = graph.outputs
+        self._program = _Native(graph, _emission(graph, steps))
+        self._index_slot = steps.index_slot if signature.indexed else None
+        self.arena_bytes = self._program.emission.arena_bytes
+        self._index = self._streaming = None
+        self._buffers = {}
+
+    @property
+    def instructions(self):
+        return self._program.native.instructions
+
+    def run(self, given, start, steps, index, outputs, deadline_ms=None):
+        if not all(map(arrays.is_on_gpu, given)):
+            return self._stream_in(given, start, steps, index, outputs, deadline_ms)
+        native, emission = self._program.native, self._program.emission
+        batch, outputs = self._signature.batch, outputs or ()
+        steps = min([steps, *(self._steps_of(y) for y in outputs if isinstance(y, np.ndarray))])
+        if index is not None:
+            native.bind(self._index_slot, self._index_there(index)[start:])
+        for slot, x in zip(emission.inputs, given, strict=True):
+            native.bind(slot, x if index is not None else x[start:])
+        places = []
+        for i, (slot, y) in enumerate(zip(emission.outputs, outputs, strict=bool(outputs))):
+            place = y[start:] if arrays.is_on_gpu(y) else self._buffer("out", i, y, steps * batch)
+            native.bind(slot, place)
+            places.append(place)
+        self._program.follow()
+        done = native.run(0, steps, deadline_ms, stream=_stream())
+        self._program.done()
+        for y, place in zip(outputs, places, strict=True):
+            if isinstance(y, np.ndarray):
+                y[start : start + done * batch] = place[: done * batch].get()
+        return done
+
+    def _steps_of(self, y):
+        """Most steps whose rows of the host's array `y` travel at once."""
+        row = max(y.itemsize * math.prod(y.shape[1:]), 1)
+        return max(_CHUNK_BYTES // (row * self._signature.batch), 1)
+
+    def _buffer(self, kind, i, like, rows):
+        """Room on the GPU for `rows` rows like those of an array; the same as the last time."""
+        there = self._buffers.get((kind, i))
+        if there is None or there.shape[0] < rows:
+            there = self._buffers[kind, i] = _empty((rows, *like.shape[1:]), like.dtype)
+        return there
+
+    def _index_there(self, index):
+        """The index on the GPU, copied once for all runs with the same."""
+        if index is not self._index:
+            there = self._buffer("index", 0, index, len(index))
+            there[: len(index)].set(np.ascontiguousarray(index))
+            self._index = index
+        return self._buffers["index", 0]
+
+    def _stream_in(self, given, start, steps, index, outputs, deadline_ms):
+        """The rows of a piece are put together on the host and copied."""
+        signature = self._signature
+        steps = min([steps, *map(self._steps_of, given)])
+        rows = slice(start, start + steps * signature.batch)
+        picked = []
+        for i, x in enumerate(given):
+            x = arrays.to_host(x)
+            x = np.ascontiguousarray(x[rows if index is None else index[rows]])
+            there = self._buffer("in", i, x, len(x))
+            there[: len(x)].set(x)
+            picked.append(there)
+        if self._streaming is None:
+            plain = type(signature)(signature.inputs, signature.batch, False, None)
+            self._streaming = self if index is None else CudaBatches(self.graph, plain)
+        part = None if outputs is None else [y[rows] for y in outputs]
+        return self._streaming.run(picked, 0, steps, None, part, deadline_ms)
