@@ -353,9 +353,7 @@ def test_update_of_the_filter_rides_in_its_gradient_and_in_place():
     run, reference = dlcore.function(step), traced(adam_step(*copies, ops.conv), x.shape)
     for _ in range(3):
         loss = run(x)
-        assert loss == pytest.approx(
-            dlcore.backends.arrays.interpret(reference, [x])[0], rel=1e-5
-        )
+        assert loss == pytest.approx(dlcore.backends.arrays.interpret(reference, [x])[0], rel=1e-5)
     for a, b in zip((w, m, v), copies, strict=True):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=3e-5, atol=1e-6)
 

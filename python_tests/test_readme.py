@@ -47,7 +47,7 @@ def modules():
     return sorted(
         m.name
         for m in pkgutil.walk_packages(dlcore.__path__, "dlcore.")
-        if m.name.split(".")[-1] not in ("_cpu", "_cuda", "worker")
+        if m.name.split(".")[-1] not in ("_cpu", "_cuda", "worker", "__main__")
     )
 
 

@@ -39,12 +39,13 @@ def _devices():
         active = "none" if dlcore.get_device() == "gpu" else backends.active()
         return {"backend": active, "devices": "cpu", "no gpu": str(error).removeprefix("gpu: ")}
     capability = ".".join(map(str, found["capability"]))
+    free, total = (found[f"{kind}_bytes"] / 1e9 for kind in ("free", "total"))
     lines = {
         "backend": f"{backends.active()} on device {dlcore.get_device()!r}",
         "devices": "cpu, gpu (chosen by dlcore.set_device or DLCORE_DEVICE)",
         "gpu": f"{found['name']}, compute capability {capability}, "
         f"{found['multiprocessors']} multiprocessors",
-        "gpu memory": f"{found['free_bytes'] / 1e9:.1f} of {found['total_bytes'] / 1e9:.1f} GB free",
+        "gpu memory": f"{free:.1f} of {total:.1f} GB free",
         "gpu driver": f"for CUDA {found['driver']}; runtime {found['runtime']}",
         "gpu backend": f"{gpu.NAME} ({found['library']})",
     }

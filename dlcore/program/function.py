@@ -21,7 +21,9 @@ def run_eagerly(f, tensors, rest, kwargs, is_list, dispatcher):
         device = "gpu" if any(map(backends.is_device_array, tensors)) else None
         tensors = [x if x is None or is_scalar(x) else _concrete(x, to_array) for x in tensors]
         if device:
-            tensors = [x if x is None or is_scalar(x) else backends.device_array(x) for x in tensors]
+            tensors = [
+                x if x is None or is_scalar(x) else backends.device_array(x) for x in tensors
+            ]
         tensors, axes = zip(*map(_in_memory_order, tensors), strict=True) if tensors else ((), ())
         key = (
             f,
