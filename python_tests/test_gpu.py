@@ -341,13 +341,14 @@ def python(code, **environment):
 
 NO_CUPY = "import sys; sys.modules['cupy'] = None\n"
 USE = NO_CUPY + "import dlcore, numpy; dlcore.ops.exp(numpy.ones(3)); print(dlcore.get_device())"
+NO_GPU = {"CUDA_VISIBLE_DEVICES": "", "DLCORE_EMULATION_DEVICES": "0"}
 NONE = {"DLCORE_BACKEND": None, "DLCORE_DEVICE": None}
 
 
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({"DLCORE_DEVICE": "gpu", "CUDA_VISIBLE_DEVICES": ""}, "RuntimeError: gpu: expected a GPU"),
+        ({"DLCORE_DEVICE": "gpu"} | NO_GPU, "RuntimeError: gpu: expected a GPU"),
         ({"DLCORE_BACKEND": "cupy"}, "RuntimeError: gpu: expected a GPU with cupy, got cupy: "),
         ({"DLCORE_BACKEND": "numpy"}, "cpu"),
         ({"DLCORE_DEVICE": "tpu"}, "ImportError: DLCORE_DEVICE: expected one of cpu, gpu"),

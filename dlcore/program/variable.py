@@ -55,7 +55,8 @@ class Variable(Operators):
     """
 
     __slots__ = (
-        "__weakref__", "_array", "constraint", "dtype", "memory", "name", "regularizer", "trainable",
+        "__weakref__", "_array", "constraint", "dtype", "memory", "name", "regularizer",
+        "trainable",
     )  # fmt: skip
 
     def __init__(self, value, dtype=None, trainable=True, name=None):
