@@ -37,5 +37,6 @@ class Operation(Layer):
 
 def _ops():
     """The ops that take symbols, by name."""
-    found = {k: f for k, f in vars(ops).items() if hasattr(f, "__wrapped__")}
+    found = {name: getattr(ops, name) for name in ops.__all__}
+    found = {name: f for name, f in found.items() if hasattr(f, "__wrapped__")}
     return {**found, "get_item": ops.get_item}

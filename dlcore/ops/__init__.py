@@ -1,51 +1,52 @@
 """What can be computed, with the names of `keras.ops`: on NumPy (or CuPy) arrays at once, on
 symbolic tensors inside a traced function. The backward kernels are here too."""
 
-from dlcore.ops import (
-    activations,
-    image,
-    indexing,
-    linalg,
-    losses,
-    pointwise,
-    reduction,
-    shaping,
-)
+from dlcore.ops import activations, indexing, linalg, losses, pointwise, reduction, shaping
 from dlcore.ops.activations import *  # noqa: F403
-from dlcore.ops.attention import dot_product_attention
-from dlcore.ops.convolution import (
-    conv,
-    conv_filter_grad,
-    conv_input_grad,
-    conv_transpose,
-    depthwise_conv,
-    separable_conv,
-)
 from dlcore.ops.indexing import *  # noqa: F403
 from dlcore.ops.linalg import dot, matmul
 from dlcore.ops.losses import logits_of, softmax_cross_entropy, sparse_softmax_cross_entropy
-from dlcore.ops.normalization import (
-    batch_normalization,
-    layer_normalization,
-    moments,
-    rms_normalization,
-)
 from dlcore.ops.op import OPS, Op, traceable
 from dlcore.ops.pointwise import *  # noqa: F403
-from dlcore.ops.pooling import (
-    average_pool,
-    average_pool_grad,
-    max_pool,
-    max_pool_grad,
-    max_pool_with_index,
-)
-from dlcore.ops.recurrent import gru, lstm, simple_rnn
 from dlcore.ops.reduction import *  # noqa: F403
-from dlcore.ops.sampling import affine_sample
 from dlcore.ops.shaping import *  # noqa: F403
 from dlcore.program.graph import Operators, Tensor
 from dlcore.program.symbol import Symbol
 from dlcore.program.variable import Variable
+
+# Loaded when first used, so that the import takes no longer than a small network needs.
+_HOMES = {
+    "attention": ("dot_product_attention",),
+    "convolution": (
+        "conv", "conv_filter_grad", "conv_input_grad", "conv_transpose", "depthwise_conv",
+        "separable_conv",
+    ),
+    "normalization": (
+        "batch_normalization", "layer_normalization", "moments", "rms_normalization",
+    ),
+    "pooling": (
+        "average_pool", "average_pool_grad", "max_pool", "max_pool_grad", "max_pool_with_index",
+    ),
+    "recurrent": ("gru", "lstm", "simple_rnn"),
+    "sampling": ("affine_sample",),
+}  # fmt: skip
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name):
+    import importlib
+
+    if name == "image":
+        return importlib.import_module("dlcore.ops.image")
+    if name in _HOME_OF:
+        value = getattr(importlib.import_module(f"dlcore.ops.{_HOME_OF[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"dlcore.ops: expected an op, got {name!r}")
+
+
+def __dir__():
+    return sorted(__all__)
 
 
 def _install():
@@ -84,14 +85,5 @@ __all__ = [
     for name, value in vars(module).items()
     if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
 ]
-__all__ += [
-    "conv", "conv_filter_grad", "conv_input_grad", "conv_transpose", "depthwise_conv",
-    "separable_conv",
-]  # fmt: skip
-__all__ += ["batch_normalization", "layer_normalization", "moments", "rms_normalization"]
-__all__ += [
-    "average_pool", "average_pool_grad", "max_pool", "max_pool_grad", "max_pool_with_index",
-]  # fmt: skip
-__all__ += ["dot_product_attention", "gru", "lstm", "simple_rnn"]
-__all__ += ["OPS", "Op", "affine_sample", "dot", "image", "matmul", "traceable"]
+__all__ += [*_HOME_OF, "OPS", "Op", "dot", "image", "matmul", "traceable"]  # noqa: F405
 __all__ += ["logits_of", "softmax_cross_entropy", "sparse_softmax_cross_entropy"]
