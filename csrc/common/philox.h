@@ -14,8 +14,10 @@
 
 #if defined(__CUDACC__)
 #define DL_HOST_DEVICE __host__ __device__
+#define DL_UNROLL(pragma) _Pragma("unroll")
 #else
 #define DL_HOST_DEVICE
+#define DL_UNROLL(pragma) _Pragma(#pragma)
 #endif
 
 namespace dl {
@@ -33,9 +35,9 @@ DL_HOST_DEVICE static inline void philox_rounds(typename Lanes::type (&counter)[
   constexpr uint32_t kMultiplier0 = 0xD2511F53, kMultiplier1 = 0xCD9E8D57;
   constexpr uint32_t kWeyl0 = 0x9E3779B9, kWeyl1 = 0xBB67AE85;  // golden ratio, sqrt(3) - 1
   uint32_t key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
-#pragma GCC unroll 10
+  DL_UNROLL(GCC unroll 10)
   for (int round = 0; round < 10; ++round) {
-#pragma GCC unroll 4
+    DL_UNROLL(GCC unroll 4)
     for (int chain = 0; chain < kChains; ++chain) {
       typename Lanes::type* c = counter[chain];
       const typename Lanes::type product0 = Lanes::multiply(c[0], kMultiplier0);

@@ -141,6 +141,9 @@ inline unsigned __float_as_uint(float x) { return static_cast<unsigned>(__float_
 inline float __uint_as_float(unsigned x) { return __int_as_float(static_cast<int>(x)); }
 inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
 inline double rsqrt(double x) { return 1 / std::sqrt(x); }
+// Products and sums that are never fused; the build has no multiply-add of its own accord.
+inline double __dmul_rn(double a, double b) { return a * b; }
+inline double __dadd_rn(double a, double b) { return a + b; }
 inline float __fdividef(float a, float b) { return a / b; }
 using std::isfinite;
 using std::isinf;
