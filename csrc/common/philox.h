@@ -14,7 +14,7 @@
 
 #if defined(__CUDACC__)
 #define DL_HOST_DEVICE __host__ __device__
-#define DL_UNROLL(pragma) _Pragma("unroll")
+#define DL_UNROLL(pragma)  // by itself
 #else
 #define DL_HOST_DEVICE
 #define DL_UNROLL(pragma) _Pragma(#pragma)
