@@ -26,7 +26,7 @@ HEIGHTS = {
     "metrics": 5,
     "layers": 5, "optimizers": 5, "schedules": 5, "callbacks": 5,
     "models": 6,
-    "io": 7, "distributed": 7, "bench": 7,
+    "io": 7, "distributed": 7, "bench": 7, "check": 7,
     "cli": 8, "__main__": 8,
 }  # fmt: skip
 COMPILER = {"backends", "program", "ops"}
@@ -73,7 +73,7 @@ def allowed(user, name, lazily):
     if user == "backends" and ".".join(name.split(".")[:2]) in HANDED_DOWN:
         return True
     if used not in HEIGHTS:  # a name of the package itself, as Sequential
-        return user in ("cli", "bench", "io", "models", "callbacks", "utils", "datasets")
+        return user in ("cli", "bench", "check", "io", "models", "callbacks", "utils", "datasets")
     if lazily and {user, used} <= COMPILER:
         return True
     # Saving is asked for by models and callbacks, but written above them.
@@ -102,7 +102,7 @@ def test_an_import_of_the_package_is_light():
     """What is not needed to start is imported inside functions."""
     heavy = {"tqdm", "safetensors", "matplotlib", "urllib", "zipfile", "argparse", "subprocess"}
     for path in python_files():
-        if room(path) in ("cli", "bench", "io"):
+        if room(path) in ("cli", "bench", "check", "io"):
             continue
         with open(os.path.join(PACKAGE, path), encoding="utf-8") as file:
             tree = ast.parse(file.read())

@@ -4,11 +4,11 @@ differences; masks; bits; layers."""
 import itertools
 
 import numpy as np
-import oracle
 import pytest
 
 import dlcore
 from dlcore import layers, ops
+from dlcore.check import oracle
 
 RNG = np.random.default_rng(3)
 EPS = {"float32": 4e-6, "float64": 1e-13}

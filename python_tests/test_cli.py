@@ -14,6 +14,7 @@ import dlcore
 from dlcore.bench import machine, report, runner
 from dlcore.bench.cases import CASES, Target
 from dlcore.cli import main
+from dlcore.ops.op import OPS
 from dlcore.utils.curves import save_curves
 from dlcore.utils.svg import ticks
 
@@ -138,6 +139,22 @@ def test_info(capsys):
 def test_help_lists_every_command():
     out = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True).stdout
     assert all(name in out for name in ("train", "info", "bench"))
+
+
+def test_check_compares_every_op_with_its_formula(folder, capsys, monkeypatch):
+    arguments = ["check", "--only", "tanh,max_pool,argmax", "--json", "c.json", "--plot", "c.svg"]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "tanh " in out and "max_pool " in out and "all right" in out
+    with open("c.json") as file:
+        results = json.load(file)
+    assert {r["op"] for r in results["results"]} >= {"tanh", "max_pool", "argmax"}
+    assert results["machine"]["backend"] == dlcore.backends.active()
+    assert os.path.getsize("c.svg") > 0
+    right = OPS["tanh"].formula
+    monkeypatch.setattr(OPS["tanh"], "formula", lambda xp, x: right(xp, x) * 1.001)
+    assert main([*arguments, "--dtype", "float32"]) == int(dlcore.isa() != "numpy")
+    assert main(["check", "--only", "nothing"]) == 2
 
 
 def test_bench_writes_table_json_and_picture(folder, capsys):

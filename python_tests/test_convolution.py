@@ -8,12 +8,12 @@ import subprocess
 import sys
 
 import numpy as np
-import oracle
 import pytest
 from test_fusion import adam_step, kernels, traced
 
 import dlcore
 from dlcore import layers, ops
+from dlcore.check import oracle
 from dlcore.program import gradients
 from dlcore.program.fuse import find_layouts, fuse
 from dlcore.program.schedule import plan

@@ -5,14 +5,13 @@ import os
 import subprocess
 import sys
 
-import cases
 import numpy as np
-import oracle
 import pytest
 import test_ops
 
 import dlcore
 from dlcore import backends, layers, ops
+from dlcore.check import cases, oracle
 
 STANDIN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "standin")
 
@@ -49,16 +48,16 @@ def moved(cupy, f):
 
 @pytest.mark.parametrize("row", cases.ROWS, ids=str)
 def test_every_row_on_cupy(cupy, row):
-    xs = test_ops.inputs(row, "float32")
+    xs = row.inputs("float32")
     there = [cupy.asarray(x) for x in xs]
-    f = test_ops.call(row)
-    ys = test_ops.as_list(f(*there))
+    f = row.function()
+    ys = oracle.as_list(f(*there))
     for y, e in zip(ys, oracle.run(f, [oracle.wide(x) for x in xs]), strict=True):
         assert type(y) is cupy.ndarray
         test_ops.close(y.get(), e, "float32", 4 * row.ulps)
     if not row.gradient:
         return
-    loss = test_ops.weighted(row, [oracle.wide(x) for x in xs])
+    loss = oracle.weighted(row.function(), [oracle.wide(x) for x in xs])
     floats = tuple(i for i, x in enumerate(xs) if x.dtype.kind == "f")
     value, dxs = dlcore.value_and_grad(loss, floats)(*there)
     expected_value, expected = oracle.gradient(loss, [oracle.wide(x) for x in xs])

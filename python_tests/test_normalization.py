@@ -2,11 +2,11 @@
 one pass over memory, threads, wrong arguments."""
 
 import numpy as np
-import oracle
 import pytest
 
 import dlcore
 from dlcore import ops
+from dlcore.check import oracle
 from dlcore.ops.normalization import normalize_channels
 
 RNG = np.random.default_rng(4)

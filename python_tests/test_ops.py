@@ -1,36 +1,14 @@
 """Everything with each row of cases.py: value, gradient, finite differences, layouts, sizes,
 extremes, errors."""
 
-import cases
 import numpy as np
-import oracle
 import pytest
 
 import dlcore
 from dlcore import ops
+from dlcore.check import cases, oracle
 
 FLOATS = ("float32", "float64")
-
-
-def inputs(row, dtype, seed=0):
-    rng = np.random.default_rng(seed)
-    result = []
-    for i, shape in enumerate(row.shapes):
-        kind = row.dtypes[i] if i < len(row.dtypes) else None
-        if kind:
-            result.append(rng.integers(0, int(kind[1:]), shape).astype("int32"))
-        else:
-            result.append(rng.uniform(row.low, row.high, shape).astype(dtype))
-    return result
-
-
-def call(row):
-    f = getattr(ops, row.op)
-    return lambda *xs: f(*xs, **row.attrs)
-
-
-def as_list(y):
-    return list(y) if isinstance(y, (tuple, list)) else [y]
 
 
 def close(actual, expected, dtype, ulps, context=""):
@@ -49,26 +27,13 @@ def close(actual, expected, dtype, ulps, context=""):
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("row", cases.ROWS, ids=str)
 def test_value(row, dtype):
-    xs = inputs(row, dtype)
-    ys = as_list(call(row)(*xs))
-    expected = oracle.run(call(row), [oracle.wide(x) for x in xs])
+    xs = row.inputs(dtype)
+    ys = oracle.as_list(row.function()(*xs))
+    expected = oracle.run(row.function(), [oracle.wide(x) for x in xs])
     for y, e in zip(ys, expected, strict=True):
         if any(x.dtype.kind == "f" for x in xs) and y.dtype.kind == "f":
             assert y.dtype == dtype
         close(y, e, dtype, row.ulps)
-
-
-def weighted(row, xs):
-    """A scalar of all results whose gradient is not constant."""
-    shapes = [y.shape for y in oracle.run(call(row), xs)]
-    rng = np.random.default_rng(7)
-    weights = [rng.uniform(0.5, 1.5, s) for s in shapes]
-
-    def loss(*tensors):
-        ys = as_list(call(row)(*tensors))
-        return sum(ops.sum(y * ops.cast(w, y.dtype)) for y, w in zip(ys, weights, strict=True))
-
-    return loss
 
 
 GRADIENT_ROWS = [row for row in cases.ROWS if row.gradient]
@@ -77,9 +42,9 @@ GRADIENT_ROWS = [row for row in cases.ROWS if row.gradient]
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("row", GRADIENT_ROWS, ids=str)
 def test_gradient(row, dtype):
-    xs = inputs(row, dtype)
+    xs = row.inputs(dtype)
     wide = [oracle.wide(x) for x in xs]
-    loss = weighted(row, wide)
+    loss = oracle.weighted(row.function(), wide)
     floats = tuple(i for i, x in enumerate(xs) if x.dtype.kind == "f")
     value, dxs = dlcore.value_and_grad(loss, floats)(*xs)
     expected_value, expected = oracle.gradient(loss, wide)
@@ -90,8 +55,8 @@ def test_gradient(row, dtype):
 
 @pytest.mark.parametrize("row", GRADIENT_ROWS, ids=str)
 def test_formula_gradient_against_finite_differences(row):
-    xs = [oracle.wide(x) for x in inputs(row, "float64", seed=3)]
-    loss = weighted(row, xs)
+    xs = [oracle.wide(x) for x in row.inputs("float64", seed=3)]
+    loss = oracle.weighted(row.function(), xs)
     _, dxs = oracle.gradient(loss, xs)
     floats = [i for i, x in enumerate(xs) if x.dtype.kind == "f"]
     if row.op == "softmax_cross_entropy":
@@ -134,9 +99,9 @@ LAYOUTS = {
     "row", [r for i, r in enumerate(cases.ROWS) if i % 3 == 0 or r in cases.MATMUL], ids=str
 )
 def test_layout_does_not_matter(row, layout):
-    xs = inputs(row, "float32")
-    plain = as_list(call(row)(*[x.copy() for x in xs]))
-    other = as_list(call(row)(*map(LAYOUTS[layout], xs)))
+    xs = row.inputs("float32")
+    plain = oracle.as_list(row.function()(*[x.copy() for x in xs]))
+    other = oracle.as_list(row.function()(*map(LAYOUTS[layout], xs)))
     for a, b in zip(plain, other, strict=True):
         close(b, a, "float32", row.ulps)
 

@@ -1,11 +1,11 @@
 """Layers that add, remove, repeat or disturb positions, and resizing of images."""
 
 import numpy as np
-import oracle
 import pytest
 
 import dlcore
 from dlcore import layers, ops
+from dlcore.check import oracle
 
 RNG = np.random.default_rng(8)
 

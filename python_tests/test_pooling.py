@@ -1,13 +1,12 @@
 """Pooling: geometries filled with small integers, where float32 must be exact; NaN, ties, threads,
 wrong arguments."""
 
-import cases
 import numpy as np
-import oracle
 import pytest
 
 import dlcore
 from dlcore import ops
+from dlcore.check import cases, oracle
 
 
 def geometries(count=120):

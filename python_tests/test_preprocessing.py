@@ -5,11 +5,11 @@ import subprocess
 import sys
 
 import numpy as np
-import oracle
 import pytest
 
 import dlcore
 from dlcore import layers, ops
+from dlcore.check import oracle
 from dlcore.data import DataLoader
 from dlcore.ops.sampling import FILL_MODES
 

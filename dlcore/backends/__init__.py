@@ -127,7 +127,7 @@ def gpu():
             f"gpu: expected a GPU with {' or '.join(found)}, got "
             + ", ".join(f"{name}: {why}" for name, why in found.items())
             + "; install NVIDIA's driver, and a dlcore built with CUDA or CuPy"
-            " (pip install cupy-cuda13x)"
+            " (pip install 'dlcore[cuda13]')"
         )
     return _gpu
 
@@ -213,6 +213,16 @@ def empty(shape, dtype, like):
 
 
 # Threads and the machine
+
+
+def describe():
+    """What results are taken on: a dict with "device" and "backend", and more of a GPU."""
+    if _device == "gpu":
+        found = gpu().describe()
+        return {"device": found["name"], "backend": active(), **found}
+    import platform
+
+    return {"device": f"CPU ({platform.machine()}, {isa()})", "backend": active()}
 
 
 def set_num_threads(n):

@@ -1,6 +1,7 @@
-"""The command `dlcore`: `train`, `info` and `bench`.
+"""The command `dlcore`: `train`, `info`, `check` and `bench`.
 
-Exit codes: 0 done, 2 a wrong argument or file (one sentence on stderr), 130 interrupted by Ctrl-C.
+Exit codes: 0 done, 1 `check` found an op that is off, 2 a wrong argument or file, or no GPU (one
+sentence on stderr), 130 interrupted by Ctrl-C.
 """
 
 import importlib
@@ -9,6 +10,7 @@ import sys
 COMMANDS = {
     "train": "train a network on a data set (the main job)",
     "info": "show version, instruction set, threads and devices",
+    "check": "compare every op with its formula in float64",
     "bench": "measure kernels and training steps, beside other libraries",
 }
 
@@ -21,7 +23,7 @@ def main(argv=None):
     except KeyboardInterrupt:
         print("dlcore: interrupted", file=sys.stderr)
         return 130
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
         print(f"dlcore: {error}", file=sys.stderr)
         return 2
 

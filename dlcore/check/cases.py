@@ -1,4 +1,5 @@
-"""The test rows: one line per op and situation. `test_ops.py` does everything with each row.
+"""The rows: one line per op and situation. The tests do everything with each row, and `dlcore
+check` holds every backend to them.
 
 Row(op, shapes, attrs, low, high, ...): inputs are drawn evenly from low..high.  An "i<k>" in
 `dtypes` makes that input integer in 0..k-1.  `ulps` is the error allowed in units of float32 eps
@@ -6,6 +7,8 @@ relative to the scale of the result.
 """
 
 from dataclasses import dataclass, field
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,25 @@ class Row:
     dtypes: tuple = ()
     gradient: bool = True
     ulps: float = 8.0
+
+    def inputs(self, dtype, seed=0):
+        """Arrays to call the op with."""
+        rng = np.random.default_rng(seed)
+        result = []
+        for i, shape in enumerate(self.shapes):
+            kind = self.dtypes[i] if i < len(self.dtypes) else None
+            if kind:
+                result.append(rng.integers(0, int(kind[1:]), shape).astype("int32"))
+            else:
+                result.append(rng.uniform(self.low, self.high, shape).astype(dtype))
+        return result
+
+    def function(self):
+        """The op with the row's attributes, of arrays or tensors."""
+        from dlcore import ops
+
+        f = getattr(ops, self.op)
+        return lambda *xs: f(*xs, **self.attrs)
 
     def __str__(self):
         shown = ",".join("x".join(map(str, s)) or "()" for s in self.shapes)

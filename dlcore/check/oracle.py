@@ -8,11 +8,14 @@ from dlcore.program.differentiate import gradients
 from dlcore.program.graph import Graph, Trace
 
 
+def as_list(y):
+    return list(y) if isinstance(y, (tuple, list)) else [y]
+
+
 def run(f, arrays):
     """f(*arrays) through the formulas, as a list of arrays."""
     with Trace() as trace:
-        result = f(*[trace.input(x.shape, x.dtype.name) for x in arrays])
-        outputs = list(result) if isinstance(result, (tuple, list)) else [result]
+        outputs = as_list(f(*[trace.input(x.shape, x.dtype.name) for x in arrays]))
         graph = Graph(trace, outputs)
     return list(interpret(graph, arrays))
 
@@ -31,6 +34,21 @@ def gradient(f, arrays):
         graph = Graph(trace, [value, *gradients(value, [tensors[i] for i in floats])])
     value, *dxs = interpret(graph, arrays)
     return value, dxs
+
+
+def weighted(f, xs):
+    """A scalar of all results of f(*xs) whose gradient is not constant."""
+    from dlcore import ops
+
+    shapes = [y.shape for y in run(f, xs)]
+    rng = np.random.default_rng(7)
+    weights = [rng.uniform(0.5, 1.5, s) for s in shapes]
+
+    def loss(*tensors):
+        ys = as_list(f(*tensors))
+        return sum(ops.sum(y * ops.cast(w, y.dtype)) for y, w in zip(ys, weights, strict=True))
+
+    return loss
 
 
 def finite_differences(f, arrays, step=1e-6, most=12):
