@@ -126,12 +126,16 @@ def forbidden(path, included):
         return "the CPU backend does not know CUDA"
     if place.startswith("cuda") and re.search(r"\bcpu/", included):
         return "the CUDA backend does not know the CPU's"
-    if place.startswith("bind") and place != "bind" and "cpu/" in included and "cuda" in place:
-        return "the CUDA module does not know the CPU's"
+    if place in ("bind", "bind/cpu") and "cuda" in included:
+        return "only bind/cuda knows CUDA"
+    if place in ("bind", "bind/cuda") and re.search(r"\bcpu/", included):
+        return "only bind/cpu knows the CPU's kernels"
+    if place == "cuda/kernels" and re.search(r"(^|/)(program|cuda_program|device)\.h$", included):
+        return "kernels do not know who runs them"
     if place == "common" and re.search(r"\b(cpu|cuda|bind)/", included):
         return "common arithmetic stands alone"
     if place.startswith("cpu/kernels"):
-        if re.search(r"(^|/)(team|program|cpu)\.h$|bind/", included):
+        if re.search(r"(^|/)(team|program|cpu_program|cpu)\.h$|bind/", included):
             return "kernels do not know who runs them"
         containers = {
             "vector",
@@ -144,7 +148,7 @@ def forbidden(path, included):
         }
         if included in containers:
             return "its inline functions would be shared between instruction sets"
-    if place in ("cpu", "cuda", "") and "bind/" in included:
+    if not place.startswith("bind") and "bind/" in included:
         return "arrows go down only"
     return None
 
