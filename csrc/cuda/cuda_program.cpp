@@ -181,11 +181,8 @@ bool CudaProgram::begin(int64_t first, int64_t steps, cudaStream_t stream) {
       set_state(1 + i, reinterpret_cast<int64_t>(slots_[range_slots_[i]].base), stream);
   }
   cuda::note_queued(names_);
-  if (wait_for_each_kernel()) return false;
-  if (graph_ && recorded_bases_ == bases_) return true;
-  if (!again && steps == 1) return false;
-  record();
-  return true;
+  return !wait_for_each_kernel() &&
+         (again || steps > 1 || (graph_ && recorded_bases_ == bases_));
 }
 
 void CudaProgram::set_state(size_t index, int64_t word, cudaStream_t stream) {
@@ -194,16 +191,21 @@ void CudaProgram::set_state(size_t index, int64_t word, cudaStream_t stream) {
   known_[index] = word;
 }
 
+// The first step of all is not recorded: the driver loads kernels when they are first launched.
 void CudaProgram::queue_steps(int64_t n, bool replay, cudaStream_t stream) {
   const bool named = wait_for_each_kernel();
   const int64_t step = known_[0];
   known_[0] = -1;  // unknown, should a step fail
   for (int64_t i = 0; i < n; ++i) {
-    if (!replay) {
+    if (!replay || !loaded_) {
       queue_step(stream, named);
-    } else if (const cudaError_t result = cudaGraphLaunch(graph_, stream); result != cudaSuccess) {
-      fail(*names_, result);
+      loaded_ = true;
+      continue;
     }
+    if (!graph_ || recorded_bases_ != bases_) record();
+    const cudaError_t result = cudaGraphLaunch(graph_, stream);
+    if (cuda::asynchronous(result)) cuda::check_finished(result);
+    if (result != cudaSuccess) fail(*names_, result);
   }
   known_[0] = ranges_.empty() ? 0 : step + n;
 }
@@ -223,6 +225,7 @@ void CudaProgram::queue_step(cudaStream_t stream, bool named) {
 void CudaProgram::queue(size_t i, cudaStream_t stream, bool named) {
   const auto* kernel = static_cast<const cuda::CudaKernel*>(instructions_[i].kernel);
   cudaError_t result = kernel->launch(calls_[i], stream);
+  if (!named && cuda::asynchronous(result)) cuda::check_finished(result);  // of another kernel
   if (result == cudaSuccess && named) result = cudaStreamSynchronize(stream);
   if (result != cudaSuccess) fail(kernel->name, result);
 }

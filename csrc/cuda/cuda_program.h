@@ -1,5 +1,5 @@
-// Programs on the GPU: the list of kernels is put into a stream; from the second time on, or when
-// many steps are asked for, it is recorded as a CUDA graph, and a step costs the host one call.
+// Programs on the GPU: the list of kernels is put into a stream; from the second step on it is
+// recorded as a CUDA graph, if addresses stay the same, and a step costs the host one call.
 //
 // All that a program owns is one allocation: its slots, the fixed places of operands that move from
 // step to step (steps.h), and scratch, which all instructions share as a stream runs in order.
@@ -70,7 +70,7 @@ class CudaProgram : public Program {
 
   std::vector<int> fixed_slots_;               // of the caller, with operands that do not move
   std::vector<char*> bases_, recorded_bases_;  // of these in the last step, and in the graph
-  bool begun_ = false;
+  bool begun_ = false, loaded_ = false;
   cudaGraphExec_t graph_ = nullptr;
 };
 

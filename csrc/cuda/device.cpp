@@ -19,6 +19,7 @@ constexpr int64_t kLargeGranule = int64_t{2} << 20;    // which is how drivers m
 constexpr int64_t kChunk = int64_t{4} << 20;           // of a copy by way of pinned memory
 constexpr int kChunks = 2;                             // one is filled while the other is copied
 constexpr int64_t kMost = int64_t{1} << 46;            // no device has so much memory
+constexpr int kAsynchronous = 700;                     // errors from here on come from kernels
 constexpr int kLeastMajor = 8;                         // compute capability
 
 struct Free {
@@ -30,6 +31,7 @@ struct Device {
   cudaStream_t stream = nullptr;
   std::mutex order_mutex;
   cudaEvent_t order = nullptr;
+  std::atomic<bool> default_stream{false};  // the caller's work is in stream 0, as CuPy's is
 
   std::mutex pool_mutex;
   std::map<int64_t, std::vector<Free>> pool;
@@ -106,6 +108,16 @@ cudaError_t follow(Device& d, cudaStream_t stream, cudaStream_t other) {
   return cudaStreamWaitEvent(stream, d.order, 0);
 }
 
+// What others do with arrays of ours comes first. In stream 0 it is put in order; other streams of
+// theirs may be gone by now.
+void wait_for_others(Device& d) {
+  if (d.default_stream) {
+    check(follow(d, d.stream, nullptr), "to put streams in order");
+  } else {
+    check_finished(cudaDeviceSynchronize());
+  }
+}
+
 // Waits until chunk k may be written.
 char* chunk(Device& d, int k) {
   if (d.chunks[k]) {
@@ -154,17 +166,20 @@ void enter() {
 
 bool in_fork() { return forked; }
 
+bool asynchronous(cudaError_t result) { return static_cast<int>(result) >= kAsynchronous; }
+
 void check(cudaError_t result, const char* what) {
   if (result == cudaSuccess) return;
+  if (asynchronous(result)) check_finished(result);
   cudaGetLastError();  // reported here, and not once more elsewhere
   throw Error(std::string("cuda: expected ") + what + ", got " + text(result));
 }
 
 void check_finished(cudaError_t result) {
-  Device& d = get();
-  const std::lock_guard held(d.names_mutex);
   if (result == cudaSuccess) return;
   cudaGetLastError();
+  Device& d = get();
+  const std::lock_guard held(d.names_mutex);
   std::string names;
   for (const auto& name : d.queued) names += (names.empty() ? "" : "; ") + *name;
   throw Error((names.empty() ? "cuda" : names) + ": expected to run on the device, got " +
@@ -195,7 +210,9 @@ void wait_for(cudaStream_t stream) {
 }
 
 InOrder::InOrder(cudaStream_t stream) : stream_(stream) {
-  check(follow(get(), stream, get().stream), "to put streams in order");
+  Device& d = get();
+  if (!stream) d.default_stream = true;
+  check(follow(d, stream, d.stream), "to put streams in order");
 }
 
 InOrder::~InOrder() { follow(get(), get().stream, stream_); }
@@ -208,7 +225,7 @@ Memory::Memory(int64_t bytes, int64_t planned) {
   const std::lock_guard held(d.pool_mutex);
   if (const auto found = d.pool.find(size); found != d.pool.end()) {
     const Free block = found->second.back();
-    if (block.shared) check_finished(cudaDeviceSynchronize());
+    if (block.shared) wait_for_others(d);
     found->second.pop_back();
     if (found->second.empty()) d.pool.erase(found);
     data_ = block.data;

@@ -42,7 +42,9 @@ bool in_fork();  // in a process forked from one that used the device: nothing w
 // Throws Error unless the call that `what` names, as "to copy to the device", went well.
 void check(cudaError_t result, const char* what);
 
-// The same where the device reports what went wrong in work given to it before.
+// The same where the device reports what went wrong in work given to it before. Any call may report
+// an error that is asynchronous.
+bool asynchronous(cudaError_t result);
 void check_finished(cudaError_t result);
 
 // `names` of kernels are in the device's queue, until a wait has found all well.

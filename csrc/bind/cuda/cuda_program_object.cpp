@@ -69,9 +69,12 @@ void CudaProgramObject::write(int slot, int64_t offset, py::handle source) {
     throw py::value_error("program: expected a slot that the program owns, got slot " +
                           std::to_string(slot));
   if (array.nbytes() == 0) return;
+  char* to = program_.at(slot, offset, array.nbytes());
+  const void* from = array.data();
+  const int64_t bytes = array.nbytes();
+  const WithoutGil release;
   cuda::enter();
-  cuda::copy_to_device(program_.at(slot, offset, array.nbytes()), array.data(), array.nbytes(),
-                       cuda::main_stream());
+  cuda::copy_to_device(to, from, bytes, cuda::main_stream());
 }
 
 py::object CudaProgramObject::read(int slot, int64_t offset, int64_t code,
@@ -82,10 +85,12 @@ py::object CudaProgramObject::read(int slot, int64_t offset, int64_t code,
   if (!copy) throw py::error_already_set();
   const auto array = py::reinterpret_steal<py::object>(copy);
   const auto held = mutex_.lock();
-  cuda::enter();
   const int64_t bytes = size_in_bytes(copy);
-  cuda::copy_to_host(proxy(copy)->data, program_.at(slot, offset, bytes), bytes,
-                     cuda::main_stream());
+  char* to = proxy(copy)->data;
+  const char* from = program_.at(slot, offset, bytes);
+  const WithoutGil release;
+  cuda::enter();
+  cuda::copy_to_host(to, from, bytes, cuda::main_stream());
   return array;
 }
 
