@@ -215,6 +215,14 @@ def test_masks_of_embeddings_reach_attention():
         np.testing.assert_allclose(found[i], short[0].mean(0), rtol=1e-4, atol=1e-6)
 
 
+def test_a_masked_query_gives_the_bias():
+    layer = layers.MultiHeadAttention(2, 3, bias_initializer="ones")
+    x, kept = np.ones((2, 4, 6), "float32"), np.array([[1, 0, 1, 1], [0, 1, 1, 0]], bool)
+    y, free = layer(x, x, query_mask=kept), layer(x, x)
+    np.testing.assert_array_equal(y[kept], free[kept])
+    np.testing.assert_array_equal(y[~kept], 1)
+
+
 def test_attention_dropout_only_while_training():
     layer = layers.MultiHeadAttention(1, 4, dropout=0.5)
     x = heads("float32", 2, 6, 4)

@@ -262,6 +262,39 @@ def test_bidirectional_merges():
         layers.Bidirectional(layers.Dense(3))
 
 
+@pytest.mark.parametrize("kind", ["simple_rnn", "lstm", "gru", "custom"])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_outputs_before_the_first_step_are_zero(kind, backwards):
+    """Whatever the first state is, as in Keras: the state itself waits for the first value."""
+    x, mask = batch(3, 5), np.array([[0, 0, 1, 0, 1], [0, 1, 1, 0, 0], [0, 0, 0, 0, 0]], bool)
+    layer = LAYERS[kind](return_sequences=True, return_state=True, go_backwards=backwards)
+    layer(x)
+    first = [batch(3, layer.cell.units)[:, :, 0] + i for i in range(2 if kind == "lstm" else 1)]
+    y, *last = layer(x, initial_state=first, mask=mask)
+    for row, kept in enumerate(mask):
+        order = kept[::-1] if backwards else kept
+        begin = int(np.argmax(order)) if kept.any() else len(order)
+        np.testing.assert_array_equal(y[row, :begin], 0)
+        state = [s[row : row + 1] for s in first]
+        if kept.any():
+            expected, *state = layer(x[row : row + 1, kept], initial_state=state)
+            np.testing.assert_allclose(y[row, order], expected[0], rtol=1e-5, atol=1e-6)
+        for a, b in zip(last, state, strict=True):
+            np.testing.assert_allclose(a[row], b[0], rtol=1e-5, atol=1e-6)
+    short = LAYERS[kind](go_backwards=backwards)
+    short(x)
+    short.set_weights(layer.get_weights())
+    np.testing.assert_array_equal(short(x, initial_state=first, mask=mask), y[:, -1])
+
+
+def test_masked_steps_are_zero_both_ways():
+    x, mask = batch(2, 4), np.array([[1, 0, 1, 0], [0, 1, 1, 1]], bool)
+    layer = layers.Bidirectional(layers.GRU(3, return_sequences=True))
+    y = layer(x, mask=mask)
+    for half in (y[..., :3], y[..., 3:]):
+        np.testing.assert_array_equal((half != 0).all(-1), mask)
+
+
 def test_stateful_batches_continue():
     x = batch(4, 6)
     whole = layers.LSTM(5, return_sequences=True)

@@ -76,7 +76,7 @@ class MultiHeadAttention(Layer):
     """Attention of `num_heads` heads, each on its own projections of query, key and value.
 
     Masks of value and key hide their steps; the output has the mask of the query. A query that
-    sees nothing gives the bias of the output.
+    sees nothing, or that ``query_mask=`` names False, gives the bias of the output.
 
     Parameters
     ----------
@@ -199,6 +199,9 @@ class MultiHeadAttention(Layer):
             y, weights = self._with_weights(q, k, v, mask, training, use_causal_mask)
         else:
             y = ops.dot_product_attention(q, k, v, mask=mask, is_causal=use_causal_mask)
+        if query_mask is not None:
+            kept = ops.reshape(ops.cast(query_mask, "bool"), (*y.shape[:2], 1, 1))
+            y = ops.where(kept, y, 0.0)
         y = self.output_dense(y)
         return (y, weights) if return_attention_scores else y
 

@@ -15,6 +15,8 @@ _MERGES = {
 class Bidirectional(Layer):
     """Runs a recurrent layer forwards and a copy of it backwards, and merges their outputs.
 
+    Where all steps are returned, those that are masked are 0.
+
     Parameters
     ----------
     layer : RNN
@@ -66,6 +68,8 @@ class Bidirectional(Layer):
                     f"{self.name}: expected layers of equal {name}, got {getattr(layer, name)} and "
                     f"{getattr(backward_layer, name)}"
                 )
+        for way in (layer, backward_layer):
+            way.zero_output_for_mask = way.return_sequences
         self.backward_layer = backward_layer
         self.return_sequences, self.return_state = layer.return_sequences, layer.return_state
         self.supports_masking = True

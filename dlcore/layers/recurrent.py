@@ -72,9 +72,12 @@ class RNN(Layer):
         states = self._first_states(initial_state, x.shape[0])
         run = _sequence if hasattr(self.cell, "sequence") else _repeat
         y, last = run(self.cell, x, states, mask, training, self.go_backwards)
-        if self.zero_output_for_mask and mask is not None:
+        if mask is not None:
             order = ops.flip(mask, 1) if self.go_backwards else mask
-            y = ops.where(ops.expand_dims(order, -1), y, ops.zeros_like(y))
+            if self.zero_output_for_mask:
+                y = ops.where(ops.expand_dims(order, -1), y, 0.0)
+            elif initial_state is not None or self.stateful:
+                y = ops.where(ops.expand_dims(_begun(order), -1), y, 0.0)
         if self.stateful and not spec.any_rows():
             for variable, value in zip(self._states, last, strict=True):
                 variable.assign(value)
@@ -123,6 +126,14 @@ class RNN(Layer):
         if not self.return_state:
             return output
         return [output] + [None] * cells.n_states(self.cell)
+
+
+def _begun(mask):
+    """Whether a step or one before it has a value: outputs before that are 0, whatever the first
+    state is, as in Keras."""
+    steps = ops.arange(mask.shape[1])
+    first = ops.min(ops.where(mask, steps, mask.shape[1]), axis=1, keepdims=True)
+    return ops.greater_equal(steps, first)
 
 
 def _sequence(cell, x, states, mask, training, backwards):
