@@ -114,6 +114,10 @@ template <class T>
 using Int = typename Format<T>::Int;
 template <class T>
 using IntVec = Vec<Int<T>>;
+template <class T>
+using UInt = typename Format<T>::UInt;
+template <class T>
+using UIntVec = Vec<UInt<T>>;
 
 // c[0] + x (c[1] + x (c[2] + ...))
 template <class T, int N>
@@ -189,21 +193,21 @@ inline Vec<T> product_error(Vec<T> a, Vec<T> b, Vec<T> p) {
 template <class T>
 struct Reduced {
   Vec<T> n, r;
-  IntVec<T> exponent;
+  UIntVec<T> exponent;  // wraps around
 };
 
 template <class T>
 inline Reduced<T> reduce_exp(Vec<T> x) {
   using F = Format<T>;
   Vec<T> rounded = x * T(1.442695040888963387) + F::kRound, n = rounded - F::kRound;
-  return {n, (x - n * F::kLn2High) - n * F::kLn2Low, (IntVec<T>)rounded << F::kMantissaBits};
+  return {n, (x - n * F::kLn2High) - n * F::kLn2Low, (UIntVec<T>)rounded << F::kMantissaBits};
 }
 
 // 2^(n + more) where that is a normal number
 template <class T>
 inline Vec<T> power_of_two(const Reduced<T>& x, int more = 0) {
   using F = Format<T>;
-  return (Vec<T>)(x.exponent + (Int<T>(F::kBias + more) << F::kMantissaBits));
+  return (Vec<T>)(x.exponent + (UInt<T>(F::kBias + more) << F::kMantissaBits));
 }
 
 // p 2^n for any n that reduce_exp makes, subnormal and infinite results included: through a number
@@ -214,8 +218,8 @@ inline Vec<T> scale(Vec<T> p, const Reduced<T>& x) {
   constexpr int far = F::kBias / 2;
   constexpr T back = sizeof(T) == 4 ? T(0x1p63) : T(0x1p511);
   const auto down = x.n < T(0);
-  const IntVec<T> to = down ? IntVec<T>{} + (Int<T>(F::kBias + far) << F::kMantissaBits)
-                            : IntVec<T>{} + (Int<T>(F::kBias - far) << F::kMantissaBits);
+  const UIntVec<T> to = down ? UIntVec<T>{} + (UInt<T>(F::kBias + far) << F::kMantissaBits)
+                             : UIntVec<T>{} + (UInt<T>(F::kBias - far) << F::kMantissaBits);
   return p * (Vec<T>)(x.exponent + to) * (down ? broadcast<T>(1 / back) : broadcast<T>(back));
 }
 

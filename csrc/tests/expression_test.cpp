@@ -40,12 +40,12 @@ struct OpName {
   const char* name;
   int n_in, n_out;
 };
-static const OpName kOps[] = {
+static const OpName kOpNames[] = {
 #define DL_OP(name, inputs, outputs) {#name, inputs, outputs},
 #include "opcodes.def"
 #undef DL_OP
 };
-constexpr int kOpCount = sizeof kOps / sizeof kOps[0];
+constexpr int kOpNameCount = sizeof kOpNames / sizeof kOpNames[0];
 
 static double phi(double x) { return std::erfc(-x / std::sqrt(2.0)) / 2; }
 
@@ -200,7 +200,7 @@ static void evaluate_run(const std::vector<int64_t>& ints, int64_t n,
 
 template <class T>
 static void test_operation(int code) {
-  const auto [name, n_in, n_out] = kOps[code];
+  const auto [name, n_in, n_out] = kOpNames[code];
   const std::string op = name;
   std::vector<int64_t> ints = {sizeof(T) == 8, n_out, n_in, 0, n_out, 1, code};
   for (int i = 0; i < n_out; ++i) ints.push_back(n_in + i);
@@ -384,9 +384,9 @@ struct Program {
     for (int op = 0; op < n_ops; ++op) {
       const std::string name = names[pick(0, 7)];
       const int code =
-          int(std::find_if(kOps, kOps + kOpCount, [&](auto& o) { return name == o.name; }) - kOps);
+          int(std::find_if(kOpNames, kOpNames + kOpNameCount, [&](auto& o) { return name == o.name; }) - kOpNames);
       std::vector<int> ids = {first + int(pick(0, n_temp - 1))};
-      for (int i = 0; i < kOps[code].n_in; ++i)
+      for (int i = 0; i < kOpNames[code].n_in; ++i)
         ids.push_back(known[pick(0, int64_t(known.size()) - 1)]);
       known.push_back(ids[0]);
       ops.push_back({code, ids});
@@ -403,7 +403,7 @@ struct Program {
     for (auto& [code, ids] : ops) {
       double s[8] = {}, d[3];
       for (size_t i = 1; i < ids.size(); ++i) s[i - 1] = values[ids[i]];
-      reference(kOps[code].name, s, d);
+      reference(kOpNames[code].name, s, d);
       values[ids[0]] = d[0];
     }
     std::vector<double> r;
@@ -474,9 +474,9 @@ static void test_pointwise() {
 // adam_update with the settings as scalars, in place; then with one of them an array
 static void test_update() {
   const Kernel1 kernel{plan_pointwise, run_pointwise};
-  const int code = int(std::find_if(kOps, kOps + kOpCount,
+  const int code = int(std::find_if(kOpNames, kOpNames + kOpNameCount,
                                     [](auto& o) { return std::string(o.name) == "adam_update"; }) -
-                       kOps);
+                       kOpNames);
   for (int64_t n : {1, 7, 16, 1000, 40001})
     for (bool scalar : {true, false}) {
       std::vector<float> x[8];
@@ -641,7 +641,7 @@ static void test_arg_reduce() {
 
 // Whatever the integers are: refused, or safe to run (under ASan).
 static void test_hostile() {
-  const int64_t extremes[] = {-1, 0, 1, 2, 63, 64, 65, kOpCount, 1 << 30, INT64_MAX, INT64_MIN};
+  const int64_t extremes[] = {-1, 0, 1, 2, 63, 64, 65, kOpNameCount, 1 << 30, INT64_MAX, INT64_MIN};
   int accepted = 0;
   for (int round = 0; round < 20000; ++round) {
     Program p;
@@ -668,7 +668,7 @@ static void test_hostile() {
 int main(int argc, char** argv) {
   auto wanted = [&](const char* name) { return argc < 2 || std::string(argv[1]) == name; };
   if (wanted("operation"))
-    for (int code = 0; code < kOpCount; ++code)
+    for (int code = 0; code < kOpNameCount; ++code)
       test_operation<float>(code), test_operation<double>(code);
   if (wanted("update")) test_update();
   if (wanted("hostile")) test_hostile();
