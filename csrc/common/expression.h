@@ -113,7 +113,7 @@ inline const char* decode(const int64_t* ints, int n_ints, const double* floats,
   return nullptr;
 }
 
-inline double cost(int64_t opcode) {
+constexpr double cost(int64_t opcode) {
   switch (opcode) {
     case op_exp:
     case op_expm1:

@@ -5,10 +5,6 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__AVX2__)
-#include <immintrin.h>  // masked and non-temporal access, minimum and maximum alone
-#endif
-
 namespace dl::DL_LEVEL {
 
 // A build may force a width (the 16-lane code is tested on machines without AVX-512 that way).
@@ -49,20 +45,26 @@ inline Vec<T> broadcast(T x) {
   return x - Vec<T>{};
 }
 
+// Minimum and maximum, masked and non-temporal access are built-in functions of GCC and Clang: to
+// parse immintrin.h takes longer than to compile most files.
+#if defined(__AVX512F__) && defined(__clang__)
+#define DL_WIDE(function, a, b) __builtin_ia32_##function##512(a, b, 4)
+#elif defined(__AVX512F__)
+#define DL_WIDE(function, a, b) __builtin_ia32_##function##512_mask(a, b, a, -1, 4)
+#endif
+
 // x, but no less than `low`; NaN stays NaN. The machine's maximum gives its second operand if one is
 // NaN; compilers make a comparison and a choice of it.
 template <class T>
 inline Vec<T> at_least(Vec<T> x, T low) {
 #if defined(__AVX512F__)
-  if constexpr (kVectorBytes == 64 && sizeof(T) == 4)
-    return (Vec<T>)_mm512_max_ps((__m512)broadcast<T>(low), (__m512)x);
-  if constexpr (kVectorBytes == 64 && sizeof(T) == 8)
-    return (Vec<T>)_mm512_max_pd((__m512d)broadcast<T>(low), (__m512d)x);
+  if constexpr (kVectorBytes == 64 && sizeof(T) == 4) return DL_WIDE(maxps, broadcast<T>(low), x);
+  if constexpr (kVectorBytes == 64 && sizeof(T) == 8) return DL_WIDE(maxpd, broadcast<T>(low), x);
 #elif defined(__AVX2__)
   if constexpr (kVectorBytes == 32 && sizeof(T) == 4)
-    return (Vec<T>)_mm256_max_ps((__m256)broadcast<T>(low), (__m256)x);
+    return __builtin_ia32_maxps256(broadcast<T>(low), x);
   if constexpr (kVectorBytes == 32 && sizeof(T) == 8)
-    return (Vec<T>)_mm256_max_pd((__m256d)broadcast<T>(low), (__m256d)x);
+    return __builtin_ia32_maxpd256(broadcast<T>(low), x);
 #endif
   return x < low ? broadcast<T>(low) : x;
 }
@@ -71,15 +73,13 @@ inline Vec<T> at_least(Vec<T> x, T low) {
 template <class T>
 inline Vec<T> at_most(Vec<T> x, T high) {
 #if defined(__AVX512F__)
-  if constexpr (kVectorBytes == 64 && sizeof(T) == 4)
-    return (Vec<T>)_mm512_min_ps((__m512)broadcast<T>(high), (__m512)x);
-  if constexpr (kVectorBytes == 64 && sizeof(T) == 8)
-    return (Vec<T>)_mm512_min_pd((__m512d)broadcast<T>(high), (__m512d)x);
+  if constexpr (kVectorBytes == 64 && sizeof(T) == 4) return DL_WIDE(minps, broadcast<T>(high), x);
+  if constexpr (kVectorBytes == 64 && sizeof(T) == 8) return DL_WIDE(minpd, broadcast<T>(high), x);
 #elif defined(__AVX2__)
   if constexpr (kVectorBytes == 32 && sizeof(T) == 4)
-    return (Vec<T>)_mm256_min_ps((__m256)broadcast<T>(high), (__m256)x);
+    return __builtin_ia32_minps256(broadcast<T>(high), x);
   if constexpr (kVectorBytes == 32 && sizeof(T) == 8)
-    return (Vec<T>)_mm256_min_pd((__m256d)broadcast<T>(high), (__m256d)x);
+    return __builtin_ia32_minpd256(broadcast<T>(high), x);
 #endif
   return x > high ? broadcast<T>(high) : x;
 }
@@ -88,21 +88,29 @@ inline Vec<T> at_most(Vec<T> x, T high) {
 // lines. fence() orders such stores before what follows.
 template <class T>
 inline void store_past_caches(T* p, Vec<T> v) {
+#if defined(__AVX2__) && defined(__clang__)
+  __builtin_nontemporal_store(v, reinterpret_cast<Vec<T>*>(p));
+#else
 #if defined(__AVX512F__)
-  if constexpr (kVectorBytes == 64) return _mm512_stream_si512((__m512i*)p, (__m512i)v);
+  typedef long long Wide __attribute__((vector_size(64)));
+  if constexpr (kVectorBytes == 64)
+    return __builtin_ia32_movntdq512(reinterpret_cast<Wide*>(p), reinterpret_cast<Wide>(v));
 #endif
 #if defined(__AVX2__)
-  __m256i pieces[kVectorBytes / 32];
+  typedef long long Piece __attribute__((vector_size(32)));
+  Piece pieces[kVectorBytes / 32];
   std::memcpy(pieces, &v, sizeof v);
-  for (int i = 0; i < kVectorBytes / 32; ++i) _mm256_stream_si256((__m256i*)p + i, pieces[i]);
+  for (int i = 0; i < kVectorBytes / 32; ++i)
+    __builtin_ia32_movntdq256(reinterpret_cast<Piece*>(p) + i, pieces[i]);
 #else
   store<T>(p, v);
+#endif
 #endif
 }
 
 inline void fence() {
 #if defined(__AVX2__)
-  _mm_sfence();
+  __builtin_ia32_sfence();
 #endif
 }
 
@@ -119,26 +127,32 @@ inline void copy_pieces(To* to, const From* from, int64_t n) {
   }
 }
 
-#if defined(__AVX2__)
+#if defined(__AVX512F__) && !defined(DL_VECTOR_BYTES) && \
+    __has_builtin(__builtin_ia32_loadups512_mask)
+#define DL_MASKED 64
+#elif defined(__AVX2__) && __has_builtin(__builtin_ia32_maskloadd256)
+#define DL_MASKED 32
 template <class T>
 inline Vec<int32_t> part_mask(int64_t n) {  // all ones in the first n * sizeof(T) bytes
   Vec<int32_t> lane;
   for (int i = 0; i < kLanes<int32_t>; ++i) lane[i] = i;
   return lane < int32_t(n * sizeof(T) / 4);
 }
+#else
+#define DL_MASKED 0
 #endif
 
 // The first n < kLanes elements; the rest reads as 0.
 template <class T>
 inline Vec<T> load_part(const T* p, int64_t n) {
-#if defined(__AVX512F__)
+#if DL_MASKED == 64
   if constexpr (kVectorBytes == 64 && sizeof(T) == 4)
-    return (Vec<T>)_mm512_maskz_loadu_ps((1u << n) - 1, p);
+    return (Vec<T>)__builtin_ia32_loadups512_mask((const float*)p, Vec<float>{}, (1u << n) - 1);
   if constexpr (kVectorBytes == 64 && sizeof(T) == 8)
-    return (Vec<T>)_mm512_maskz_loadu_pd((1u << n) - 1, p);
-#elif defined(__AVX2__)
+    return (Vec<T>)__builtin_ia32_loadupd512_mask((const double*)p, Vec<double>{}, (1u << n) - 1);
+#elif DL_MASKED == 32
   if constexpr (kVectorBytes == 32 && sizeof(T) >= 4)
-    return (Vec<T>)_mm256_maskload_epi32((const int*)p, (__m256i)part_mask<T>(n));
+    return (Vec<T>)__builtin_ia32_maskloadd256((const Vec<int32_t>*)p, part_mask<T>(n));
 #endif
   T buffer[kLanes<T>] = {};
   copy_pieces<kLanes<T> / 2>(buffer, p, n);
@@ -147,14 +161,14 @@ inline Vec<T> load_part(const T* p, int64_t n) {
 
 template <class T>
 inline void store_part(T* p, Vec<T> v, int64_t n) {
-#if defined(__AVX512F__)
+#if DL_MASKED == 64
   if constexpr (kVectorBytes == 64 && sizeof(T) == 4)
-    return _mm512_mask_storeu_ps(p, (1u << n) - 1, (__m512)v);
+    return __builtin_ia32_storeups512_mask((float*)p, (Vec<float>)v, (1u << n) - 1);
   if constexpr (kVectorBytes == 64 && sizeof(T) == 8)
-    return _mm512_mask_storeu_pd(p, (1u << n) - 1, (__m512d)v);
-#elif defined(__AVX2__)
+    return __builtin_ia32_storeupd512_mask((double*)p, (Vec<double>)v, (1u << n) - 1);
+#elif DL_MASKED == 32
   if constexpr (kVectorBytes == 32 && sizeof(T) >= 4)
-    return _mm256_maskstore_epi32((int*)p, (__m256i)part_mask<T>(n), (__m256i)v);
+    return __builtin_ia32_maskstored256((Vec<int32_t>*)p, part_mask<T>(n), (Vec<int32_t>)v);
 #endif
   T buffer[kLanes<T>];
   store<T>(buffer, v);

@@ -199,10 +199,8 @@ SumFunction<T> find_sum(int nv, int h) {
       return sum_of_height<T, kWide, 1>(h);
     case 2:
       return sum_of_height<T, kWide, 2>(h);
-    case 3:
-      return sum_of_height<T, kWide, 3>(h);
     default:
-      return sum_of_height<T, kWide, 4>(h);
+      return sum_of_height<T, kWide, 3>(h);
   }
 }
 

@@ -39,7 +39,7 @@ constexpr int sum_height(int nv) {
 template <class T>
 using SumFunction = void (*)(const SumTile<T>&);
 
-// The tile of h rows and nv vectors; nv <= 4 and h <= sum_height(nv). kWide: every column has an A
+// The tile of h rows and nv vectors; nv <= 3 and h <= sum_height(nv). kWide: every column has an A
 // of its own, next to its neighbour's (depthwise convolution).
 template <class T, bool kWide>
 SumFunction<T> find_sum(int nv, int h);

@@ -23,13 +23,10 @@ static int64_t block_size(int64_t rows, int64_t cols) {
          64 / sizeof(T);  // a line more, so that blocks do not fall on the same sets
 }
 
-// Registers for scalars spread out, where an operation has only a form for dense sources.
-static int spare(const Expression& e) { return e.most_sources > 3 ? kMostSources : 0; }
-
 template <class T>
 int64_t register_elements(const Expression& e, int64_t rows, int64_t cols) {
   return whole_vectors<T>(e.n_const) + e.values() * whole_vectors<T>(rows + 1) +
-         (e.values() + spare(e)) * block_size<T>(rows, cols);
+         (e.values() + e.most_sources) * block_size<T>(rows, cols);
 }
 
 template <class T>
@@ -146,7 +143,8 @@ struct Evaluator {
       form[0](by_row ? rows : 1, 1, dst, src);
     } else {
       int index = n_in <= 3 ? int(scalar) : scalar == kUpdateScalars[n_in > 5];
-      if (n_in > 3 && index == 0)
+      if (!form[index]) index = 0;
+      if (index == 0)
         for (int i = 0; i < n_in; ++i)
           if (scalar >> i & 1) spread(src[i], i);
       for (int i = 0; i < n_out; ++i) dst[i] = destination(op, dst_id[i]);

@@ -152,6 +152,7 @@ struct Place {
 #define DL_OP(name, inputs, outputs)                       \
   struct Op_##name {                                       \
     static constexpr int kIn = inputs, kOut = outputs;     \
+    static constexpr bool kLong = cost(op_##name) >= 20;   \
     template <class T>                                     \
     static inline void apply(const Vec<T>* s, Vec<T>* d) { \
       apply_##name<T>(s, d);                               \
@@ -180,13 +181,19 @@ void run_operation(int64_t rows, int64_t cols, const Place<T>* dst, const Place<
     }
     for (int i = 0; i < kOut; ++i) q[i] = dst[i].data + r * dst[i].row_stride;
     T in[kIn][L], out[kOut][L];
+    auto step = [&](int64_t c) __attribute__((always_inline)) {
+      Vec<T> s[kIn < 3 ? 3 : kIn], d[kOut];
+      for (int i = 0; i < kIn; ++i) s[i] = Scalars >> i & 1 ? splat[i] : load<T>(p[i] + c);
+      Op::template apply<T>(s, d);
+      for (int i = 0; i < kOut; ++i) store<T>(q[i] + c, d[i]);
+    };
     for (int64_t n = cols - tail;;) {
+      if constexpr (Op::kLong) {
+#pragma GCC unroll 1
+        for (int64_t c = 0; c < n; c += L) step(c);
+      } else {
 #pragma GCC unroll 2
-      for (int64_t c = 0; c < n; c += L) {
-        Vec<T> s[kIn < 3 ? 3 : kIn], d[kOut];
-        for (int i = 0; i < kIn; ++i) s[i] = Scalars >> i & 1 ? splat[i] : load<T>(p[i] + c);
-        Op::template apply<T>(s, d);
-        for (int i = 0; i < kOut; ++i) store<T>(q[i] + c, d[i]);
+        for (int64_t c = 0; c < n; c += L) step(c);
       }
       if (tail == 0 || q[0] == out[0]) break;
       for (int i = 0; i < kIn; ++i) {
@@ -206,8 +213,8 @@ constexpr int kForms = 8;
 constexpr unsigned kUpdateScalars[] = {
     0b11000, 0b11110000};  // of momentum_update (5 sources) and adam_update (8)
 
-// Up to three sources every mix of dense and scalar but all scalar; the updates all dense or with
-// scalar settings.
+// Up to three sources every mix of dense and scalar but all scalar; long operations all dense, the
+// updates with scalar settings too. The evaluator spreads scalars where a form is missing.
 template <class T>
 struct OpForms {
   Run<T> run[kForms] = {};
@@ -218,7 +225,7 @@ constexpr OpForms<T> forms() {
   OpForms<T> f;
   f.run[0] = run_operation<T, Op, 0>;
   if constexpr (Op::kIn > 3) f.run[1] = run_operation<T, Op, kUpdateScalars[Op::kIn > 5]>;
-  if constexpr (Op::kIn == 2 || Op::kIn == 3)
+  if constexpr ((Op::kIn == 2 || Op::kIn == 3) && !Op::kLong)
     f.run[1] = run_operation<T, Op, 1>, f.run[2] = run_operation<T, Op, 2>;
   if constexpr (Op::kIn == 3) {
     f.run[3] = run_operation<T, Op, 3>, f.run[4] = run_operation<T, Op, 4>;

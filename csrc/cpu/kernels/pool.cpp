@@ -276,7 +276,8 @@ int64_t run_bytes(const Call& call, const Pool& p) {
   return call.n_tensors < 3 ? 0 : (p.block > kRun ? p.block : kRun) * 8;
 }
 
-template <class T, class I>
+// The index is moved to and from scratch in one place, so only that is about its type.
+template <class T>
 struct Walk {
   const Call& call;
   const Pool& p;
@@ -293,13 +294,11 @@ struct Walk {
 
   const Tensor& x() const { return call.tensors[gradient ? 0 : call.n_tensors - 1]; }
   const Tensor& y() const { return call.tensors[gradient ? 1 : 0]; }
-  I* index() const {
-    return call.n_tensors == 3 ? call.tensors[gradient ? 2 : 1].template as<I>() : nullptr;
-  }
+  const Tensor& index() const { return call.tensors[gradient ? 2 : 1]; }
 
   // Windows [begin, end) of a row, which share the taps; x, y and index are those of window 0.
   template <int K>
-  void windows(Range q, T* x, T* y, I* index, int64_t channels) const {
+  void windows(Range q, T* x, T* y, char* index, int64_t channels) const {
     const int64_t most = index && channels ? (kRun > channels ? kRun / channels : 1) : q.size();
     for (int64_t w = q.begin; w < q.end; w += most) {
       const Range part = {w, w + most < q.end ? w + most : q.end};
@@ -327,6 +326,14 @@ struct Walk {
   }
 
   // Between the index and the run in scratch, for the windows q.
+  void move_index(Range q, char* from, int64_t channels) const {
+    if (index().dtype == DType::u8)
+      move_index(q, reinterpret_cast<uint8_t*>(from), channels);
+    else
+      move_index(q, reinterpret_cast<int32_t*>(from), channels);
+  }
+
+  template <class I>
   void move_index(Range q, I* index, int64_t channels) const {
     const bool dense = p.index.axis[2] == channels;
     const int64_t n = dense ? q.size() * channels : channels;
@@ -343,8 +350,10 @@ struct Walk {
             (a * p.stride[0] - p.before[0]) * p.x.axis[0] +
             (b * p.stride[1] - p.before[1]) * p.x.axis[1] - p.before[2] * p.x.axis[2];
     T* py = y().template as<T>() + n * p.y.batch + a * p.y.axis[0] + b * p.y.axis[1] + c;
-    I* pi = index();
-    if (pi) pi += n * p.index.batch + a * p.index.axis[0] + b * p.index.axis[1] + c;
+    char* pi = nullptr;
+    if (call.n_tensors == 3)
+      pi = index().data + (n * p.index.batch + a * p.index.axis[0] + b * p.index.axis[1] + c) *
+                              size_of(index().dtype);
     for (int64_t w = 0; w < p.out[2];) {
       r[2] = inside(p, 2, w);
       list(p, r, taps);
@@ -430,13 +439,10 @@ void run(const Call& call, bool gradient, int64_t begin, int64_t end, char* scra
   Pool fresh;
   if (!call.prepared) make(call, gradient, fresh);
   const Pool& p = call.prepared ? *static_cast<const Pool*>(call.prepared) : fresh;
-  const bool narrow = call.n_tensors == 3 && call.tensors[gradient ? 2 : 1].dtype == DType::u8;
   if (call.tensors[0].dtype == DType::f32)
-    narrow ? Walk<float, uint8_t>(call, p, gradient, scratch).run(begin, end)
-           : Walk<float, int32_t>(call, p, gradient, scratch).run(begin, end);
+    Walk<float>(call, p, gradient, scratch).run(begin, end);
   else
-    narrow ? Walk<double, uint8_t>(call, p, gradient, scratch).run(begin, end)
-           : Walk<double, int32_t>(call, p, gradient, scratch).run(begin, end);
+    Walk<double>(call, p, gradient, scratch).run(begin, end);
 }
 
 }  // namespace

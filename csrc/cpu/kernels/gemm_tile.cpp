@@ -1,0 +1,128 @@
+// All register tiles of gemm: gemm_tile.h.
+#include "cpu/kernels/gemm_tile.h"
+
+namespace dl::DL_LEVEL {
+
+namespace {
+
+template <class T, int H, int NV, class F>
+__attribute__((always_inline)) inline void store_rows(const Tile<T>& t, Vec<T> (&acc)[H][NV], F f) {
+  T* c = t.c;
+#pragma GCC unroll 14
+  for (int r = 0; r < H; ++r, c += t.c_row) {
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) store(c + v * kLanes<T>, f(acc[r][v], r, v));
+  }
+}
+
+template <class T, int H, int NV>
+__attribute__((always_inline)) inline void store_tile(const Tile<T>& t, Vec<T> (&acc)[H][NV]) {
+  constexpr int L = kLanes<T>;
+  const Vec<T> zero{};
+  const T* x = t.extra;
+  switch (t.store) {
+    case Store::plain:
+      store_rows(t, acc, [](Vec<T> s, int, int) { return s; });
+      break;
+    case Store::bias:
+      store_rows(t, acc, [=](Vec<T> s, int, int v) { return s + load(x + v * L); });
+      break;
+    case Store::bias_relu:
+      store_rows(t, acc, [=](Vec<T> s, int, int v) {
+        const Vec<T> y = s + load(x + v * L);
+        return y < zero ? zero : y;
+      });
+      break;
+    case Store::relu_grad:
+      store_rows(t, acc, [=, ld = t.extra_row](Vec<T> s, int r, int v) {
+        return load(x + r * ld + v * L) > zero ? s : zero;
+      });
+      break;
+  }
+}
+
+template <class T, int NV, int H>
+void tile(const Tile<T>& t) {
+  constexpr int L = kLanes<T>;
+  constexpr int kBases =
+      (H + 2) / 3;  // a pointer for every third row; the others are one and two strides away
+  Vec<T> acc[H][NV];
+#pragma GCC unroll 14
+  for (int r = 0; r < H; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) acc[r][v] = Vec<T>{};
+  }
+  if (t.accumulate) {
+    const T* c = t.c;
+#pragma GCC unroll 14
+    for (int r = 0; r < H; ++r, c += t.c_row) {
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) acc[r][v] = load(c + v * L);
+    }
+  }
+  const int64_t row = t.a_row, col = t.a_col;
+  const T* a[kBases];
+#pragma GCC unroll 5
+  for (int g = 0; g < kBases; ++g) a[g] = t.a + 3 * g * row;
+  for (int run = 0; run < 2; ++run) {
+    const T* b = t.b[run];
+    const int64_t b_row = t.b_row[run];
+    for (int64_t k = t.k[run]; k > 0; --k) {
+      Vec<T> y[NV];
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) y[v] = load(b + v * L);
+#pragma GCC unroll 14
+      for (int r = 0; r < H; ++r) {
+        const Vec<T> x = broadcast(a[r / 3][(r % 3) * row]);
+#pragma GCC unroll 8
+        for (int v = 0; v < NV; ++v) acc[r][v] += x * y[v];
+      }
+      b += b_row;
+#pragma GCC unroll 5
+      for (int g = 0; g < kBases; ++g) a[g] += col;
+    }
+  }
+  store_tile<T, H, NV>(t, acc);
+}
+
+template <class T, int NV, int H>
+constexpr TileFunction<T> tile_or_null() {
+  if constexpr (H <= max_height(NV)) {
+    return tile<T, NV, H>;
+  } else {
+    return nullptr;
+  }
+}
+
+template <class T, int NV>
+TileFunction<T> tile_of_height(int h) {
+#define DL_H(H) tile_or_null<T, NV, H>()
+  static constexpr TileFunction<T> kTiles[kTallest] = {
+      DL_H(1), DL_H(2), DL_H(3),  DL_H(4),  DL_H(5),  DL_H(6),  DL_H(7),
+      DL_H(8), DL_H(9), DL_H(10), DL_H(11), DL_H(12), DL_H(13), DL_H(14)};
+#undef DL_H
+  return kTiles[h - 1];
+}
+
+}  // namespace
+
+template <class T>
+TileFunction<T> find_tile(int nv, int h) {
+  switch (nv) {
+    case 1:
+      return tile_of_height<T, 1>(h);
+    case 2:
+      return tile_of_height<T, 2>(h);
+    case 3:
+      return tile_of_height<T, 3>(h);
+    case 4:
+      return tile_of_height<T, 4>(h);
+    default:
+      return tile_of_height<T, 8>(h);
+  }
+}
+
+template TileFunction<float> find_tile<float>(int, int);
+template TileFunction<double> find_tile<double>(int, int);
+
+}  // namespace dl::DL_LEVEL
