@@ -11,7 +11,10 @@ import test_ops
 
 import dlcore
 from dlcore import backends, layers, ops
+from dlcore.bench.adapters import common, gpu
+from dlcore.bench.gpu_cases import GPU_CASES
 from dlcore.check import cases, oracle
+from dlcore.cli import main
 
 STANDIN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "standin")
 
@@ -372,3 +375,61 @@ def test_the_import_touches_no_gpu():
         )},
     )  # fmt: skip
     assert (code, last) == (0, "[]")
+
+
+# Commands
+
+
+def test_info_tells_what_runs_and_what_compiled_kernels_would_add(cupy, capsys):
+    assert main(["info"]) == 0
+    out = capsys.readouterr().out
+    for words in ("cupy on device 'gpu'", "Stand-in, compute capability 9.0", "GB free",
+                  "for CUDA 13.0", "DLCORE_CUDA=ON"):  # fmt: skip
+        assert words in out
+
+
+def test_check_on_cupy(cupy, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", "--device", "gpu", "--only", "tanh,conv,adam"]) == 0
+    assert "on Stand-in: all right" in capsys.readouterr().out
+    assert (tmp_path / "check-gpu.json").exists() and (tmp_path / "check-gpu.svg").exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "args"),
+    [
+        ("gemm", (3, 4, 5, "")),
+        *[("pointwise", (f, 10)) for f in ("relu", "exp", "gelu")],
+        ("softmax", (4, 5)),
+        ("layer", ("layer_norm", (4, 5))),
+        ("layer", ("batch_norm", (2, 3, 3, 4))),
+        ("adam", (10,)),
+        ("train", ((4, 5, 3), 64, "classes")),
+        ("train_net", ("mnist", 1)),
+    ],
+)
+def test_benchmarks_of_a_gpu(cupy, monkeypatch, method, args):
+    """What dlcore and CuPy do in `dlcore bench --device gpu`, at small sizes."""
+    monkeypatch.setattr(gpu, "_COPIED", 1000)
+    monkeypatch.setattr(common, "ROWS", 128)
+    for adapter in (gpu.DlcoreGpu(1), gpu.Cupy(1)):
+        if hasattr(adapter, method):
+            call, units = getattr(adapter, method)(*args)
+            call()
+            adapter.finish()
+            assert units >= 1
+    assert gpu.Cupy(1).limit("copy") > 0
+
+
+def test_cases_of_a_gpu_are_done_by_dlcore_and_torch():
+    for case in GPU_CASES:
+        for adapter in (gpu.DlcoreGpu, gpu.TorchGpu):
+            assert hasattr(adapter, case.method), case.name
+
+
+@pytest.mark.parametrize("command", ["check", "bench"])
+def test_commands_without_a_gpu_say_so(command):
+    arguments = f"['{command}', '--device', 'gpu']"
+    code = f"import sys; from dlcore.cli import main; sys.exit(main({arguments}))"
+    code, last = python(NO_CUPY + code, **NONE | NO_GPU)
+    assert (code, last[:29]) == (2, "dlcore: gpu: expected a GPU w")

@@ -16,8 +16,7 @@ import subprocess
 import sys
 import time
 
-from dlcore.bench import machine
-from dlcore.bench.adapters import ADAPTERS
+from dlcore.bench import adapters, machine
 
 TIMEOUT = 600  # seconds without an answer before a library is given up
 ATTEMPTS = 4  # times the wanted rounds, to find enough of them in one state
@@ -35,12 +34,12 @@ class Library:
         The interpreter cannot import it.
     """
 
-    def __init__(self, name, python, threads, sample_seconds):
-        _, environment, self.as_installed = ADAPTERS[name]
+    def __init__(self, name, python, threads, sample_seconds, device="cpu"):
+        _, environment, self.as_installed = adapters.on(device)[name]
         folder = os.path.dirname(os.path.abspath(__file__))
         self.name = name
         self._process = subprocess.Popen(
-            [python, os.path.join(folder, "worker.py"), name, str(threads), str(sample_seconds)],
+            [python, f"{folder}/worker.py", name, str(threads), str(sample_seconds), device],
             env=_environment(threads) | environment | _path(name, folder),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -81,20 +80,20 @@ def _environment(threads):
 
 def _path(name, folder):
     """The process of dlcore imports the package that this file belongs to; the others theirs."""
-    if name != "dlcore":
+    if not name.startswith("dlcore"):
         return {"PYTHONPATH": ""}
     root = os.path.dirname(os.path.dirname(folder))
     return {"PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
 
 
-def open_libraries(names, pythons, threads, sample_seconds):
+def open_libraries(names, pythons, threads, sample_seconds, device="cpu"):
     """(libraries, {name: why absent}); each from the first of the interpreters that has it."""
     libraries, absent = [], {}
     for name in names:
-        own = name in ("dlcore", "numpy", "numpy+skylakex")
+        own = name.startswith(("dlcore", "numpy"))
         for python in [sys.executable] if own else pythons:
             try:
-                libraries.append(Library(name, python, threads, sample_seconds))
+                libraries.append(Library(name, python, threads, sample_seconds, device))
                 absent.pop(name, None)
                 break
             except (LookupError, OSError) as error:
@@ -102,14 +101,14 @@ def open_libraries(names, pythons, threads, sample_seconds):
     return libraries, absent
 
 
-def run(cases, names, pythons, threads_list, rounds, sample_seconds, tell, save):
+def run(cases, names, pythons, threads_list, rounds, sample_seconds, tell, save, device="cpu"):
     """Measure `cases`.
 
     Parameters
     ----------
     cases : list of Case
     names : list of str
-        Keys of `adapters.ADAPTERS`; "dlcore" must be the first.
+        Keys of `adapters.on(device)`; "dlcore" must be the first.
     pythons : list of str
         Interpreters to look for the libraries in.
     threads_list : list of int
@@ -121,6 +120,7 @@ def run(cases, names, pythons, threads_list, rounds, sample_seconds, tell, save)
         Takes a line of text about the progress.
     save : callable
         Takes the results so far, after each case: an interrupted run leaves what it measured.
+    device : {"cpu", "gpu"}
 
     Returns
     -------
@@ -129,11 +129,11 @@ def run(cases, names, pythons, threads_list, rounds, sample_seconds, tell, save)
     results = {"limits": {}, "versions": {}, "absent": {}, "rows": []}
     results["machine"] = machine.describe()
     for threads in threads_list:
-        libraries, absent = open_libraries(names, pythons, threads, sample_seconds)
+        libraries, absent = open_libraries(names, pythons, threads, sample_seconds, device)
         results["absent"] |= absent
         results["versions"] |= {library.name: library.version for library in libraries}
         try:
-            results["limits"][threads] = _limits(libraries[0], tell, threads)
+            results["limits"][threads] = _limits(libraries, tell, threads, device)
             for case in cases:
                 if case.method == "import_time" and threads != 1:
                     continue
@@ -148,10 +148,20 @@ def run(cases, names, pythons, threads_list, rounds, sample_seconds, tell, save)
     return results
 
 
-def _limits(dlcore, tell, threads):
+def _limit(libraries, name):
+    """Flop/s or bytes/s, by the first library that can tell; else NaN."""
+    answers = (x.ask("limit", name=name).get("rate", math.nan) for x in libraries)
+    return next(filter(math.isfinite, answers), math.nan)
+
+
+def _limits(libraries, tell, threads, device):
     limits = {}
+    if device == "gpu":
+        limits["copy"] = _limit(libraries, "copy")
+        tell(f"limit: {limits['copy'] / 1e9:.0f} GB/s of a copy on the GPU")
+        return limits
     for name in ("fma", "l2", "l3", "dram"):
-        rate = dlcore.ask("limit", name=name).get("rate", float("nan"))
+        rate = _limit(libraries[:1], name)
         if not math.isfinite(rate):
             continue
         limits[name] = rate
@@ -175,15 +185,16 @@ def measure(case, threads, libraries, rounds):
             absent[library.name] = answer["absent"]
     slow = SLOW * min(first.values(), default=0)
     wanted = {x: rounds if t <= slow else min(rounds, SLOW_ROUNDS) for x, t in first.items()}
-    samples, limits, latencies = _sample(case, threads, libraries[0], wanted, rounds)
+    samples, limits, latencies = _sample(case, threads, libraries, wanted, rounds)
+    peers = {x.name for x in libraries if x.as_installed and x.name != "dlcore"}
     return [
-        _row(case, threads, state, samples, limits, latencies, absent)
+        _row(case, threads, state, samples, limits, latencies, absent, peers)
         for state in sorted({state for _, state in samples})
         if len(samples.get((libraries[0].name, state), ())) >= min(FEWEST, rounds)
     ]
 
 
-def _sample(case, threads, dlcore, wanted, rounds):
+def _sample(case, threads, libraries, wanted, rounds):
     """Rounds over the libraries until one state has all the samples wanted."""
     samples, limits, latencies = {}, {}, {}
     do = "import_time" if case.method == "import_time" else "sample"
@@ -201,7 +212,7 @@ def _sample(case, threads, dlcore, wanted, rounds):
                 samples.setdefault((library.name, state), []).append(answer["seconds"])
                 latencies.setdefault(state, []).append(after)
         if case.limit and attempt < rounds:
-            rate = dlcore.ask("limit", name=case.limit).get("rate", float("nan"))
+            rate = _limit(libraries if case.limit == "copy" else libraries[:1], case.limit)
             after = machine.latency() if threads > 1 else float("nan")
             if math.isfinite(rate) and machine.state(before, after):
                 limits.setdefault(machine.state(before, after), []).append(rate)
@@ -215,7 +226,7 @@ def _sample(case, threads, dlcore, wanted, rounds):
     return samples, limits, latencies
 
 
-def _row(case, threads, state, samples, limits, latencies, absent):
+def _row(case, threads, state, samples, limits, latencies, absent, names):
     times = {
         name: {"median": statistics.median(v), "min": min(v), "max": max(v), "samples": len(v)}
         for (name, s), v in samples.items()
@@ -223,9 +234,7 @@ def _row(case, threads, state, samples, limits, latencies, absent):
     }
     limit = {case.limit: statistics.median(limits[state])} if limits.get(state) else {}
     seconds = times["dlcore"]["median"]
-    peers = {
-        name: t["median"] for name, t in times.items() if name != "dlcore" and ADAPTERS[name][2]
-    }
+    peers = {name: t["median"] for name, t in times.items() if name in names}
     best = min(peers, key=peers.get, default=None)
     share = case.share(seconds, limit)
     return {

@@ -5,7 +5,8 @@
     {"do": "limit", "name": "fma" | "l2" | ...}      ->  {"rate": flop/s or bytes/s}
     {"do": "import_time"}                            ->  {"seconds": of importing the library}
 
-It is started by its file name, in the interpreter that has the library: worker.py NAME THREADS.
+It is started by its file name, in the interpreter that has the library: worker.py NAME THREADS
+SAMPLE_SECONDS DEVICE.
 """
 
 import gc
@@ -23,6 +24,7 @@ class Worker:
     def __init__(self, adapter, sample_seconds):
         self._adapter, self._sample_seconds = adapter, sample_seconds
         self._call, self._units, self._calls = None, 1, 1
+        self._finish = getattr(adapter, "finish", lambda: None)  # waits for a GPU
 
     def prepare(self, method, args):
         self._call = None
@@ -63,22 +65,24 @@ class Worker:
         start = time.perf_counter()
         for _ in range(calls):
             call()
+        self._finish()
         return time.perf_counter() - start
 
 
-def main(name, threads, sample_seconds):
+def main(name, threads, sample_seconds, device):
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print must not mix with the answers
 
     def answer(**content):
         print(json.dumps(content), file=answers)
 
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(threads)])
-    from adapters import ADAPTERS
+    if device == "cpu":
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(threads)])
+    from adapters import on
 
     del sys.path[0]  # this folder: its names are no modules of others
     try:
-        adapter = ADAPTERS[name][0](int(threads))
+        adapter = on(device)[name][0](int(threads))
     except ImportError as error:
         return answer(absent=str(error))
     worker = Worker(adapter, float(sample_seconds))

@@ -8,7 +8,7 @@ from dlcore.cli import whole
 
 def add_arguments(parser):
     add = parser.add_argument
-    add("--device", choices=["cpu"], default="cpu", help="where to run (default: cpu)")
+    add("--device", choices=["cpu", "gpu"], default="cpu", help="where to run (default: cpu)")
     add("--threads", type=_numbers, default=(), metavar="LIST", help="default: all cores, then 1")
     add("--only", default="", metavar="TEXT", help="cases whose name contains one of these, as a,b")
     add("--peers", default="all", metavar="LIST", help="all, none, or names, as numpy,torch,jax")
@@ -23,18 +23,20 @@ def add_arguments(parser):
 
 def run(options):
     from dlcore.bench import report, runner
-    from dlcore.bench.cases import CASES
 
     wanted = options.only.split(",")
-    cases = [case for case in CASES if any(text in case.name for text in wanted)]
+    cases = [case for case in _cases(options.device) if any(text in case.name for text in wanted)]
     if not cases:
         raise ValueError(f"bench: expected --only with text of a case's name, got {options.only!r}")
     if options.list:
         print("\n".join(case.name for case in cases))
         return
-    cores = len(os.sched_getaffinity(0))
+    on_gpu = options.device == "gpu"
+    cores = 1 if on_gpu else len(os.sched_getaffinity(0))
+    about = _gpu() if on_gpu else {}
 
     def save(results):
+        results["machine"] |= about
         if options.json:
             report.save_json(results, options.json)
         if options.plot:
@@ -45,13 +47,14 @@ def run(options):
 
     results = runner.run(
         cases,
-        _names(options.peers),
+        _names(options.peers, options.device),
         [sys.executable, *filter(None, options.python.split(os.pathsep))],
         options.threads or sorted({cores, 1}, reverse=True),
         options.rounds,
         options.sample_ms / 1000,
         lambda line: print(line, file=sys.stderr, flush=True),
         save,
+        options.device,
     )
     if not options.table:
         print(report.markdown(results), end="")
@@ -62,15 +65,30 @@ def _numbers(text):
     return tuple(parse(part) for part in text.split(","))
 
 
-def _names(peers):
+def _cases(device):
+    from dlcore.bench import cases, gpu_cases
+
+    return gpu_cases.GPU_CASES if device == "gpu" else cases.CASES
+
+
+def _gpu():
+    """What the GPU is; raises where there is none."""
+    import dlcore
+    from dlcore import backends
+
+    dlcore.set_device("gpu")
+    return backends.describe()
+
+
+def _names(peers, device):
     from dlcore import isas
-    from dlcore.bench.adapters import ADAPTERS
+    from dlcore.bench import adapters
     from dlcore.lookup import lookup
 
-    known = [name for name in ADAPTERS if name != "dlcore"]
+    known = [name for name in adapters.on(device) if name != "dlcore"]
     if peers == "all":
         if "avx512" not in isas():  # else that variant of NumPy dies of an illegal instruction
-            known.remove("numpy+skylakex")
+            known = [name for name in known if name != "numpy+skylakex"]
         return ["dlcore", *known]
     chosen = [] if peers == "none" else peers.split(",")
     return ["dlcore", *(lookup("peer", {n: n for n in known}, name) for name in chosen)]

@@ -139,7 +139,8 @@ def _function(name):
 
 for _name in (
     "abs", "arange", "argmax", "argmin", "broadcast_to", "ceil", "clip", "concatenate", "cos",
-    "cumsum", "empty", "exp", "expand_dims", "expm1", "floor", "floor_divide", "full", "full_like",
+    "cumsum", "empty", "empty_like", "exp", "expand_dims", "expm1", "floor", "floor_divide", "full",
+    "full_like",
     "isfinite", "isinf", "isnan", "log", "log1p", "logical_and", "logical_not", "logical_or",
     "matmul", "max", "maximum", "mean", "min", "minimum", "mod", "ones", "power", "prod", "repeat",
     "reshape", "rint", "sign", "sin", "sort", "sqrt", "stack", "sum", "swapaxes",
@@ -200,6 +201,14 @@ def from_dlpack(x):
     )))  # fmt: skip
 
 
+def fuse(f):
+    return f
+
+
+def copyto(target, source):
+    target._a[...] = source._a
+
+
 def get_default_memory_pool():
     return types.SimpleNamespace(free_bytes=lambda: 0)
 
@@ -218,6 +227,7 @@ _runtime = types.SimpleNamespace(
 )  # fmt: skip
 cuda = types.SimpleNamespace(
     runtime=_runtime,
+    is_available=lambda: True,
     get_current_stream=lambda: types.SimpleNamespace(ptr=0, synchronize=lambda: None),
 )
 

@@ -142,7 +142,11 @@ inline float __uint_as_float(unsigned x) { return __int_as_float(static_cast<int
 inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
 inline double rsqrt(double x) { return 1 / std::sqrt(x); }
 // Products and sums that are never fused; the build has no multiply-add of its own accord.
-inline double __dmul_rn(double a, double b) { return a * b; }
+// Rounded each by itself: through memory, so that they are not made one multiply-add.
+inline double __dmul_rn(double a, double b) {
+  volatile double product = a * b;
+  return product;
+}
 inline double __dadd_rn(double a, double b) { return a + b; }
 inline float __fdividef(float a, float b) { return a / b; }
 using std::isfinite;

@@ -6,6 +6,7 @@ and NumPy; a method that is absent leaves the library out of the row.
 """
 
 from .formulas import NumPy
+from .gpu import Cupy, DlcoreGpu, TorchGpu, TorchGraphs
 from .jax import Jax
 from .keras import Dlcore, KerasJax, KerasTensorFlow, KerasTorch
 from .others import OnnxRuntime, ScikitLearn, TensorFlow
@@ -26,3 +27,17 @@ ADAPTERS = {
     "onnxruntime": (OnnxRuntime, {}, True),
     "sklearn": (ScikitLearn, {}, True),
 }
+
+# The same on a GPU.
+GPU_ADAPTERS = {
+    "dlcore": (DlcoreGpu, {"DLCORE_DEVICE": "gpu"}, True),
+    "dlcore@cupy": (DlcoreGpu, {"DLCORE_BACKEND": "cupy"}, False),
+    "torch": (TorchGpu, {}, True),
+    "torch.graphs": (TorchGraphs, {}, True),
+    "cupy": (Cupy, {}, True),
+}
+
+
+def on(device):
+    """The table of a device, "cpu" or "gpu"."""
+    return GPU_ADAPTERS if device == "gpu" else ADAPTERS
