@@ -1,0 +1,217 @@
+"""The compiled backend of GPUs, on the emulated device (DLCORE_CUDA=EMULATED) or a real one."""
+
+import os
+
+import numpy as np
+import pytest
+from test_gpu import NONE, convnet, data_for, mlp, points, python, recurrent
+
+import dlcore
+from dlcore import backends, ops
+
+_cuda = pytest.importorskip("dlcore._cuda")
+if _cuda.available() is not None:
+    pytest.skip(_cuda.available(), allow_module_level=True)
+
+emulated = pytest.mark.skipif(not _cuda.device()["emulated"], reason="steers the emulation")
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    """The library on the compiled backend."""
+    from dlcore.backends import cuda
+
+    monkeypatch.setattr(backends, "_forced", "cuda")
+    monkeypatch.setattr(backends, "_gpu", None)
+    before = dlcore.get_device()
+    backends._device = "cpu"
+    dlcore.set_device("gpu")
+    yield cuda
+    dlcore.set_device("cpu")
+    backends._device = before
+
+
+def test_arrays_without_cupy(cuda):
+    x = np.arange(6, dtype="float32").reshape(3, 2)
+    there = backends.device_array(x)
+    assert (there.shape, there.dtype, there.nbytes) == ((3, 2), np.float32, 24)
+    assert backends.device_array(there) is there
+    y = ops.add(there, x)
+    assert type(y) is cuda.GpuArray
+    np.testing.assert_array_equal(y.get(), x + x)
+    np.testing.assert_array_equal(y[1:].get(), (x + x)[1:])
+    np.testing.assert_array_equal(ops.convert_to_numpy(y), x + x)
+    assert type(ops.add(x, x)) is np.ndarray
+    np.testing.assert_array_equal(backends.device_array(there, "float64").get(), x)
+    np.testing.assert_array_equal(ops.sort(y), x + x)
+
+
+class Foreign:
+    """An array of another library."""
+
+    def __init__(self, array, **changes):
+        self._array, self._changes = array, changes
+
+    @property
+    def __cuda_array_interface__(self):
+        return self._array.__cuda_array_interface__ | self._changes
+
+
+def test_arrays_of_others_are_taken_without_a_copy(cuda):
+    x = np.arange(6, dtype="float32").reshape(3, 2)
+    there = Foreign(backends.device_array(x))
+    np.testing.assert_array_equal(ops.exp(there).get(), ops.exp(backends.device_array(x)).get())
+    np.testing.assert_array_equal(ops.convert_to_numpy(there), x)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"strides": (4, 12)}, ValueError, "array: expected C-contiguous memory on the GPU"),
+        ({"typestr": "<c8", "shape": (3,)}, TypeError, "array: expected one of float32"),
+        ({"data": (64, False)}, ValueError, "expected an array in the memory of a GPU"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_explained(cuda, changes, error, message):
+    there = backends.device_array(np.zeros((3, 2), "float32"))
+    with pytest.raises(error, match=message):
+        ops.exp(Foreign(there, **changes))
+
+
+@pytest.mark.parametrize("build", [mlp, convnet, recurrent])
+def test_training_as_on_the_cpu(cuda, build):
+    x, y = data_for(build)
+    results = []
+    for device in ("cpu", "gpu"):
+        dlcore.set_device(device)
+        model = build()
+        history = model.fit(x, y, epochs=2, verbose=0, validation_split=0.1).history
+        results.append((history, model.evaluate(x, y, verbose=0), model.predict(x)))
+    (a, b, c), (d, e, f) = results
+    for name in a:
+        np.testing.assert_allclose(a[name], d[name], rtol=1e-4, atol=1e-5, err_msg=name)
+    np.testing.assert_allclose(b, e, rtol=1e-4)
+    np.testing.assert_allclose(c, f, rtol=1e-3, atol=1e-5)
+
+
+def linear():
+    """A model of pointwise ops alone, which have had kernels from the start."""
+
+    class Shift(dlcore.Layer):
+        def build(self, shape):
+            self.w = self.add_weight((shape[-1],), "zeros", name="w")
+
+        def call(self, x):
+            return ops.tanh(x + self.w)
+
+    dlcore.utils.set_random_seed(0)
+    return dlcore.Sequential([Shift()])
+
+
+def test_rows_travel_in_pieces(cuda, monkeypatch):
+    x, _ = points(100)
+    model = linear()
+    expected = np.tanh(x)
+    there = backends.device_array(x)
+    for chunk in (cuda._CHUNK_BYTES, 1000, 1):
+        monkeypatch.setattr(cuda, "_CHUNK_BYTES", chunk)
+        np.testing.assert_allclose(model.predict(x, batch_size=8), expected, rtol=1e-6)
+        y = model.predict(there, batch_size=8)
+        np.testing.assert_allclose(y.get(), expected, rtol=1e-6)
+        with monkeypatch.context() as patch:
+            patch.setattr(cuda, "place", lambda given: given)  # as if it did not fit
+            np.testing.assert_allclose(model.predict(x, batch_size=8), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_a_shuffled_fit_takes_every_row_once(cuda, monkeypatch, fits):
+    if not fits:
+        monkeypatch.setattr(cuda, "place", lambda given: given)
+        monkeypatch.setattr(cuda, "_CHUNK_BYTES", 500)
+    total = dlcore.Variable(np.zeros(1, "float32"))
+    program = dlcore.program.BatchProgram(
+        lambda x: total.assign_add(ops.reshape(ops.sum(x), (1,))), [((3,), "float32")], 7, True
+    )
+    x = np.arange(63, dtype="float32").reshape(21, 3)
+    index = np.random.default_rng(0).permutation(21)
+    given, done = backends.place([x]), 0
+    while done < 3:
+        done += program.run(given, 7 * done, 3 - done, index)
+    np.testing.assert_array_equal(total.numpy(), [x.sum()])
+
+
+def test_variables_changed_on_either_side(cuda):
+    v, w = dlcore.Variable([1.0, 2.0]), dlcore.Variable(5.0)
+    dlcore.program.pack([v, w])
+    double = dlcore.function(lambda: v.assign(v * 2.0))
+    double()
+    w.assign(6.0)
+    v.assign_add([1.0, 0.0])
+    double()
+    np.testing.assert_array_equal(v.numpy(), [6, 8])
+    assert float(w) == 6
+    dlcore.set_device("cpu")
+    double()
+    np.testing.assert_array_equal(v.value, [12, 16])
+
+
+USE = (
+    "import dlcore, numpy; dlcore.set_device('gpu');"
+    " print(dlcore.ops.exp(numpy.zeros({n}, 'float32')).sum())"
+)
+
+
+@emulated
+@pytest.mark.parametrize(
+    ("environment", "n", "message"),
+    [
+        ({}, 3, "3.0"),
+        ({"DLCORE_EMULATION_DEVICES": "0"}, 3, "RuntimeError: gpu: expected a GPU with cuda or"),
+        ({"DLCORE_EMULATION_DRIVER": "0"}, 3, "RuntimeError: gpu: expected a GPU with cuda or"),
+        ({"DLCORE_EMULATION_DRIVER": "11000"}, 3, "RuntimeError: gpu: expected a GPU with cuda"),
+        ({"DLCORE_EMULATION_MEMORY": "100000"}, 1000000, "MemoryError: "),
+    ],
+)
+def test_what_is_missing_is_told(environment, n, message):
+    no_cupy = "import sys; sys.modules['cupy'] = None\n"
+    code, last = python(no_cupy + USE.format(n=n), **NONE | environment)
+    assert last.startswith(message), last
+    assert code == int("Error" in message)
+
+
+@emulated
+def test_out_of_memory_leaves_the_model_usable_on_the_cpu():
+    code = """
+import sys; sys.modules['cupy'] = None
+import numpy as np, dlcore
+v = dlcore.Variable(np.ones(1000, 'float32'))
+f = dlcore.function(lambda x: (v.assign(v * 2.0), x * 2.0)[1])
+dlcore.set_device('gpu')
+f(np.ones(10, 'float32'))
+try:
+    f(np.ones(1000000, 'float32'))
+except MemoryError as error:
+    dlcore.set_device('cpu')
+    f(np.ones(1000000, 'float32'))
+    print(v.numpy()[0], error)
+"""
+    _, last = python(code, **NONE | {"DLCORE_EMULATION_MEMORY": "1000000"})
+    assert last.startswith("4.0 ") and "free" in last, last
+
+
+def test_a_fork_has_the_weights_and_no_gpu(cuda):
+    v = dlcore.Variable(1.0)
+    double = dlcore.function(lambda: v.assign(v * 2.0))
+    double()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            with pytest.raises(RuntimeError, match="fork"):
+                double()
+            dlcore.set_device("cpu")
+            double()
+            code = 0 if float(v) == 4 else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
