@@ -92,7 +92,9 @@ def test_python_arrows(path):
         tree = ast.parse(file.read())
     for used, line, lazily in imports(tree):
         if used.split(".")[0] == "cupy":
-            assert user == "backends", f"{path}:{line}: only backends may import cupy"
+            assert user == "backends" or path == os.path.join("bench", "adapters", "gpu.py"), (
+                f"{path}:{line}: only backends may import cupy, and what measures it"
+            )
         elif used.startswith("dlcore."):
             name = used.removeprefix("dlcore.")
             assert allowed(user, name, lazily), f"{path}:{line}: {user} must not import {name}"

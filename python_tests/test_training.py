@@ -144,6 +144,7 @@ def test_predict_row_by_row_equals_the_batch():
     np.testing.assert_array_equal(whole, model.predict_on_batch(x[:70]))
 
 
+@pytest.mark.skipif(keras.get_device() == "gpu", reason="CUDA does not survive a fork")
 def test_predict_in_a_forked_child():
     x, y = digits()
     model = trained(x, y)
