@@ -57,7 +57,12 @@ class GpuArray:
     """
 
     def __init__(self, holder):
-        interface = holder.__cuda_array_interface__
+        from dlcore import _cuda
+
+        if isinstance(holder, _cuda.DeviceArray):  # its interface would say that others use it
+            interface = {"shape": holder.shape, "typestr": holder.dtype}
+        else:
+            interface = holder.__cuda_array_interface__
         self.shape, self.dtype = tuple(interface["shape"]), np.dtype(interface["typestr"])
         self.ndim, self.size = len(self.shape), math.prod(self.shape)
         self.nbytes = self.size * self.dtype.itemsize
