@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pytest
-from test_gpu import NONE, convnet, data_for, mlp, points, python, recurrent
+from test_gpu import NONE, convnet, data_for, mlp, on_gpu, points, python, recurrent
 
 import dlcore
 from dlcore import backends, ops
@@ -17,18 +17,12 @@ emulated = pytest.mark.skipif(not _cuda.device()["emulated"], reason="steers the
 
 
 @pytest.fixture
-def cuda(monkeypatch):
+def cuda():
     """The library on the compiled backend."""
     from dlcore.backends import cuda
 
-    monkeypatch.setattr(backends, "_forced", "cuda")
-    monkeypatch.setattr(backends, "_gpu", None)
-    before = dlcore.get_device()
-    backends._device = "cpu"
-    dlcore.set_device("gpu")
-    yield cuda
-    dlcore.set_device("cpu")
-    backends._device = before
+    with on_gpu("cuda"):
+        yield cuda
 
 
 def test_arrays_without_cupy(cuda):
@@ -44,6 +38,8 @@ def test_arrays_without_cupy(cuda):
     assert type(ops.add(x, x)) is np.ndarray
     np.testing.assert_array_equal(backends.device_array(there, "float64").get(), x)
     np.testing.assert_array_equal(ops.sort(y), x + x)
+    with pytest.raises(TypeError, match=r"use .get\(\)"):
+        np.asarray(y)
 
 
 class Foreign:

@@ -1,6 +1,7 @@
 """Devices: CuPy as the fallback on a GPU, tested on arrays that follow CuPy's rules without a GPU
 (python_tests/standin), and who chooses."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -19,23 +20,37 @@ from dlcore.cli import main
 STANDIN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "standin")
 
 
+@contextlib.contextmanager
+def on_gpu(name):
+    """The library on the backend `name` of a GPU."""
+    before = backends._forced, backends._gpu
+    device = dlcore.get_device()
+    dlcore.set_device("cpu")
+    backends._forced, backends._gpu = name, None
+    try:
+        dlcore.set_device("gpu")
+        yield
+    finally:
+        dlcore.set_device("cpu")
+        backends._forced, backends._gpu = before
+        dlcore.set_device(device)
+
+
 @pytest.fixture
 def cupy(monkeypatch):
     """The stand-in of CuPy, and the library on it."""
-    for name in [name for name in sys.modules if name.split(".")[0] in ("cupy", "cupyx")]:
+
+    def of_cupy():
+        return [name for name in sys.modules if name.split(".")[0] in ("cupy", "cupyx")]
+
+    for name in of_cupy():
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(STANDIN)
-    monkeypatch.setattr(backends, "_forced", "cupy")
-    monkeypatch.setattr(backends, "_gpu", None)
-    before = dlcore.get_device()
-    backends._device = "cpu"
-    dlcore.set_device("gpu")
-    import cupy
+    with on_gpu("cupy"):
+        import cupy
 
-    yield cupy
-    dlcore.set_device("cpu")
-    backends._device = before
-    for name in [name for name in sys.modules if name.split(".")[0] in ("cupy", "cupyx")]:
+        yield cupy
+    for name in of_cupy():
         sys.modules.pop(name)
 
 

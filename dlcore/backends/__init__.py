@@ -7,6 +7,7 @@ Nothing of a GPU is touched before it is used.
 """
 
 import contextlib
+import functools
 import importlib
 import os
 
@@ -121,7 +122,7 @@ def gpu():
             found[name] = module.missing()
             if found[name] is None:
                 _gpu = module
-                os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+                _watch_forks()
                 return module
         raise RuntimeError(
             f"gpu: expected a GPU with {' or '.join(found)}, got "
@@ -132,6 +133,11 @@ def gpu():
     return _gpu
 
 
+@functools.cache
+def _watch_forks():
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+
+
 def _before_fork():
     with contextlib.suppress(RuntimeError, MemoryError):  # of a GPU that has failed
         memory.bring_all_home()
@@ -139,7 +145,8 @@ def _before_fork():
 
 def _after_fork():
     """CUDA does not survive a fork: the child has the contents on the host."""
-    _gpu.forked()
+    if _gpu is not None:
+        _gpu.forked()
     memory.leave_devices()
 
 

@@ -83,6 +83,9 @@ class GpuArray:
         reader.bind(0, self._holder)
         return reader.read(0, 0, dtypes.CODES[self.dtype.name], self.shape)
 
+    def __array__(self, *_args, **_kwargs):
+        raise TypeError("expected an array on the host, got one on the GPU; use .get()")
+
     def __len__(self):
         return self.shape[0]
 

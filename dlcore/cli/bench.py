@@ -15,9 +15,9 @@ def add_arguments(parser):
     add("--python", default="", metavar="PATHS", help="further interpreters to find peers in")
     add("--rounds", type=whole(1, "a number"), default=11, metavar="N", help="default: 11")
     add("--sample-ms", type=whole(1, "a time"), default=20, help="length of a sample (default: 20)")
-    add("--json", metavar="FILE", help="file for all figures")
+    add("--json", metavar="FILE", help="file for all figures (on a GPU by default bench-gpu.json)")
     add("--table", metavar="FILE", help="file for the table in Markdown (default: printed)")
-    add("--plot", metavar="FILE", help="file for a picture in SVG")
+    add("--plot", metavar="FILE", help="file for a picture (on a GPU by default bench-gpu.svg)")
     add("--list", action="store_true", help="only list the cases")
 
 
@@ -33,7 +33,13 @@ def run(options):
         return
     on_gpu = options.device == "gpu"
     cores = 1 if on_gpu else len(os.sched_getaffinity(0))
-    about = _gpu() if on_gpu else {}
+    about = {}
+    if on_gpu:
+        about = _gpu()
+        options.json, options.plot = (
+            options.json or "bench-gpu.json",
+            options.plot or "bench-gpu.svg",
+        )
 
     def save(results):
         results["machine"] |= about

@@ -151,7 +151,7 @@ class Cupy:
             "exp": lambda x: xp.exp(x),
             "gelu": lambda x: 0.5 * x * (1 + xp.tanh(0.7978845608 * (x + 0.044715 * x * x * x))),
         }
-        f = xp.fuse(formulas[name])
+        f = xp.fuse(kernel_name=f"fused_{name}")(formulas[name])
         return lambda: f(x), 1
 
     def softmax(self, rows, columns):
@@ -168,7 +168,7 @@ class Cupy:
         xp = self.cupy
         w, g, m, v = (xp.asarray(many(n, i) ** 2) for i in range(4))
 
-        @xp.fuse
+        @xp.fuse(kernel_name="fused_adam")
         def update(w, g, m, v):
             m = m + 0.1 * (g - m)
             v = v + 0.001 * (g * g - v)
