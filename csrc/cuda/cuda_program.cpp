@@ -211,15 +211,14 @@ void CudaProgram::queue_steps(int64_t n, bool replay, cudaStream_t stream) {
 }
 
 void CudaProgram::queue_step(cudaStream_t stream, bool named) {
-  const int n = static_cast<int>(ranges_.size());
-  cuda::check(cuda::launch_bring(state_, 0, ranges_.data(), n_bring_, stream),
-              "to bring the operands of a step");
+  const int n_send = static_cast<int>(ranges_.size()) - first_send_;
+  cuda::check(
+      cuda::launch_bring(state_, 0, ranges_.data(), n_bring_, n_send == 0, stream),
+      "to bring the operands of a step");
   for (size_t i = 0; i < instructions_.size(); ++i) queue(i, stream, named);
-  if (n == 0) return;
-  cuda::check(cuda::launch_send(state_, first_send_, ranges_.data() + first_send_, n - first_send_,
-                                stream),
+  cuda::check(cuda::launch_send(state_, first_send_, ranges_.data() + first_send_, n_send,
+                                n_send > 0, stream),
               "to take the results of a step");
-  cuda::check(cuda::launch_next_step(state_, stream), "to go to the next step");
 }
 
 void CudaProgram::queue(size_t i, cudaStream_t stream, bool named) {

@@ -11,9 +11,13 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kRanges = 64;  // of one launch: as many as arguments have room for
 
+// As much is copied by one block, which then goes to the next step too: a launch less.
+constexpr int64_t kAlone = 32 * 1024;
+
 struct Ranges {
-  const int64_t* state;
-  int first;
+  int64_t* state;
+  int first, n;
+  bool last;  // in a grid of one block only
   MovingRange list[kRanges];
 };
 
@@ -40,15 +44,20 @@ __device__ void copy_bytes(char* to, const char* from, int64_t bytes) {
 
 template <bool kSend>
 __global__ void __launch_bounds__(kThreads) copy_ranges(const __grid_constant__ Ranges ranges) {
-  const int i = static_cast<int>(blockIdx.y);
-  const MovingRange& r = ranges.list[i];
-  char* moving = reinterpret_cast<char*>(ranges.state[1 + ranges.first + i]) + r.offset +
-                 ranges.state[0] * r.step_bytes;
-  if (kSend) {
-    copy_bytes(moving, r.fixed, r.bytes);
-  } else {
-    copy_bytes(r.fixed, moving, r.bytes);
+  const int64_t step = ranges.state[0];
+  for (int i = static_cast<int>(blockIdx.y); i < ranges.n; i += static_cast<int>(gridDim.y)) {
+    const MovingRange& r = ranges.list[i];
+    char* moving = reinterpret_cast<char*>(ranges.state[1 + ranges.first + i]) + r.offset +
+                   step * r.step_bytes;
+    if (kSend) {
+      copy_bytes(moving, r.fixed, r.bytes);
+    } else {
+      copy_bytes(r.fixed, moving, r.bytes);
+    }
   }
+  if (!ranges.last) return;
+  __syncthreads();
+  if (threadIdx.x == 0) ranges.state[0] = step + 1;
 }
 
 __global__ void next_step(int64_t* state) { ++state[0]; }
@@ -56,36 +65,37 @@ __global__ void next_step(int64_t* state) { ++state[0]; }
 __global__ void store(int64_t* to, int64_t word) { *to = word; }
 
 template <bool kSend>
-cudaError_t launch_ranges(const int64_t* state, int first, const MovingRange* list, int n,
+cudaError_t launch_ranges(int64_t* state, int first, const MovingRange* list, int n, bool last,
                           cudaStream_t stream) {
+  int64_t most = 0, total = 0;
+  for (int i = 0; i < n; ++i) {
+    most = std::max(most, list[i].bytes);
+    total += list[i].bytes;
+  }
+  const bool alone = n <= kRanges && total <= kAlone;
   for (int done = 0; done < n; done += kRanges) {
-    Ranges ranges{state, first + done, {}};
-    const int count = std::min(n - done, kRanges);
-    std::copy(list + done, list + done + count, ranges.list);
-    int64_t most = 0;
-    for (int i = 0; i < count; ++i) most = std::max(most, ranges.list[i].bytes);
-    const dim3 grid(grid_for(most, int64_t{kThreads} * 16 * 4), static_cast<unsigned>(count));
-    const cudaError_t result =
-        launch(copy_ranges<kSend>, grid, dim3(kThreads), 0, stream, ranges);
+    Ranges ranges{state, first + done, std::min(n - done, kRanges), last && alone, {}};
+    std::copy(list + done, list + done + ranges.n, ranges.list);
+    const dim3 grid = alone ? dim3(1)
+                            : dim3(grid_for(most, int64_t{kThreads} * 16 * 4),
+                                   static_cast<unsigned>(ranges.n));
+    const cudaError_t result = launch(copy_ranges<kSend>, grid, dim3(kThreads), 0, stream, ranges);
     if (result != cudaSuccess) return result;
   }
-  return cudaSuccess;
+  if (alone || !last) return cudaSuccess;
+  return launch(next_step, dim3(1), dim3(1), 0, stream, state);
 }
 
 }  // namespace
 
-cudaError_t launch_bring(const int64_t* state, int first, const MovingRange* ranges, int n,
+cudaError_t launch_bring(int64_t* state, int first, const MovingRange* ranges, int n, bool last,
                          cudaStream_t stream) {
-  return launch_ranges<false>(state, first, ranges, n, stream);
+  return launch_ranges<false>(state, first, ranges, n, last, stream);
 }
 
-cudaError_t launch_send(const int64_t* state, int first, const MovingRange* ranges, int n,
+cudaError_t launch_send(int64_t* state, int first, const MovingRange* ranges, int n, bool last,
                         cudaStream_t stream) {
-  return launch_ranges<true>(state, first, ranges, n, stream);
-}
-
-cudaError_t launch_next_step(int64_t* state, cudaStream_t stream) {
-  return launch(next_step, dim3(1), dim3(1), 0, stream, state);
+  return launch_ranges<true>(state, first, ranges, n, last, stream);
 }
 
 cudaError_t launch_store(int64_t* to, int64_t word, cudaStream_t stream) {

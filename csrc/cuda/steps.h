@@ -14,13 +14,13 @@ struct MovingRange {
   int64_t offset, step_bytes, bytes;  // at step s: start + offset + s * step_bytes
 };
 
-// Copies ranges `first`, first + 1, ... to their fixed places, or back from there.
-cudaError_t launch_bring(const int64_t* state, int first, const MovingRange* ranges, int n,
+// Copies ranges `first`, first + 1, ... to their fixed places, or back from there; `last`: goes to
+// the next step then.
+cudaError_t launch_bring(int64_t* state, int first, const MovingRange* ranges, int n, bool last,
                          cudaStream_t stream);
-cudaError_t launch_send(const int64_t* state, int first, const MovingRange* ranges, int n,
+cudaError_t launch_send(int64_t* state, int first, const MovingRange* ranges, int n, bool last,
                         cudaStream_t stream);
 
-cudaError_t launch_next_step(int64_t* state, cudaStream_t stream);
 cudaError_t launch_store(int64_t* to, int64_t word, cudaStream_t stream);  // in the stream's order
 
 }  // namespace dl::cuda

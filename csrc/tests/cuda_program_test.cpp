@@ -210,6 +210,25 @@ static void test_many_moving_operands() {
     CHECK(got[i] == (i % 2 ? 0 : 3 * i + i / 2 % kMany));
 }
 
+// More than one block copies.
+static void test_large_moving_operands() {
+  constexpr int64_t kLarge = 50001;
+  const Array x(count(4 * kLarge)), y(std::vector<int32_t>(4 * kLarge));
+  CudaProgram both(2, {call({1, 0, 4 * kLarge, vector(kLarge)}, {0, 0, 4 * kLarge, vector(kLarge)}, 1)}, {});
+  x.bind(both, 0);
+  y.bind(both, 1);
+  both.run(1, 3, -1, cuda::main_stream());
+  const std::vector<int32_t> got = y.get();
+  for (int64_t i = 0; i < 4 * kLarge; ++i) CHECK(got[i] == (i < kLarge ? 0 : 3 * i + 1));
+  CudaProgram in(2, {call({1, 0, 0, vector(1)}, {0, 4 * (kLarge - 1), 4 * kLarge, vector(kLarge, -1)}, 0)},
+                 {{1, 4}});
+  x.bind(in, 0);
+  in.run(0, 4, -1, cuda::main_stream());
+  int32_t value = 0;
+  cuda::copy_to_host(&value, in.at(1, 0, 4), 4, cuda::main_stream());
+  CHECK(value == 3 * (4 * kLarge - 1));
+}
+
 static void test_deadline() {
   CudaProgram program(2, {call({1, 0, 0, vector(kN)}, {0, 0, 0, vector(kN)}, 5)}, {});
   const Array x(count(kN)), y(count(kN));
@@ -354,6 +373,7 @@ int main() {
   test_moving_operands();
   test_operands_that_overlap();
   test_many_moving_operands();
+  test_large_moving_operands();
   test_deadline();
   test_streams();
   test_bad_programs();
