@@ -294,6 +294,29 @@ def test_missing_gradients_and_old_spellings():
     assert optimizers.Adam(use_ema=False, gradient_accumulation_steps=None) is not None
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows_that_are_not_used_are_not_touched(dtype):
+    rng = np.random.default_rng(0)
+    table, ids = rng.normal(size=(50, 3)).astype(dtype), np.array([[1, 7, 1], [49, 7, 7]], "int32")
+    dy, w = rng.normal(size=(2, 3, 3)).astype(dtype), dlcore.Variable(table, dtype=dtype)
+    optimizer = optimizers.SGD(0.5)
+
+    @dlcore.function
+    def step(ids, dy):
+        y = ops.sum(ops.take(w, ids, axis=0) * dy)
+        optimizer.apply(dlcore.gradients(y, [w]), [w])
+        return y
+
+    expected = table.copy()
+    for _ in range(3):
+        y = step(ids, dy)
+        np.testing.assert_allclose(y, (expected[ids] * dy).sum(), rtol=1e-5)
+        np.add.at(expected, ids, -0.5 * dy)
+    np.testing.assert_allclose(w.numpy(), expected, rtol=1e-5, atol=1e-6)
+    unused = np.setdiff1d(np.arange(50), ids)
+    np.testing.assert_array_equal(w.numpy()[unused], table[unused])
+
+
 def test_own_optimizer():
     class SignSGD(optimizers.Optimizer):
         def __init__(self, learning_rate=0.1, **kwargs):

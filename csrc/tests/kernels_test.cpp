@@ -430,6 +430,16 @@ static void check_scatter_add(DType dtype, DType index_type, int64_t v, int64_t 
       sums[static_cast<int64_t>(at) * row + j] += rows.as<T>(i * row + j);
   }
   for (int64_t i = 0; i < out.size(); ++i) CHECK(out.as<T>(i) == sums[i]);
+  Array base(dtype, out_shape, layout);
+  for (int64_t i = 0; i < out.size(); ++i) base.set(i, sums[i] = static_cast<T>(i % 7));
+  for (int64_t i = 0; i < l; ++i) {
+    const double at = index.get(i);
+    if (at < 0 || at >= v) continue;
+    for (int64_t j = 0; j < row; ++j)
+      sums[static_cast<int64_t>(at) * row + j] += rows.as<T>(i * row + j);
+  }
+  run(kScatterAdd, {&out, &rows, &index, &base}, {});
+  for (int64_t i = 0; i < out.size(); ++i) CHECK(out.as<T>(i) == sums[i]);
 }
 
 static void test_gather() {

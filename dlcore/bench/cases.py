@@ -188,12 +188,17 @@ def _attention(shape, value):
     ]
 
 
-def _embedding(shape, value):
-    """Rows of a table (V, D) by (N, T) ids, and the gradient of the whole table."""
+def _embedding(shape, values):
+    """Rows of a table (V, D) by (N, T) ids, with the gradient of the whole table, and with an
+    update of the rows that were used; `values`: what to reach by each."""
     size, width, rows, steps = shape
-    moved = 4 * width * (size + 5 * rows * steps)
-    name = f"embedding {size} x {width} b{rows} T{steps} + gradient"
-    return Case(name, "embedding_grad", (shape,), 0, moved, "l3", {2: (ratio(value),)})
+    used, name = 20 * width * rows * steps, f"embedding {size} x {width} b{rows} T{steps}"
+    gradient, update = ({2: (ratio(value),)} for value in values)
+    moved = 4 * width * size + used
+    return [
+        Case(f"{name} + gradient", "embedding_grad", (shape,), 0, moved, "l3", gradient),
+        Case(f"{name} + SGD of its rows", "embedding_sgd", (shape,), 0, used, "l3", update),
+    ]
 
 
 def _train(name, sizes, batch, loss, targets):
@@ -309,7 +314,7 @@ CASES = [
     *_recurrent("lstm", (1.05, 1.05, 1.05), (1.2, 1.3, 2)),
     *_recurrent("gru", (2, 2, 2), (2, 2, 3)),
     *_attention((8, 512, 8, 64), 1.3),
-    _embedding((20000, 128, 32, 200), 1.5),
+    *_embedding((20000, 128, 32, 200), (1.5, 1)),
     Case("adam 1e6", "adam", (10**6,), 0, 28e6, "l3", both(ratio(1.8, "torch"))),
     Case("adam 2.5e7", "adam", (25 * 10**6,), 0, 700e6, "dram", both(ratio(0.97, "torch"))),
     *[

@@ -22,8 +22,8 @@ def _gather(xp, table, index):
     return xp.where(inside.reshape((-1,) + (1,) * (table.ndim - 1)), rows, table.dtype.type(0))
 
 
-def _scatter_add(xp, rows, index, length):
-    y = xp.zeros((length, *rows.shape[1:]), rows.dtype)
+def _scatter_add(xp, rows, index, *base, length):
+    y = base[0].copy() if base else xp.zeros((length, *rows.shape[1:]), rows.dtype)
     if not rows.size or not length:
         return y
     inside = (index >= 0) & (index < length)
@@ -40,14 +40,28 @@ Op(
     lambda g, y, table, index: [OPS["scatter_add"](g, index, length=table.shape[0]), None],
     kernel=lambda node: ("gather", [], []),
 )
-# Its gradient: y[index[i]] += rows[i].
+# Its gradient: y = 0, or a base of y's shape; y[index[i]] += rows[i].
 Op(
     "scatter_add",
-    lambda rows, index, length: ((length, *rows.shape[1:]), rows.dtype),
+    lambda rows, index, *base, length: ((length, *rows.shape[1:]), rows.dtype),
     _scatter_add,
-    lambda g, y, rows, index, length: [OPS["gather"](g, index), None],
+    lambda g, y, rows, index, *base, length: [OPS["gather"](g, index), None, g][: 2 + len(base)],
     kernel=lambda node: ("scatter_add", [], []),
+    overwrites=2,
 )
+
+
+def rows_of(x):
+    """(rows, index) of a gradient that is 0 but for rows of a table that was read by `gather`, each
+    to be added at its index; None for other tensors."""
+    node = getattr(x, "node", None)
+    scattered = node is not None and node.op is OPS["scatter_add"] and len(node.inputs) == 2
+    return node.inputs if scattered else None
+
+
+def add_rows(x, rows, index):
+    """x with rows[i] added to x[index[i]]; a program does that in place where x is a variable."""
+    return OPS["scatter_add"](rows, index, to_tensor(x), length=x.shape[0])
 
 
 @traceable(2)

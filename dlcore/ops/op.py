@@ -46,6 +46,8 @@ class Op:
         How many of the last outputs the kernel leaves out where nobody reads them.
     expressions : bool
         ``kernel(node, outputs, opcodes)`` encodes expressions itself.
+    overwrites : int, optional
+        Number of the input over which the kernel may write its output.
     parts : callable, optional
         ``parts(*inputs, **attrs)``: the outputs, made with other ops. A program runs these instead,
         fused with their neighbours; shape, formula and gradient are those of the whole.
@@ -65,12 +67,13 @@ class Op:
         optional=0,
         expressions=False,
         parts=None,
+        overwrites=None,
     ):
         self.name, self.shape, self.formula, self.gradient = name, shape, formula, gradient
         self.kind, self.kernel = kind, kernel
         self.expressions = expressions
         self.fold, self.epilogue, self.optional = fold, epilogue, optional
-        self.rewrite, self.parts = rewrite, parts
+        self.rewrite, self.parts, self.overwrites = rewrite, parts, overwrites
         if kind == "pointwise":
             self.fold = lambda inputs, arrays, attrs: formula(np, *arrays, **attrs)
             self.rewrite = self._below_view

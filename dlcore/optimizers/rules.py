@@ -6,6 +6,7 @@ All take weight_decay, clipnorm, clipvalue, global_clipnorm and name as `Optimiz
 import numpy as np
 
 from dlcore import ops
+from dlcore.ops.indexing import add_rows, rows_of
 from dlcore.optimizers.optimizer import Optimizer, check_share
 from dlcore.program.variable import Variable
 
@@ -14,6 +15,11 @@ class SGD(Optimizer):
     """w <- w - a g.
 
     With momentum: m <- momentum m - a g, w <- w + m; Nesterov's: w <- w + momentum m - a g.
+
+    Without momentum, clipping, weight decay and penalties, the table of an `Embedding` is changed
+    only in the rows that the batch has used. The other rules change all rows at every step, as in
+    Keras: their averages, and with them the weights, go on moving where a gradient is 0, or they
+    need the squares of sums over equal rows.
 
     Parameters
     ----------
@@ -36,7 +42,12 @@ class SGD(Optimizer):
     def update_step(self, gradient, variable, learning_rate):
         g, w = gradient, variable
         if not self.momentum:
-            w.assign_sub(learning_rate * g)
+            used = rows_of(g)
+            if used is None:
+                w.assign_sub(learning_rate * g)
+            else:
+                rows, index = used
+                w.assign(add_rows(w, -learning_rate * rows, index))
             return
         slot = self.slot("momentum", w)
         new_w, m = ops.momentum_update(w, g, slot, learning_rate, self.momentum)

@@ -107,13 +107,16 @@ def _may_overwrite(unit, old, layouts):
     """Whether `unit` reads the old value only element by element, where it writes the new one."""
     if old is None:
         return True
+    written = None if unit.anchor is None else unit.anchor.op.overwrites
     for node in unit.nodes:
-        for x in node.inputs:
-            if layouts[x].source is not old:
+        for at, x in enumerate(node.inputs):
+            if layouts[x].source is not old or (node is unit.anchor and x is old and at == written):
                 continue
             if node is unit.anchor or x is not old or node.outputs[0].shape != old.shape:
                 return False
-    return unit.anchor is None or unit.anchor.op.epilogue or not _reads(unit, old, layouts)
+    if unit.anchor is None or unit.anchor.op.epilogue or written is not None:
+        return True
+    return not _reads(unit, old, layouts)
 
 
 def _reads(unit, tensor, layouts):

@@ -1,7 +1,7 @@
 // gather       out[l] = table[index[l]], converted to out's dtype as NumPy's astype does;
 //              0 where index[l] is out of range
-// scatter_add  out[v] = sum of rows[l] over the l with index[l] = v, added in order of l;
-//              out of range adds nothing
+// scatter_add  out[v] = base[v] (or 0) + sum of rows[l] over the l with index[l] = v, added in order
+//              of l; out of range adds nothing. Where base is out, other rows are not touched.
 //
 // Gathering random rows waits for memory, so the row kAhead places on is prefetched while one is
 // copied. scatter_add is cut by rows of out: each thread reads the whole index and adds what falls
@@ -179,6 +179,19 @@ void clear_rows(const Tensor& out, const RowAxes& m, int64_t begin, int64_t end)
 }
 
 template <class T>
+void copy_rows(const Tensor& out, const Tensor& base, int64_t begin, int64_t end) {
+  const RowAxes m = merge_axes(out, base);
+  const int run = m.rank - 1;
+  for (int64_t v = begin; v < end; ++v) {
+    each_run(m, [&](int64_t to, int64_t from) {
+      T* p = out.as<T>() + v * out.stride[0] + to;
+      const T* q = base.as<T>() + v * base.stride[0] + from;
+      for (int64_t i = 0; i < m.shape[run]; ++i) p[i * m.to_stride[run]] = q[i * m.from_stride[run]];
+    });
+  }
+}
+
+template <class T>
 inline void add_run(T* to, int64_t to_stride, const T* from, int64_t from_stride, int64_t n,
                     const T* ahead) {
   if (to_stride != 1 || from_stride != 1) {
@@ -206,7 +219,11 @@ void scatter_rows(const Call& call, int64_t begin, int64_t end) {
   const bool elements = m.rank == 1 && m.shape[0] == 1;
   constexpr int64_t kBlock = 512;
   int64_t hit[kBlock], target[kBlock];
-  clear_rows<T>(out, m, begin, end);
+  if (call.n_tensors == 3) {
+    clear_rows<T>(out, m, begin, end);
+  } else if (call.tensors[3].data != out.data) {
+    copy_rows<T>(out, call.tensors[3], begin, end);
+  }
   for (int64_t first = 0; first < index.shape[0]; first += kBlock) {
     const int64_t n = index.shape[0] - first < kBlock ? index.shape[0] - first : kBlock;
     int64_t hits = 0;
@@ -294,17 +311,22 @@ void run_gather(const Call& call, int, int64_t begin, int64_t end, char*) {
 }
 
 const char* plan_scatter_add(const Call& call, Work& work) {
-  if (call.n_tensors != 3) return "scatter_add: expected out, rows and index";
+  if (call.n_tensors != 3 && call.n_tensors != 4)
+    return "scatter_add: expected out, rows, index and perhaps base";
   const Tensor &out = call.tensors[0], &rows = call.tensors[1], &index = call.tensors[2];
   if (!is_index(index)) return "scatter_add: expected an int32 or int64 index of rank 1";
   if (out.dtype != rows.dtype || !is_float(out.dtype))
     return "scatter_add: expected out and rows both float32 or both float64";
   if (out.rank < 1 || !same_shape(out, 1, rows, 1) || rows.shape[0] != index.shape[0])
     return "scatter_add: expected out (V, rest...), rows (L, rest...) and index (L)";
+  if (call.n_tensors == 4 &&
+      (call.tensors[3].dtype != out.dtype || !same_shape(out, 0, call.tensors[3], 0)))
+    return "scatter_add: expected a base of out's shape and dtype";
+  const bool in_place = call.n_tensors == 4 && call.tensors[3].data == out.data;
   const double row = static_cast<double>(count(out, 1, out.rank)) * size_of(out.dtype);
   const int64_t per_part = scatter_rows_per_part(call);
   work.parts[0] = out.shape[0] <= per_part ? 1 : (out.shape[0] + per_part - 1) / per_part;
-  work.bytes = row * (out.shape[0] + 3.0 * rows.shape[0]) + rows.shape[0] * 8.0;
+  work.bytes = row * ((in_place ? 0 : out.shape[0]) + 3.0 * rows.shape[0]) + rows.shape[0] * 8.0;
   work.flops = row / size_of(out.dtype) * rows.shape[0];
   return nullptr;
 }

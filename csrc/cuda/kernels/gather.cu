@@ -1,6 +1,6 @@
 // gather       out[l] = table[index[l]], converted to out's dtype as NumPy's astype does;
 //              0 where index[l] is out of range
-// scatter_add  out[v] = sum of rows[l] over the l with index[l] = v, added in the order of l up to
+// scatter_add  out[v] = base[v] (or 0) + sum of rows[l] over the l with index[l] = v, added in the order of l up to
 //              64 at a time; out of range adds nothing
 //
 // scatter_add has no atomics: the pairs (index[l], l) are sorted, blocks first, then runs of them
@@ -150,6 +150,7 @@ constexpr int kAhead = 4;      // rows in flight
 
 struct Scatter {
   char *out, *rows;
+  bool adds;  // to what is in out
   Index index;
   RowAxes axes;
   int64_t pairs, row, targets, out_stride, rows_stride;
@@ -222,12 +223,15 @@ struct Adder {
     return *reinterpret_cast<Pack<T, V>*>(reinterpret_cast<T*>(base) + tile * p.row + c);
   }
 
-  __device__ void store(int64_t target, const Pack<T, V>& x) const {
+  __device__ void store(int64_t target, Pack<T, V> x) const {
     T* to = reinterpret_cast<T*>(p.out) + target * p.out_stride;
     if (V > 1) {
-      *reinterpret_cast<Pack<T, V>*>(to + c) = x;
+      auto& y = *reinterpret_cast<Pack<T, V>*>(to + c);
+      if (p.adds) add(x, y);
+      y = x;
     } else {
-      to[p.axes.offset(0, c)] = x.v[0];
+      T& y = to[p.axes.offset(0, c)];
+      y = p.adds ? y + x.v[0] : x.v[0];
     }
   }
 
@@ -334,10 +338,17 @@ cudaError_t add_rows(const Scatter& p, const uint64_t* sorted, cudaStream_t stre
 template <class T>
 cudaError_t start_scatter(const Call& call, Scatter& p, cudaStream_t stream) {
   const Tensor &out = call.tensors[0], &rows = call.tensors[1];
-  cudaError_t error =
-      is_dense(out, 0, out.rank)
-          ? cudaMemsetAsync(out.data, 0, static_cast<size_t>(p.targets * p.row) * sizeof(T), stream)
-          : launch(clear<T>, grid_for(p.targets * p.row, kThreads), kThreads, 0, stream, p);
+  const size_t bytes = static_cast<size_t>(p.targets * p.row) * sizeof(T);
+  cudaError_t error = cudaSuccess;
+  if (p.adds) {
+    if (call.tensors[3].data != out.data)
+      error = cudaMemcpyAsync(out.data, call.tensors[3].data, bytes, cudaMemcpyDeviceToDevice,
+                              stream);
+  } else {
+    error = is_dense(out, 0, out.rank)
+                ? cudaMemsetAsync(out.data, 0, bytes, stream)
+                : launch(clear<T>, grid_for(p.targets * p.row, kThreads), kThreads, 0, stream, p);
+  }
   if (error || p.pairs == 0) return error;
   auto* sorted = reinterpret_cast<uint64_t*>(call.shared);
   auto* other = reinterpret_cast<uint64_t*>(call.shared + pair_bytes(p.pairs));
@@ -398,13 +409,20 @@ cudaError_t launch_gather(const Call& call, cudaStream_t stream) {
 }
 
 const char* plan_scatter_add(const Call& call, Work& work) {
-  if (call.n_tensors != 3) return "scatter_add: expected out, rows and index";
+  if (call.n_tensors != 3 && call.n_tensors != 4)
+    return "scatter_add: expected out, rows, index and perhaps base";
   const Tensor &out = call.tensors[0], &rows = call.tensors[1], &index = call.tensors[2];
   if (!is_index(index)) return "scatter_add: expected an int32 or int64 index of rank 1";
   if (out.dtype != rows.dtype || !is_float(out.dtype))
     return "scatter_add: expected out and rows both float32 or both float64";
   if (out.rank < 1 || !same_shape(out, 1, rows, 1) || rows.shape[0] != index.shape[0])
     return "scatter_add: expected out (V, rest...), rows (L, rest...) and index (L)";
+  if (call.n_tensors == 4) {
+    const Tensor& base = call.tensors[3];
+    if (base.dtype != out.dtype || !same_shape(out, 0, base, 0) || !is_dense(out, 0, out.rank) ||
+        !is_dense(base, 0, base.rank))
+      return "scatter_add: expected a contiguous base of out's shape and dtype";
+  }
   if (out.shape[0] >= INT32_MAX || rows.shape[0] >= INT32_MAX)
     return "scatter_add: expected fewer than 2**31 rows on a GPU";
   const int64_t row = count(out, 1, out.rank), pairs = rows.shape[0];
@@ -419,7 +437,7 @@ const char* plan_scatter_add(const Call& call, Work& work) {
 cudaError_t launch_scatter_add(const Call& call, cudaStream_t stream) {
   const Tensor &out = call.tensors[0], &rows = call.tensors[1];
   Scatter p{};
-  p.out = out.data, p.rows = rows.data;
+  p.out = out.data, p.rows = rows.data, p.adds = call.n_tensors == 4;
   p.index = index_of(call.tensors[2]), p.axes = merge_axes(out, rows);
   p.pairs = rows.shape[0], p.row = count(out, 1, out.rank), p.targets = out.shape[0];
   p.out_stride = out.stride[0], p.rows_stride = rows.stride[0];

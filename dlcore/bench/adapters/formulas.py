@@ -272,6 +272,16 @@ class NumPy:
 
         return call, 1
 
+    def embedding_sgd(self, shape):
+        w, ids, dy = embedding_arrays(shape)
+
+        def call():
+            y = w[ids]
+            np.subtract.at(w, ids, np.float32(0.01) * dy)
+            return y
+
+        return call, 1
+
     def adam(self, n):
         w, g, m, v = (normal(n, seed=i) ** 2 for i in range(4))
         return lambda: self._adam(w, g, m, v, 0.001), 1

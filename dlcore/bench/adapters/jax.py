@@ -177,6 +177,19 @@ class Jax:
 
         return self._call(both, *embedding_arrays(shape))
 
+    def embedding_sgd(self, shape):
+        w, ids, dy = map(self.jax.device_put, embedding_arrays(shape))
+        step = self.jax.jit(
+            lambda w, ids, dy: (w.at[ids].add(-0.01 * dy), w[ids]), donate_argnums=0
+        )
+
+        def call():
+            nonlocal w
+            w, y = step(w, ids, dy)
+            self.jax.block_until_ready((w, y))
+
+        return call, 1
+
     def _adam(self, w, g, m, v, rate):
         m = m + (g - m) * 0.1
         v = v + (g * g - v) * 0.001

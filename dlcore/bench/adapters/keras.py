@@ -286,6 +286,18 @@ class Dlcore(KerasLike):
         call, arrays = function(both), embedding_arrays(shape)
         return lambda: call(*arrays), 1
 
+    def embedding_sgd(self, shape):
+        table, *arrays = embedding_arrays(shape)
+        w, optimizer = self.keras.Variable(table), self.keras.optimizers.SGD(0.01)
+
+        def step(ids, dy):
+            y = self.ops.take(w, ids, axis=0)
+            optimizer.apply(self.keras.gradients(self.ops.sum(y * dy), [w]), [w])
+            return y
+
+        call = self.keras.function(step)
+        return lambda: call(*arrays), 1
+
     def adam(self, n):
         w, m, v = (self.keras.Variable(normal(n, seed=i) ** 2) for i in range(3))
         g, ops = normal(n, seed=3), self.ops

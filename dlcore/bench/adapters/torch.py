@@ -151,6 +151,18 @@ class Torch:
         w.requires_grad_()
         return lambda: self.torch.autograd.grad(f(ids, w), w, dy), 1
 
+    def embedding_sgd(self, shape):
+        w, ids, dy = map(self._tensor, embedding_arrays(shape))
+        f, ids = self.torch.nn.functional.embedding, ids.long()
+        optimizer = self.torch.optim.SGD([w.requires_grad_()], lr=0.01)
+
+        def call():
+            optimizer.zero_grad()
+            f(ids, w, sparse=True).backward(dy)
+            optimizer.step()
+
+        return call, 1
+
     def adam(self, n):
         w = self._tensor(normal(n)).requires_grad_()
         w.grad = self._tensor(normal(n, seed=1))
@@ -297,5 +309,6 @@ class TorchCompiled(Torch):
         super().__init__(threads)
         self.wrap = self.torch.compile
 
-    gemm = conv = conv_grad = adam = predict = predict_net = predict_step = None
+    gemm = conv = conv_grad = embedding_sgd = adam = None
+    predict = predict_net = predict_step = None
     train_image_rows = train_reviews = None  # it leaves LSTM as it is
