@@ -1,7 +1,7 @@
 // gather       out[l] = table[index[l]], converted to out's dtype as NumPy's astype does;
 //              0 where index[l] is out of range
-// scatter_add  out[v] = base[v] (or 0) + sum of rows[l] over the l with index[l] = v, added in the order of l up to
-//              64 at a time; out of range adds nothing
+// scatter_add  out[v] = base[v] (or 0) + sum of rows[l] over the l with index[l] = v, added in the
+//              order of l up to 64 at a time; out of range adds nothing
 //
 // scatter_add has no atomics: the pairs (index[l], l) are sorted, blocks first, then runs of them
 // merged in pairs, every pair finding its place by bisection. Then each tile of 64 pairs adds its
