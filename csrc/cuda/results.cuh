@@ -164,12 +164,12 @@ struct RowIndex {
   }
 };
 
-// V sums from column `col` of row `row` on.
+// V sums from column `col` of row `row` on; columns end at `end`.
 template <class T, int V>
 __device__ inline void store_sums(const Results& r, const Pack<T, V>& sum, int64_t row,
-                                  int64_t col, Pack<T, V>* registers, int stride) {
+                                  int64_t col, int64_t end, Pack<T, V>* registers, int stride) {
   const RowIndex here(r, row);
-  const int64_t left = r.cols - col;
+  const int64_t left = end - col;
   const auto load = [&](int input) {
     if (input == 0) return sum;
     const Results::Place& x = r.place[r.e.n_out + input - 1];
@@ -197,10 +197,10 @@ __device__ inline void store_sums(const Results& r, const Pack<T, V>& sum, int64
   evaluate<T, V>(r.e, registers, stride, load, store);
 }
 
-// Rows of the matrix of sums that a tile holds: first + i, for i < count.
-struct TileRows {
-  int64_t first;
-  int count;
+// What a tile holds of the matrix of sums: `rows` rows from `row` on, columns [col, end).
+struct TileSpan {
+  int64_t row, col, end;
+  int rows;
 };
 
 // One part of a tile, kPartRows x kCols in `sums`: its row s is the tile's row
@@ -208,23 +208,23 @@ struct TileRows {
 template <class T, int V>
 __device__ __attribute__((noinline)) void store_part(const Results& r, const T* sums, int part_rows,
                                                      int part_cols, int run, int run_step,
-                                                     int run_offset, TileRows rows, int64_t col,
+                                                     int run_offset, TileSpan tile,
                                                      void* registers) {
   const int threads = static_cast<int>(blockDim.x), packs = part_cols / V;
   auto* own = static_cast<Pack<T, V>*>(registers) + threadIdx.x;
   for (int i = threadIdx.x; i < part_rows * packs; i += threads) {
     const int s = i / packs, c = i % packs * V;
     const int row = s / run * run_step + run_offset + s % run;
-    if (row >= rows.count || col + c >= r.cols) continue;
+    if (row >= tile.rows || tile.col + c >= tile.end) continue;
     store_sums<T, V>(r, *reinterpret_cast<const Pack<T, V>*>(sums + s * part_cols + c),
-                     rows.first + row, col + c, own, threads);
+                     tile.row + row, tile.col + c, tile.end, own, threads);
   }
 }
 
 template <class C>
 __device__ inline void store_parts(const Results& r,
                                    const typename C::Type (&sum)[C::kHeight][C::kWidth],
-                                   TileRows rows, int64_t col, typename C::Type* shared) {
+                                   TileSpan tile, typename C::Type* shared) {
   using T = typename C::Type;
   constexpr int V = C::kVector, kRunRows = 4 * C::kRun;  // neighbouring rows of a warp
   void* registers = reinterpret_cast<char*>(shared) + kPartBytes<C>;
@@ -241,10 +241,10 @@ __device__ inline void store_parts(const Results& r,
     __syncthreads();
     if (r.width == 1) {
       store_part<T, 1>(r, shared, kPartRows<C>, C::kCols, kRunRows, 4 * C::kHeight,
-                       part * kRunRows, rows, col, registers);
+                       part * kRunRows, tile, registers);
     } else {
       store_part<T, V>(r, shared, kPartRows<C>, C::kCols, kRunRows, 4 * C::kHeight,
-                       part * kRunRows, rows, col, registers);
+                       part * kRunRows, tile, registers);
     }
     __syncthreads();
   }
@@ -263,17 +263,17 @@ __device__ inline Pack<T, V> load_run(const Results::Place& x, int64_t at, int64
 template <class C>
 __device__ inline void store_even(const Results& r,
                                   const typename C::Type (&sum)[C::kHeight][C::kWidth],
-                                  TileRows rows, int64_t col) {
+                                  TileSpan tile) {
   using T = typename C::Type;
   constexpr int V = C::kVector;
   const Results::Place &y = r.place[0], &extra = r.place[r.extra];
 #pragma unroll
   for (int j = 0; j < C::kWidth / V; ++j) {
-    const int64_t c = col + C::col(j), left = r.cols - c;
+    const int64_t c = tile.col + C::col(j), left = tile.end - c;
 #pragma unroll
     for (int i = 0; i < C::kHeight; ++i) {
-      const int64_t row = rows.first + C::row(i);
-      if (C::row(i) >= rows.count || left <= 0) continue;
+      const int64_t row = tile.row + C::row(i);
+      if (C::row(i) >= tile.rows || left <= 0) continue;
       Pack<T, V> pack;
 #pragma unroll
       for (int v = 0; v < V; ++v) pack.v[v] = sum[i][j * V + v];
@@ -301,15 +301,15 @@ __device__ inline void store_even(const Results& r,
   }
 }
 
-// The tile of sums whose first column is `col`; all threads of the block, after multiply().
+// All threads of the block, after multiply().
 template <class C>
 __device__ inline void store_tile(const Results& r,
                                   const typename C::Type (&sum)[C::kHeight][C::kWidth],
-                                  TileRows rows, int64_t col, typename C::Type* shared) {
+                                  TileSpan tile, typename C::Type* shared) {
   if (r.even) {
-    store_even<C>(r, sum, rows, col);
+    store_even<C>(r, sum, tile);
   } else {
-    store_parts<C>(r, sum, rows, col, shared);
+    store_parts<C>(r, sum, tile, shared);
   }
 }
 
@@ -328,7 +328,7 @@ __global__ void __launch_bounds__(kFinishThreads)
     P sum{};
 #pragma unroll 8
     for (int p = 0; p < parts; ++p) sum.v[0] += partial[p * size + i];
-    store_sums<T, 1>(r, sum, i / r.cols, i % r.cols, registers + threadIdx.x, kFinishThreads);
+    store_sums<T, 1>(r, sum, i / r.cols, i % r.cols, r.cols, registers + threadIdx.x, kFinishThreads);
   }
 }
 

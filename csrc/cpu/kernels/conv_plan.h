@@ -1,14 +1,12 @@
 // What a convolution call asks for and how it is cut.
 #pragma once
 
-#include "common/conv.h"
+#include "common/conv_call.h"
 #include "cpu/kernels/conv_tile.h"
 #include "cpu/kernels/gemm_plan.h"
 #include "kernel.h"
 
 namespace dl::DL_LEVEL {
-
-enum class Task { forward, input_grad, filter_grad };
 
 // Element strides of an image (batch, up to 3 axes, channels) or filter (-, axes, C, K).
 struct Strides {
@@ -64,9 +62,7 @@ struct Conv {
   int64_t chunks, channel_parts, channel_block;
 };
 
-// nullptr or a sentence. Shapes and types only; pointers may be null.
-const char* check_conv(const Call& call, Task task);
-// For a checked call.
+// For a call that check_conv (common/conv_call.h) accepts.
 void read_conv(const Call& call, Task task, Conv& c);
 
 Strides image_strides(const Tensor& t);

@@ -81,9 +81,9 @@ __global__ void __launch_bounds__(C::kThreads)
   clear<C>(sum);
   multiply<C>(a, b, min(g.part_k, g.k - k), shared, sum);
   const int64_t batches = gridDim.x / (unsigned(g.parts) * g.tile_rows * g.tile_cols);
-  const TileRows rows{(p.part * batches + p.batch) * g.m + row,
+  const TileSpan tile{(p.part * batches + p.batch) * g.m + row, col, g.n,
                       static_cast<int>(min(g.m - row, int64_t{C::kRows}))};
-  store_tile<C>(r, sum, rows, col, shared);
+  store_tile<C>(r, sum, tile, shared);
 }
 
 // ---- on the host ----
