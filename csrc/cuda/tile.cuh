@@ -21,7 +21,7 @@ namespace dl::cuda {
 template <class T, int kWarpRows, int kWarpCols, int kThreadRows, int kThreadCols, int kStep>
 struct Tile {
   using Type = T;
-  static constexpr int kVector = 16 / sizeof(T);
+  static constexpr int kVector = 16 / sizeof(T), kColWarps = kWarpCols;
   static constexpr int kWarps = kWarpRows * kWarpCols, kThreads = kWarps * kWarp;
   static constexpr int kHeight = kThreadRows, kWidth = kThreadCols, kDepth = kStep;
   static constexpr int kRows = kWarpRows * 4 * kHeight, kCols = kWarpCols * 8 * kWidth;

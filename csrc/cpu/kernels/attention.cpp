@@ -141,20 +141,11 @@ void plan_parts(const Attention& a, Work& work) {
 }  // namespace
 
 const char* plan_attention(const Call& call, Work& work) {
-  constexpr const char* message =
-      "attention: expected y (B, T, N, D), [lse (B, N, T)], q (B, T, N, H), k (B, S, K, H), "
-      "v (B, S, K, D), [bias (B, N, T, S)], [mask]; [causal, bias?, mask?]; [scale]";
-  if (call.n_ints != 3 || call.n_floats != 1) return message;
-  const int extra = static_cast<int>((call.ints[1] != 0) + (call.ints[2] != 0));
-  const int first = call.n_tensors - 3 - extra;
-  if (first != 1 && first != 2) return message;
-  if (!are_attention(call, first)) return message;
+  int first;
+  if (const char* wrong = check_attention(call, first)) return wrong;
   const Attention a = attention_of(call, first);
-  const Tensor& y = call.tensors[0];
-  if (!is_matrix(y, a.q->dtype, a.batch, a.queries, a.heads, a.value_width)) return message;
-  if (first == 2 && !is_lse(a, call.tensors[1])) return message;
   work.outputs = first;
-  if (y.dtype == DType::f32)
+  if (a.q->dtype == DType::f32)
     plan_parts<float>(a, work);
   else
     plan_parts<double>(a, work);

@@ -8,6 +8,7 @@
 // rows that are a power of two apart do not share cache sets.
 #pragma once
 
+#include "common/attention.h"
 #include "cpu/kernels/gemm_tile.h"
 #include "cpu/kernels/level.h"
 #include "cpu/math.h"
@@ -44,27 +45,6 @@ inline int64_t quotient_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 template <class T>
 constexpr int64_t padded(int64_t n) {
   return (n + kWide<T> - 1) / kWide<T> * kWide<T>;
-}
-
-// q (B, T, N, H), k (B, S, K, H), v (B, S, K, D); bias and mask (B, N, T, S) or null.
-struct Attention {
-  const Tensor *q, *k, *v, *bias, *mask;
-  int64_t batch, queries, keys, heads, groups, width, value_width;
-  bool causal;  // query t sees the keys 0..t
-  double scale;
-
-  int64_t shared() const { return heads / groups; }  // query heads for each head of keys
-};
-
-// q, k, v and what follows them in `call`, from tensor `first` on.
-inline Attention attention_of(const Call& call, int first) {
-  const Tensor* t = call.tensors + first;
-  const Tensor* next = t + 3;
-  const Tensor* bias = call.ints[1] ? next++ : nullptr;
-  const Tensor* mask = call.ints[2] ? next++ : nullptr;
-  return {t,          t + 1,      t + 2,      bias,       mask,       t->shape[0],
-          t->shape[1], t[1].shape[1], t->shape[2], t[1].shape[2], t->shape[3], t[2].shape[3],
-          call.ints[0] != 0, call.floats[0]};
 }
 
 // One matrix (rows, columns) of a tensor (B, T, N, H).
@@ -198,32 +178,6 @@ inline int64_t hide_later_keys(const Block& b, int64_t q, T* scores) {
     store(x, lane < T(b.first_query(s) - q) ? broadcast(-kInfinity<T>) : load(x));
   }
   return seen;
-}
-
-// Whether `t` is (batch, rows, heads, columns) of `type`.
-inline bool is_matrix(const Tensor& t, DType type, int64_t batch, int64_t rows, int64_t heads,
-                      int64_t columns) {
-  return t.dtype == type && t.rank == 4 && t.shape[0] == batch && t.shape[1] == rows &&
-         t.shape[2] == heads && t.shape[3] == columns;
-}
-
-inline bool is_lse(const Attention& a, const Tensor& t) {
-  return t.dtype == a.q->dtype && t.rank == 3 && t.shape[0] == a.batch && t.shape[1] == a.heads &&
-         t.shape[2] == a.queries;
-}
-
-// Whether q, k, v, [bias], [mask] from tensor `first` on belong together.
-inline bool are_attention(const Call& call, int first) {
-  const Tensor &q = call.tensors[first], &k = call.tensors[first + 1], &v = call.tensors[first + 2];
-  if (!is_float(q.dtype) || q.rank != 4 || k.rank != 4 || v.rank != 4) return false;
-  const Attention a = attention_of(call, first);
-  const auto is_scores = [&](const Tensor* t, DType type) {
-    return !t || is_matrix(*t, type, a.batch, a.heads, a.queries, a.keys);
-  };
-  return a.groups > 0 && a.heads % a.groups == 0 && a.keys > 0 &&
-         is_matrix(k, q.dtype, a.batch, a.keys, a.groups, a.width) &&
-         is_matrix(v, q.dtype, a.batch, a.keys, a.groups, a.value_width) &&
-         is_scores(a.bias, q.dtype) && is_scores(a.mask, DType::b8);
 }
 
 }  // namespace dl::DL_LEVEL

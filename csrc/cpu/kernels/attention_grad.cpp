@@ -154,22 +154,9 @@ int64_t scratch_size(const Attention& a) {
 }  // namespace
 
 const char* plan_attention_grad(const Call& call, Work& work) {
-  constexpr const char* message =
-      "attention_grad: expected dq, dk, dv, dy, y, lse, q, k, v, [bias], [mask] of the shapes of "
-      "attention; [causal, bias?, mask?]; [scale]";
-  if (call.n_ints != 3 || call.n_floats != 1) return message;
-  if (call.n_tensors != 9 + (call.ints[1] != 0) + (call.ints[2] != 0)) return message;
-  if (!are_attention(call, 6)) return message;
+  if (const char* wrong = check_attention_grad(call)) return wrong;
   const Attention a = attention_of(call, 6);
   const DType type = a.q->dtype;
-  const Tensor* t = call.tensors;
-  const bool fit = is_matrix(t[0], type, a.batch, a.queries, a.heads, a.width) &&
-                   is_matrix(t[1], type, a.batch, a.keys, a.groups, a.width) &&
-                   is_matrix(t[2], type, a.batch, a.keys, a.groups, a.value_width) &&
-                   is_matrix(t[3], type, a.batch, a.queries, a.heads, a.value_width) &&
-                   is_matrix(t[4], type, a.batch, a.queries, a.heads, a.value_width) &&
-                   is_lse(a, t[5]);
-  if (!fit) return message;
   work.outputs = 3;
   work.parts[0] = at_least(1, a.batch * a.groups);
   work.scratch_bytes = type == DType::f32 ? scratch_size<float>(a) : scratch_size<double>(a);
