@@ -2,6 +2,7 @@
 (python_tests/standin), and who chooses."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -12,8 +13,8 @@ import test_ops
 
 import dlcore
 from dlcore import backends, layers, ops
+from dlcore.bench import gpu_cases
 from dlcore.bench.adapters import common, gpu
-from dlcore.bench.gpu_cases import GPU_CASES
 from dlcore.check import cases, oracle
 from dlcore.cli import main
 
@@ -437,9 +438,24 @@ def test_benchmarks_of_a_gpu(cupy, monkeypatch, method, args):
 
 
 def test_cases_of_a_gpu_are_done_by_dlcore_and_torch():
-    for case in GPU_CASES:
+    for case in gpu_cases.GPU_CASES:
         for adapter in (gpu.DlcoreGpu, gpu.TorchGpu):
             assert hasattr(adapter, case.method), case.name
+
+
+def test_bench_on_a_gpu_writes_table_json_and_picture(cupy, monkeypatch, tmp_path):
+    """Its processes find the stand-in too."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", STANDIN, prepend=os.pathsep)
+    case = gpu_cases.Case("exp", "pointwise", ("exp", 1000), 0, 8000, "copy", {})
+    monkeypatch.setattr(gpu_cases, "GPU_CASES", [case])
+    arguments = ["--rounds", "1", "--sample-ms", "1", "--peers", "dlcore@cupy", "--table", "t.md"]
+    assert main(["bench", "--device", "gpu", *arguments]) == 0
+    with open("bench-gpu.json") as file:
+        results = json.load(file)
+    assert set(results["rows"][0]["times"]) == {"dlcore", "dlcore@cupy"}
+    assert results["machine"]["device"] == "Stand-in"
+    assert os.path.getsize("bench-gpu.svg") and os.path.getsize("t.md")
 
 
 @pytest.mark.parametrize("command", ["check", "bench"])

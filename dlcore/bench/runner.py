@@ -157,8 +157,10 @@ def _limit(libraries, name):
 def _limits(libraries, tell, threads, device):
     limits = {}
     if device == "gpu":
-        limits["copy"] = _limit(libraries, "copy")
-        tell(f"limit: {limits['copy'] / 1e9:.0f} GB/s of a copy on the GPU")
+        rate = _limit(libraries, "copy")
+        if math.isfinite(rate):
+            limits["copy"] = rate
+            tell(f"limit: {rate / 1e9:.0f} GB/s of a copy on the GPU")
         return limits
     for name in ("fma", "l2", "l3", "dram"):
         rate = _limit(libraries[:1], name)

@@ -10,7 +10,7 @@ from .keras import Dlcore
 from .torch import Torch
 
 _DRAWN = 1_000_000  # numbers; larger arrays repeat them
-_COPIED = 100_000_000  # floats of the copy that measures the memory
+_COPIED = 50_000_000  # floats of the copy that measures the memory: beyond any cache
 
 
 def many(n, seed=0):
