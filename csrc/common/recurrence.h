@@ -1,13 +1,17 @@
 // A call of recurrence, for every backend:  for t = 0 .. T-1 (or backwards)
-//   for each stage:  s = a[t] @ m  (a product, or nothing);  out[t].. = expression(slices of s, in[t]..)
+//   for each stage:  s = a[t] @ m  (a product, or nothing)
+//                    out[t].. = expression(slices of s, in[t]..)
 //
 //   tensors: outputs, then inputs. Sequences are (T or T+1 or 1, B or 1, W), matrices (K, N) and
-//            first states (B, H). A history, (T+1, B, H), holds a state before step t at t and after it
-//            at t+1; backwards, before it at t+1 and after it at t.
-//   ints:    [H, backwards, n_histories, n_outputs, first state of each history (tensor or -1: zeros)..,
-//            n_stages, per stage: product: a, shift, slice, K / H, m, transposed, N / H   (a = -1: none),
-//            n_in, (tensor, shift, slice).., n_out, (tensor, shift, slice).., n_floats, n_ints, expr..]
-//   Values are H wide: slice i is columns [i H, (i+1) H) of step t + shift; tensor -1 is the product.
+//            first states (B, H). A history, (T+1, B, H), holds a state before step t at t and
+//            after it at t+1; backwards, before it at t+1 and after it at t.
+//   ints:    [H, backwards, n_histories, n_outputs,
+//            first state of each history (tensor or -1: zeros)..,
+//            n_stages, per stage: product: a, shift, slice, K / H, m, transposed, N / H (a = -1:
+//            none), n_in, (tensor, shift, slice).., n_out, (tensor, shift, slice)..,
+//            n_floats, n_ints, expr..]
+//   Values are H wide: slice i is columns [i H, (i+1) H) of step t + shift; tensor -1 is the
+//   product.
 #pragma once
 
 #include "common/expression.h"

@@ -1,5 +1,5 @@
-// Attention in blocks (Dao et al. 2022, https://arxiv.org/abs/2205.14135): what the forward pass and
-// the gradient share. The formulas are in attention.cu.
+// Attention in blocks (Dao et al. 2022, https://arxiv.org/abs/2205.14135): what the forward pass
+// and the gradient share. The formulas are in attention.cu.
 //
 // A tile of scores, one side queries and the other keys, is a product of the tile core; each thread
 // turns its sums into weights where they are, and puts them into shared memory transposed: that is
@@ -14,7 +14,7 @@ namespace dl::cuda {
 
 // A matrix (rows, columns) for each batch and head.
 struct Heads {
-  Matrix by_rows, by_cols;  // rows, or columns, are what a tile holds; the other side is summed over
+  Matrix by_rows, by_cols;  // rows, or columns, lie across a tile; the other side is summed over
   int64_t batch, head;      // strides
 
   __device__ int64_t offset(int64_t b, int64_t n) const { return b * batch + n * head; }
@@ -115,8 +115,8 @@ __device__ inline void put_weights(const Sums<C>& x, typename C::Type* weights) 
   __syncthreads();
 }
 
-// sum += weights @ x, over the rows of x from `row` on, `valid` of them; columns of x from `col` on.
-// All threads; afterwards the weights may be overwritten.
+// sum += weights @ x, over the rows of x from `row` on, `valid` of them; columns of x from `col`
+// on. All threads; afterwards the weights may be overwritten.
 template <class C>
 __device__ inline void add_weighted(const typename C::Type* weights, const Heads& x,
                                     int64_t offset, int64_t row, int64_t valid, int64_t col,

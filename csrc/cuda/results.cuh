@@ -328,7 +328,8 @@ __global__ void __launch_bounds__(kFinishThreads)
     P sum{};
 #pragma unroll 8
     for (int p = 0; p < parts; ++p) sum.v[0] += partial[p * size + i];
-    store_sums<T, 1>(r, sum, i / r.cols, i % r.cols, r.cols, registers + threadIdx.x, kFinishThreads);
+    store_sums<T, 1>(r, sum, i / r.cols, i % r.cols, r.cols, registers + threadIdx.x,
+                     kFinishThreads);
   }
 }
 

@@ -9,8 +9,8 @@
 // they read of B: then half a warp's 16-byte reads are served at once. A thread's rows and columns
 // are quads, 4 lanes of rows or 8 of columns apart.
 //
-// Every element of C is one chain over k, its first (kDepth or the remainder) before the others,
-// whatever the tile, so the bits depend on K alone and a row of a batch has those of that row alone.
+// Every element of C is one chain over k, in order, whatever the tile: a row of a batch has the bits
+// of that row alone.
 #pragma once
 
 #include "cuda/expression.cuh"
@@ -95,8 +95,8 @@ __device__ inline void put_units(const Units<C, kExtent>& u, bool along_k, int s
   }
 }
 
-// A matrix in memory: x (rows of A, columns of B) by k. `along_k`: neighbours in k are loaded by one
-// thread; `whole`: as 16 bytes, which needs stride 1 there and alignment.
+// A matrix in memory: x (rows of A, columns of B) by k. `along_k`: neighbours in k are loaded by
+// one thread; `whole`: as 16 bytes, which needs stride 1 there and alignment.
 struct Matrix {
   const char* data;
   int64_t x_stride, k_stride, extent;  // extent of x
@@ -135,7 +135,9 @@ class MatrixLoader {
   __device__ void put(T* shared) { put_units<C, kExtent>(units_, along_k(), kStep, r_, shared); }
 
  private:
-  __device__ bool along_k() const { return kForm == Form::any ? m_.along_k : kForm == Form::along_k; }
+  __device__ bool along_k() const {
+    return kForm == Form::any ? m_.along_k : kForm == Form::along_k;
+  }
   __device__ bool whole() const { return kForm != Form::any || m_.whole; }
 
   template <bool kPartial>

@@ -42,7 +42,10 @@ for test in "$@"; do
   case $test in
     cuda_*)
       cuda=yes
-      compile "csrc/tests/${test}_test.cpp" "$test.o" "$emulated" ;;
+      compile "csrc/tests/${test}_test.cpp" "$test.o" "$emulated"
+      if [ "$test" = cuda_products ]; then
+        for name in gemm conv; do compile "-xc++ csrc/cuda/kernels/$name.cu" "products_$name.o" "$emulated"; done
+      fi ;;
     team | program)
       for kind in address thread; do
         eval "flags=\$$kind"
@@ -79,6 +82,7 @@ for test in "$@"; do
       done ;;
     cuda_*)
       objects="$build/$test.o $build/emulated_*.o $build/address_csrc_program.cpp.o $build/address_csrc_buffer.cpp.o"
+      if [ "$test" = cuda_products ]; then objects="$build/$test.o $build/products_*.o $build/emulated_csrc_tests_*.o"; fi
       link_and_run "$test" address "$address" "$objects" "" ;;
     math) link_and_run math address "$address" "$build/math.o $build/kernel_*.o" 4099 ;;  # every 4099th float
     *) link_and_run "$test" address "$address" "$build/$test.o $build/kernel_*.o" "" ;;

@@ -15,7 +15,8 @@ constexpr int kRanges = 4;  // tiles of columns of a result in registers
 constexpr int kThreads = 256;
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) inner_products(const __grid_constant__ AttentionCall c) {
+__global__ void __launch_bounds__(kThreads)
+    inner_products(const __grid_constant__ AttentionCall c) {
   const int64_t rows = c.batch * c.heads * c.queries;
   const int64_t row = int64_t{blockIdx.x} * (kThreads / kWarp) + threadIdx.x / kWarp;
   if (row >= rows) return;
@@ -165,7 +166,8 @@ const char* plan_attention_grad(const Call& call, Work& work) {
   work.shared_bytes = a.batch * a.heads * a.queries * size;
   const double heads = static_cast<double>(a.batch) * static_cast<double>(a.heads);
   const double scores = heads * static_cast<double>(a.queries) * static_cast<double>(a.keys);
-  const double width = static_cast<double>(a.width), value_width = static_cast<double>(a.value_width);
+  const double width = static_cast<double>(a.width);
+  const double value_width = static_cast<double>(a.value_width);
   work.flops = scores / (a.causal ? 2 : 1) * (6 * width + 4 * value_width + 25);
   work.bytes = 2 * static_cast<double>(size) * heads * static_cast<double>(a.queries + a.keys) *
                (width + value_width);

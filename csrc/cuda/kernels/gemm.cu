@@ -31,6 +31,8 @@ struct Gemm {
   int64_t batch[kBatchAxes], a_batch[kBatchAxes], b_batch[kBatchAxes];
 };
 
+static_assert(sizeof(Gemm) + sizeof(Results) <= 8192);  // arguments of a kernel
+
 struct Prepared {
   Gemm g;
   Results r;
@@ -123,7 +125,8 @@ int64_t magnitude_or_one(int64_t stride) { return stride == 0 ? 1 : magnitude(st
 // How neighbouring threads walk through an operand.
 void choose_direction(Matrix& m, int64_t k) {
   if (m.extent <= 1) m.x_stride = 0;
-  m.along_k = m.extent <= 1 || (k > 1 && magnitude_or_one(m.k_stride) < magnitude_or_one(m.x_stride));
+  m.along_k =
+      m.extent <= 1 || (k > 1 && magnitude_or_one(m.k_stride) < magnitude_or_one(m.x_stride));
 }
 
 int64_t tiles_of(const Prepared& p, int64_t rows, int64_t cols) {
@@ -146,7 +149,8 @@ void cut_k(Prepared& p) {
 const char* make(const Call& call, Expression& e, Prepared& p) {
   if (const char* wrong = check_gemm(call)) return wrong;
   p = {};
-  if (const char* wrong = read_expression(call.ints, call.n_ints, call.floats, call.n_floats, e, p.r))
+  if (const char* wrong =
+          read_expression(call.ints, call.n_ints, call.floats, call.n_floats, e, p.r))
     return wrong;
   const Tensor *a = call.tensors + e.n_out, *b = a + 1;
   if (const char* wrong = read_axes(call, *a, *b, p)) return wrong;
