@@ -10,11 +10,13 @@ import sys
 
 WANTED = {("code", 80), ("code", 90), ("PTX", 90)}
 
-# A few registers, kept aside around a loop.
-FEW_BYTES = 32
+# Registers put aside around a loop and not in it, as the machine code of gemm shows: their cost is
+# lost in the loop's.
+FEW_BYTES = 128
 
 # Kernels that spill more: bytes, as stores and loads in the code, and why that is well.
 MAY_SPILL = {
+    "layer_norm_grad<float, 1, 16>": (320, "rows in registers, of odd lengths only"),
 }
 
 
