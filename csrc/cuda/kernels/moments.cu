@@ -168,8 +168,9 @@ __global__ void __launch_bounds__(kThreads) finish_moments(const __grid_constant
   }
   all = reduce_group(all, p.width, meet, MeetSpreads());
   if (!valid || lane != 0) return;
-  reinterpret_cast<T*>(p.first)[unit] = static_cast<T>(all.mean.v[0]);
   const double n = static_cast<double>(p.rows) * static_cast<double>(each);
+  const double mean = n > 0 ? all.mean.v[0] : static_cast<double>(NAN);  // of nothing
+  reinterpret_cast<T*>(p.first)[unit] = static_cast<T>(mean);
   reinterpret_cast<T*>(p.second)[unit] = static_cast<T>(all.m2.v[0] / n);
 }
 
