@@ -118,9 +118,11 @@ bool gradient_in_place(const Call& call, const Conv& c, int lanes) {
 void choose_columns(const Call& call, Conv& c, int lanes, int64_t size) {
   const int64_t panels = ceil_div(c.cols, lanes);
   c.width = panels % 2 == 1 && panels % 3 == 0 ? 3 : static_cast<int>(least(panels, 2));
+  if (panels % 4 == 0 && kVectorRegisters == 16 && !c.wide) c.width = 4;
   const bool in_place = c.task == Task::filter_grad ? gradient_in_place(call, c, lanes)
                                                      : filters_in_place(call, c, lanes);
-  c.packed = !in_place || c.cols * c.groups * size >= kFarRow;
+  // Panels of four vectors are copied, to stay in L1 whatever the distance of rows: see gemm_plan.cpp.
+  c.packed = !in_place || c.width == 4 || c.cols * c.groups * size >= kFarRow;
   const int64_t panel = c.width * lanes;
   int64_t group = kGroupBytes / size;
   if (c.task == Task::filter_grad && taps(c) * c.inner <= kLowRows) group *= 2;

@@ -194,6 +194,9 @@ template SumFunction<double> find_dot<double>(int, int);
 
 template <class T, bool kWide>
 SumFunction<T> find_sum(int nv, int h) {
+  if constexpr (!kWide && kVectorRegisters == 16) {
+    if (nv == 4) return sum_of_height<T, kWide, 4>(h);
+  }
   switch (nv) {
     case 1:
       return sum_of_height<T, kWide, 1>(h);

@@ -39,8 +39,9 @@ constexpr int sum_height(int nv) {
 template <class T>
 using SumFunction = void (*)(const SumTile<T>&);
 
-// The tile of h rows and nv vectors; nv <= 3 and h <= sum_height(nv). kWide: every column has an A
-// of its own, next to its neighbour's (depthwise convolution).
+// The tile of h rows and nv vectors; nv <= 3, or 4 with 16 registers and not kWide, and
+// h <= sum_height(nv). kWide: every column has an A of its own, next to its neighbour's (depthwise
+// convolution).
 template <class T, bool kWide>
 SumFunction<T> find_sum(int nv, int h);
 

@@ -133,7 +133,7 @@ class Multiplier {
       copy_tail();
     }
     int64_t step = direct_ ? i_end_ - i_begin_ : block_rows(p_, padded_);
-    if (p_.pack_a) step = least(step, p_.packed_rows);
+    if (p_.by_panels) step = least(step, p_.packed_rows);
     for (int64_t i = i_begin_; i < i_end_; i += step) block(i, least(step, i_end_ - i));
   }
 
@@ -190,7 +190,7 @@ class Multiplier {
   }
 
   // Strips of nearly equal heights. A strip of A in place stays in L1 while the panels of B pass
-  // by; of a packed A, the whole block stays in L2 and passes by a panel of B in L1.
+  // by; by panels, a whole block of A stays in L2 and passes by each panel of B in L1.
   void tiles(int64_t i, int64_t rows, T* c, int64_t c_row) {
     Tile<T> t;
     t.c_row = c_row;
@@ -198,8 +198,8 @@ class Multiplier {
     t.store = k1_ == p_.k ? store_ : Store::plain;
     t.extra_row = store_ == Store::relu_grad ? call_.tensors[p_.extra].stride[p_.row_axis] : 0;
     const int64_t strips = ceil_div(rows, p_.height);
-    if (p_.pack_a) {
-      for (int64_t s = 0; s < strips; ++s)
+    if (p_.by_panels) {
+      for (int64_t s = 0; p_.pack_a && s < strips; ++s)
         pack_strip(i, rows * s / strips, rows * (s + 1) / strips);
       for (int64_t j = 0; j < cols_;) {
         const int w = set_panel(t, j);

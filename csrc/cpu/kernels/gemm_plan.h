@@ -32,6 +32,7 @@ struct Product {
 
   int height, width;  // of the register tile: rows, vectors
   bool pack_a, pack_b;
+  bool by_panels;  // a panel of B stays in L1 while a block of A, in L2, passes by
   int64_t k_step;       // rows of B at a time
   int64_t group;        // columns of C at a time
   int64_t row_limit;    // rows of C at a time
