@@ -16,6 +16,8 @@ FEW_BYTES = 128
 
 # Kernels that spill more: bytes, as stores and loads in the code, and why that is well.
 MAY_SPILL = {
+    "affine_sample_grad<float>": (256, "a gradient that training hardly asks for"),
+    "affine_sample_grad<double>": (256, "a gradient that training hardly asks for"),
     "layer_norm_grad<float, 1, 16>": (320, "rows in registers, of odd lengths only"),
 }
 
