@@ -446,6 +446,7 @@ def test_cases_of_a_gpu_are_done_by_dlcore_and_torch():
 def test_bench_on_a_gpu_writes_table_json_and_picture(cupy, monkeypatch, tmp_path):
     """Its processes find the stand-in too."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DLCORE_BACKEND", raising=False)  # the processes choose for themselves
     monkeypatch.setenv("PYTHONPATH", STANDIN, prepend=os.pathsep)
     case = gpu_cases.Case("exp", "pointwise", ("exp", 1000), 0, 8000, "copy", {})
     monkeypatch.setattr(gpu_cases, "GPU_CASES", [case])

@@ -130,6 +130,8 @@ def run(cases, names, pythons, threads_list, rounds, sample_seconds, tell, save,
     results["machine"] = machine.describe()
     for threads in threads_list:
         libraries, absent = open_libraries(names, pythons, threads, sample_seconds, device)
+        if "dlcore" in absent:
+            raise ValueError(f"bench: expected dlcore to start, got {absent['dlcore']}")
         results["absent"] |= absent
         results["versions"] |= {library.name: library.version for library in libraries}
         try:
