@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import dlcore
-from dlcore import ops
+from dlcore import backends, ops
 from dlcore.check import cases, oracle
 
 FLOATS = ("float32", "float64")
@@ -206,3 +206,19 @@ def test_gradient_through_concatenate_and_slices():
     _, dxs = dlcore.value_and_grad(f, (0, 1))(*xs)
     for i, at, slope in oracle.finite_differences(f, xs):
         assert dxs[i].flat[at] == pytest.approx(slope, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.skipif(backends.active() != "cpu", reason="the dispatcher is the CPU's")
+@pytest.mark.parametrize("f", [ops.relu, ops.add, ops.matmul])
+def test_ops_on_arrays_seen_before_go_past_python(f, monkeypatch):
+    x = np.full((7, 7), 2.0, "float32")
+    arguments = (x,) * (1 if f is ops.relu else 2)
+    expected = f(*arguments)
+
+    def slow(*_args):
+        raise AssertionError("expected the native dispatcher, got Python's way")
+
+    monkeypatch.setattr("dlcore.ops.op.run_eagerly", slow)
+    np.testing.assert_array_equal(f(*arguments), expected)
+    with pytest.raises(AssertionError, match="dispatcher"):
+        f(*(a[:3, :3].copy() for a in arguments))

@@ -296,8 +296,8 @@ def traceable(n_tensors=1):
 
             def choose():
                 nonlocal fast
-                run_eagerly_into[f] = backends.make_dispatcher(general)
-                fast = run_eagerly_into[f] or general
+                dispatcher = run_eagerly_into[f] = backends.make_dispatcher(general)
+                fast = general if dispatcher is None else dispatcher  # an empty one is false
 
             choose()
             when_device_changes(choose)
