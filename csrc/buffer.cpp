@@ -16,21 +16,28 @@ namespace {
 constexpr int64_t kHugePage = int64_t{2} << 20;
 constexpr int64_t kCacheLine = 64;
 
+int64_t alignment_for(int64_t bytes) { return bytes >= kHugePage ? kHugePage : kCacheLine; }
+
 [[noreturn]] void refuse(const std::string& sentence) { throw std::invalid_argument(sentence); }
 
 }  // namespace
 
+int64_t Buffer::rounded(int64_t bytes) {
+  if (bytes <= 0) return 0;
+  const int64_t alignment = alignment_for(bytes);
+  if (bytes > INT64_MAX - alignment) throw std::bad_alloc();
+  return (bytes + alignment - 1) / alignment * alignment;
+}
+
 Buffer::Buffer(int64_t bytes) {
   if (bytes <= 0) return;
-  const int64_t alignment = bytes >= kHugePage ? kHugePage : kCacheLine;
-  if (bytes > INT64_MAX - alignment) throw std::bad_alloc();
-  const int64_t rounded = (bytes + alignment - 1) / alignment * alignment;
+  const int64_t alignment = alignment_for(bytes), size = rounded(bytes);
   void* p = nullptr;
-  if (posix_memalign(&p, alignment, rounded) != 0) throw std::bad_alloc();
+  if (posix_memalign(&p, alignment, size) != 0) throw std::bad_alloc();
   data_.reset(static_cast<char*>(p));
   if (alignment == kHugePage)
-    madvise(p, rounded, MADV_HUGEPAGE);  // only advice: the result does not matter
-  std::memset(p, 0, rounded);
+    madvise(p, size, MADV_HUGEPAGE);  // only advice: the result does not matter
+  std::memset(p, 0, size);
 }
 
 void Buffer::Free::operator()(char* p) const { std::free(p); }

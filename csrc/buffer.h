@@ -14,6 +14,8 @@ class Buffer {
   explicit Buffer(int64_t bytes = 0);  // throws std::bad_alloc
   char* data() const { return data_.get(); }
 
+  static int64_t rounded(int64_t bytes);  // what Buffer(bytes) takes
+
  private:
   struct Free {
     void operator()(char* p) const;

@@ -41,7 +41,6 @@ Program::Program(int n_slots, std::vector<Instruction> instructions,
     if (bytes < 0) refuse("program: expected slot_bytes >= 0, got " + std::to_string(bytes));
     s.range = {0, bytes};
     s.writable = s.owned = true;
-    owned_bytes_ = checked_add(owned_bytes_, bytes);
   }
   for (Instruction& instruction : instructions_) {
     plan(instruction);

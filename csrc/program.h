@@ -44,7 +44,6 @@ class Program {
 
   int n_slots() const { return static_cast<int>(slots_.size()); }
   const std::vector<Instruction>& instructions() const { return instructions_; }
-  int64_t owned_bytes() const { return owned_bytes_; }
   bool owned(int slot) const { return slots_[check_slot(slot)].owned; }
   bool written(int slot) const { return slots_[check_slot(slot)].written; }
   int dtype(int slot) const {
@@ -91,7 +90,7 @@ class Program {
   std::vector<Slot> slots_;
   std::vector<Tensor> tensors_;          // of all instructions, one after another
   std::vector<Address> bound_, moving_;  // the same at each step; different at each step
-  int64_t scratch_bytes_ = 0, shared_bytes_ = 0, owned_bytes_ = 0;
+  int64_t scratch_bytes_ = 0, shared_bytes_ = 0;
   uint64_t bindings_ = 1;  // changes with every bind
 
  private:

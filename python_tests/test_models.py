@@ -4,6 +4,8 @@ bad input.
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -684,3 +686,38 @@ def test_integer_inputs_reach_a_subclass_as_they_are(tmp_path):
     model.save(tmp_path / "m")
     other = models.load_model(tmp_path / "m", {"Lookup": Lookup})
     np.testing.assert_array_equal(other.predict(x), model.predict(x))
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="peak memory of Linux")
+def test_training_takes_the_memory_that_was_planned():
+    """In a process of its own, which does nothing else: the growth of its resident memory."""
+    code = """
+import gc, numpy as np, dlcore
+from dlcore import layers
+
+def train(n, batch):
+    model = dlcore.Sequential([layers.Input((32, 32, 3)), layers.Conv2D(16, 3, padding="same"),
+        layers.BatchNormalization(), layers.ReLU(), layers.Flatten(), layers.Dense(10)])
+    model.compile("adam", "mse")
+    x, y = np.ones((n, 32, 32, 3), "float32"), np.ones((n, 10), "float32")
+    gc.collect()
+    before = resident("VmRSS")
+    open("/proc/self/clear_refs", "w").write("5")  # the peak starts anew
+    model.fit(x, y, batch_size=batch, verbose=0)
+    (program,) = model._programs.values()
+    planned = program.memory_bytes + sum(
+        v.value.nbytes for v in [*model.weights, *model.optimizer.variables])
+    return resident("VmHWM") - before, planned
+
+def resident(kind):
+    lines = dict(line.split(":") for line in open("/proc/self/status"))
+    return 1024 * int(lines[kind].split()[0])
+
+train(2, 1)  # loads code
+grown, planned = train(512, 512)
+assert 0.95 * planned < grown < 1.05 * planned, (grown, planned)
+"""
+    environment = os.environ | {"DLCORE_BACKEND": "cpu"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

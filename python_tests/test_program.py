@@ -210,7 +210,7 @@ def test_bound_arrays_are_kept_and_freed():
 
 def test_write_and_read():
     program = _cpu.Program(1, [], slot_bytes={0: 64})
-    assert program.arena_bytes == 64
+    assert program.memory_bytes == 64
     assert not program.read(0, 0, U8, [64]).any()
     values = np.arange(6, dtype=np.int32).reshape(2, 3)
     program.write(0, 8, values.T)  # copied in C order

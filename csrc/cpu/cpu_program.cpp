@@ -135,6 +135,13 @@ int CpuProgram::barriers(int team_size) {
       std::count_if(stages_.begin(), stages_.end(), [](const Stage& s) { return s.barrier; }));
 }
 
+int64_t CpuProgram::memory_bytes(int team_size) {
+  schedule(team_size);
+  int64_t bytes = Buffer::rounded(shared_bytes_) + width_ * Buffer::rounded(scratch_bytes_);
+  for (const Slot& slot : slots_) bytes += slot.owned ? Buffer::rounded(slot.range.high) : 0;
+  return bytes;
+}
+
 CpuProgram::Walker& CpuProgram::walker(int rank) {
   while (static_cast<int>(walkers_.size()) <= rank) {
     auto w = std::make_unique<Walker>();

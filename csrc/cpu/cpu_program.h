@@ -23,6 +23,7 @@ class CpuProgram : public Program {
   int64_t run(int64_t first, int64_t steps, double deadline_ms = -1);
 
   int barriers(int team_size);           // in one step
+  int64_t memory_bytes(int team_size);   // that running takes, scratch included
   double cost() const { return cost_; }  // of one step; 1 is worth one more thread
 
  private:

@@ -35,6 +35,8 @@ class CudaProgram : public Program {
   // Puts step 0 into the stream and does not wait.
   void start(cudaStream_t stream);
 
+  int64_t memory_bytes() const { return memory_.bytes(); }  // on the device
+
  private:
   struct Moving {  // operands of one slot and one step size that overlap
     int slot;

@@ -100,7 +100,7 @@ class ArrayProgram:
     backend lacks."""
 
     made = 0
-    arena_bytes = 0
+    memory_bytes = 0
     instructions = ()
 
     def __init__(self, graph, arrays=HOST):
@@ -119,7 +119,7 @@ class ArrayProgram:
 class ArrayBatches:
     """A graph over batches of rows; see `dlcore.program.BatchProgram`."""
 
-    arena_bytes = 0
+    memory_bytes = 0
     instructions = ()
 
     def __init__(self, graph, signature, arrays=HOST):

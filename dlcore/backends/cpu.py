@@ -79,12 +79,16 @@ class CpuProgram:
         self.native = _build(emission, emission.inputs, output_specs(graph, emission))
         self._specs = [(t.shape, np.dtype(t.dtype)) for t in graph.inputs]
         self._many = len(graph.outputs) != 1
-        self.arena_bytes = emission.arena_bytes
 
     @property
     def instructions(self):
         """What the program does: a dict (kernel, parts, threads, flops, bytes) per instruction."""
         return self.native.instructions
+
+    @property
+    def memory_bytes(self):
+        """Bytes of results, constants and scratch while it runs."""
+        return self.native.memory_bytes
 
     def __call__(self, *arrays):
         try:
@@ -154,11 +158,15 @@ class CpuBatches:
         self._emission = Emission(graph, _OPCODES, steps)
         self.native = _build(self._emission)
         self._index_slot = steps.index_slot if signature.indexed else None
-        self.arena_bytes = self._emission.arena_bytes
 
     @property
     def instructions(self):
         return self.native.instructions
+
+    @property
+    def memory_bytes(self):
+        """Bytes of results, constants and scratch while it runs."""
+        return self.native.memory_bytes
 
     def run(self, arrays, start, steps, index, outputs, deadline_ms=None):
         native, emission = self.native, self._emission

@@ -246,12 +246,16 @@ class CudaProgram:
         self._program = _Native(graph, emission, emission.inputs, output_specs(graph, emission))
         self._dtypes = [np.dtype(t.dtype) for t in graph.inputs]
         self._many = len(graph.outputs) != 1
-        self.arena_bytes = emission.arena_bytes
 
     @property
     def instructions(self):
         """What the program does: a dict (kernel, flops, bytes) per instruction."""
         return self._program.native.instructions
+
+    @property
+    def memory_bytes(self):
+        """Bytes of results, constants and scratch while it runs."""
+        return self._program.native.memory_bytes
 
     def __call__(self, *inputs):
         program = self._program
@@ -283,13 +287,17 @@ class CudaBatches:
         steps.emission_outputs = graph.outputs
         self._program = _Native(graph, _emission(graph, steps))
         self._index_slot = steps.index_slot if signature.indexed else None
-        self.arena_bytes = self._program.emission.arena_bytes
         self._index = self._streaming = None
         self._buffers = {}
 
     @property
     def instructions(self):
         return self._program.native.instructions
+
+    @property
+    def memory_bytes(self):
+        """Bytes of results, constants and scratch while it runs."""
+        return self._program.native.memory_bytes
 
     def run(self, given, start, steps, index, outputs, deadline_ms=None):
         if not all(map(arrays.is_on_gpu, given)):

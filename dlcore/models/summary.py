@@ -131,7 +131,7 @@ def _costs(model, batch, weight_bytes):
         data = model._data("summary", kind, inputs, targets if train else None)
         program = model._program(kind, data, batch, train).compile(batch)
         slots = sum(v.value.nbytes for v in model.optimizer.variables) if train else 0
-        peak = _bytes(weight_bytes + slots + program.arena_bytes)
+        peak = _bytes(weight_bytes + slots + program.memory_bytes)
         lines.append(
             f"{words}, batch {batch}: {int(program.flops):,} FLOPs, planned peak memory {peak}"
         )

@@ -121,9 +121,9 @@ class BatchProgram:
         return sum(i["flops"] for i in self._compiled.instructions) if self._compiled else 0
 
     @property
-    def arena_bytes(self):
-        """Planned memory for activations, once compiled."""
-        return self._compiled.arena_bytes if self._compiled else 0
+    def memory_bytes(self):
+        """Planned memory for activations and scratch, once compiled."""
+        return self._compiled.memory_bytes if self._compiled else 0
 
     def describe(self):
         """The instructions of the compiled program: a list of dicts."""

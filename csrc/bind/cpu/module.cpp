@@ -72,7 +72,7 @@ void add_program(py::module_& m) {
           "were over.")
       .def_property_readonly("instructions", &ProgramObject::instructions)
       .def_property_readonly("barriers", &ProgramObject::barriers)
-      .def_property_readonly("arena_bytes", &ProgramObject::arena_bytes);
+      .def_property_readonly("memory_bytes", &ProgramObject::memory_bytes);
 }
 
 }  // namespace

@@ -137,6 +137,11 @@ int ProgramObject::barriers() {
   return program_.barriers(num_threads());
 }
 
+int64_t ProgramObject::memory_bytes() {
+  const auto held = mutex_.lock();
+  return program_.memory_bytes(num_threads());
+}
+
 py::list ProgramObject::instructions() const {
   py::list list;
   for (const Instruction& instruction : program_.instructions()) {

@@ -20,7 +20,7 @@ class ProgramObject {
   int64_t run(int64_t first, int64_t steps, double deadline_ms);
   py::list instructions() const;
   int barriers();
-  int64_t arena_bytes() const { return program_.owned_bytes(); }
+  int64_t memory_bytes();
 
   // Eager: `arguments` must be plain arrays that accept() has taken. Returns a new reference, or
   // throws.

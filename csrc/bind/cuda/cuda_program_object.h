@@ -26,7 +26,7 @@ class CudaProgramObject {
   // Results are on the GPU if an argument is, else NumPy arrays.
   py::object call(const py::args& arguments, const py::object& stream);
   py::list instructions() const;
-  int64_t arena_bytes() const { return program_.owned_bytes(); }
+  int64_t memory_bytes() const { return program_.memory_bytes(); }
 
  private:
   struct Upload {

@@ -94,7 +94,7 @@ void add_program(py::module_& m) {
            "Run one step on arrays in place of the input slots; returns what is in the output "
            "slots.")
       .def_property_readonly("instructions", &CudaProgramObject::instructions)
-      .def_property_readonly("arena_bytes", &CudaProgramObject::arena_bytes);
+      .def_property_readonly("memory_bytes", &CudaProgramObject::memory_bytes);
 }
 
 }  // namespace
