@@ -41,11 +41,75 @@ __attribute__((always_inline)) inline void store_tile(const Tile<T>& t, Vec<T> (
   }
 }
 
+// Low tiles are bound by the count of instructions: a pointer for every row, and four values of k a
+// round. Tall ones would run out of pointers: one for every third row, the others one and two
+// strides away.
+template <int H>
+struct Shape {
+  static constexpr int kRows = H <= 5 ? 1 : 3, kPointers = (H + kRows - 1) / kRows;
+  static constexpr int kUnroll = H <= 5 ? 4 : 1;
+};
+
+// kSteps values of k; the side with fewer vectors stays in registers while the other passes by.
+// Returns where B goes on. The empty statements keep GCC from precomputing an offset for each
+// vector of B, and from mixing steps: registers are too few for both.
+template <class T, int NV, int H, int kSteps, int kPointers>
+__attribute__((always_inline)) inline const T* multiply(const T* const (&a)[kPointers], int64_t row,
+                                                        int64_t col, const T* b, int64_t b_row,
+                                                        Vec<T> (&acc)[H][NV]) {
+  constexpr int L = kLanes<T>, R = Shape<H>::kRows;
+#pragma GCC unroll 4
+  for (int s = 0; s < kSteps; ++s) {
+    if constexpr (H < NV) {
+      Vec<T> x[H];
+#pragma GCC unroll 14
+      for (int r = 0; r < H; ++r) x[r] = broadcast(a[r / R][(r % R) * row + s * col]);
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) {
+        const Vec<T> y = load(b + v * L);
+#pragma GCC unroll 14
+        for (int r = 0; r < H; ++r) acc[r][v] += x[r] * y;
+      }
+    } else {
+      Vec<T> y[NV];
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) y[v] = load(b + v * L);
+#pragma GCC unroll 14
+      for (int r = 0; r < H; ++r) {
+        const Vec<T> x = broadcast(a[r / R][(r % R) * row + s * col]);
+#pragma GCC unroll 8
+        for (int v = 0; v < NV; ++v) acc[r][v] += x * y[v];
+      }
+    }
+    b += b_row;
+    if (!__builtin_constant_p(b_row)) asm("" : "+r"(b));
+    asm volatile("");
+  }
+  return b;
+}
+
+// `depth` values of k.
+template <class T, int NV, int H, int kPointers>
+__attribute__((always_inline)) inline void accumulate(const T* (&a)[kPointers], int64_t row,
+                                                      int64_t col, const T* b, int64_t b_row,
+                                                      int64_t depth, Vec<T> (&acc)[H][NV]) {
+  constexpr int kUnroll = Shape<H>::kUnroll;
+  for (; kUnroll > 1 && depth >= kUnroll; depth -= kUnroll) {
+    b = multiply<T, NV, H, kUnroll>(a, row, col, b, b_row, acc);
+#pragma GCC unroll 6
+    for (int g = 0; g < kPointers; ++g) a[g] += kUnroll * col;
+  }
+  for (; depth > 0; --depth) {
+    b = multiply<T, NV, H, 1>(a, row, col, b, b_row, acc);
+#pragma GCC unroll 6
+    for (int g = 0; g < kPointers; ++g) a[g] += col;
+  }
+}
+
 template <class T, int NV, int H>
 void tile(const Tile<T>& t) {
   constexpr int L = kLanes<T>;
-  constexpr int kBases =
-      (H + 2) / 3;  // a pointer for every third row; the others are one and two strides away
+  constexpr int kPointers = Shape<H>::kPointers;
   Vec<T> acc[H][NV];
 #pragma GCC unroll 14
   for (int r = 0; r < H; ++r) {
@@ -61,25 +125,14 @@ void tile(const Tile<T>& t) {
     }
   }
   const int64_t row = t.a_row, col = t.a_col;
-  const T* a[kBases];
-#pragma GCC unroll 5
-  for (int g = 0; g < kBases; ++g) a[g] = t.a + 3 * g * row;
+  const T* a[kPointers];
+#pragma GCC unroll 6
+  for (int g = 0; g < kPointers; ++g) a[g] = t.a + Shape<H>::kRows * g * row;
   for (int run = 0; run < 2; ++run) {
-    const T* b = t.b[run];
-    const int64_t b_row = t.b_row[run];
-    for (int64_t k = t.k[run]; k > 0; --k) {
-      Vec<T> y[NV];
-#pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) y[v] = load(b + v * L);
-#pragma GCC unroll 14
-      for (int r = 0; r < H; ++r) {
-        const Vec<T> x = broadcast(a[r / 3][(r % 3) * row]);
-#pragma GCC unroll 8
-        for (int v = 0; v < NV; ++v) acc[r][v] += x * y[v];
-      }
-      b += b_row;
-#pragma GCC unroll 5
-      for (int g = 0; g < kBases; ++g) a[g] += col;
+    if (Shape<H>::kUnroll > 1 && t.b_row[run] == NV * L) {  // a packed panel
+      accumulate<T, NV, H>(a, row, col, t.b[run], NV * L, t.k[run], acc);
+    } else {
+      accumulate<T, NV, H>(a, row, col, t.b[run], t.b_row[run], t.k[run], acc);
     }
   }
   store_tile<T, H, NV>(t, acc);
