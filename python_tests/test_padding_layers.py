@@ -87,11 +87,65 @@ def test_resize(size, data_format):
     np.testing.assert_allclose(dlcore.grad(loss)(x), expected, atol=1e-5)
 
 
+def filtered(x, n, filter, reach, antialias):
+    """The first axis of x resized: the mean of pixels within `reach`, weighted pixel by pixel."""
+    scale = len(x) / n
+    width = max(scale, 1) if antialias else 1
+    y = np.zeros((n, *x.shape[1:]))
+    for i in range(n):
+        weights = np.zeros(len(x))
+        for h in range(len(x)):
+            distance = abs(h - ((i + 0.5) * scale - 0.5)) / width
+            weights[h] = filter(distance) if distance < reach else 0
+        y[i] = np.tensordot(weights / weights.sum(), x, 1)
+    return y
+
+
+def cubic(t):
+    if t <= 1:
+        return 1.5 * t**3 - 2.5 * t**2 + 1
+    return -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
+
+
+FILTERS = {
+    "bilinear": (lambda t: 1 - t, 1),
+    "bicubic": (cubic, 2),
+    "lanczos3": (lambda t: np.sinc(t) * np.sinc(t / 3), 3),
+    "lanczos5": (lambda t: np.sinc(t) * np.sinc(t / 5), 5),
+}
+
+
+@pytest.mark.parametrize("size", ((8, 6), (2, 9), (3, 3), (6, 5)))
+@pytest.mark.parametrize("antialias", (False, True))
+@pytest.mark.parametrize("name", FILTERS)
+def test_resize_by_filters(size, antialias, name):
+    x = batch(2, 6, 7, 3)
+    how = (*FILTERS[name], antialias)
+    columns = filtered(np.moveaxis(x, 2, 0).astype("float64"), size[1], *how)
+    rows = filtered(np.moveaxis(columns, 2, 0), size[0], *how)  # (P, Q, N, C)
+    resize = lambda x: ops.image.resize(x, size, name, antialias)  # noqa: E731
+    np.testing.assert_allclose(resize(x), np.moveaxis(rows, 2, 0), atol=2e-6)
+    loss = lambda x: ops.sum(ops.square(resize(x)))  # noqa: E731
+    _, (expected,) = oracle.gradient(loss, [x.astype("float64")])
+    np.testing.assert_allclose(dlcore.grad(loss)(x), expected, atol=2e-5)
+
+
+def test_resize_keeps_integers_in_their_range():
+    x = np.array([0, 250, 10, 255, 3, 77], "uint8").reshape(1, 1, 6, 1)
+    y = ops.image.resize(x, (1, 9), "bicubic")
+    assert y.dtype == np.uint8
+    assert y.ravel().tolist() == [0, 132, 233, 28, 133, 238, 32, 27, 82]
+    large = np.full((1, 2, 2, 1), 2**31 - 1, "int32")
+    assert (ops.image.resize(large, 3) > 2**31 - 200).all()
+
+
 def test_bilinear_up_sampling():
     x = batch(2, 3, 4, 5)
     y = layers.UpSampling2D((2, 3), interpolation="bilinear")(x)
     np.testing.assert_allclose(y, linear(linear(x, 6, 1), 12, 2), atol=1e-5)
     assert ops.image.resize(x[0], (7, 7)).shape == (7, 7, 5)
+    y = layers.UpSampling2D(2, interpolation="bicubic")(x)
+    np.testing.assert_array_equal(y, ops.image.resize(x, (6, 8), "bicubic"))
 
 
 def test_permute_and_repeat_vector():
@@ -154,7 +208,7 @@ WRONG = [
     (lambda: layers.Cropping2D(2)(IMAGES), "expected input larger than cropping"),
     (lambda: layers.Cropping2D(1)(IMAGES[0]), r"expected input \(batch, height, width, channels\)"),
     (lambda: layers.UpSampling2D(0), "expected size as an int or 2 ints of 1"),
-    (lambda: layers.UpSampling2D(interpolation="cubic"), "expected interpolation 'nearest' or"),
+    (lambda: layers.UpSampling2D(interpolation="cubic"), "expected interpolation as one of near"),
     (lambda: layers.Permute((1, 3)), r"expected dims as a permutation of 1..2, got \(1, 3\)"),
     (lambda: layers.Permute((2, 1))(IMAGES), "expected input of 3 axes"),
     (lambda: layers.RepeatVector(0), "expected n"),
@@ -164,7 +218,8 @@ WRONG = [
     (lambda: layers.SpatialDropout1D(0.5)(IMAGES, training=True), r"expected input \(batch, steps"),
     (lambda: ops.image.resize(IMAGES, (0, 2)), "expected size"),
     (lambda: ops.image.resize(IMAGES[:, :0], 2), "expected images with pixels"),
-    (lambda: ops.image.resize(IMAGES, 2, antialias=True), "expected antialias=False"),
+    (lambda: ops.image.resize(IMAGES, 2, "cubic"), "expected interpolation as one of nearest"),
+    (lambda: ops.image.resize(IMAGES, 2, "bilinear", False, True, True), "got both"),
 ]
 
 

@@ -410,7 +410,7 @@ WRONG = [
     (lambda: layers.RandomCrop(0, 4), "expected height"),
     (lambda: layers.RandomFlip()(np.zeros((3, 4))), "expected images (batch, H, W, C)"),
     (lambda: layers.MixUp(0), "expected a positive alpha"),
-    (lambda: layers.Resizing(4, 4, "bicubic"), "expected interpolation as one of"),
+    (lambda: layers.Resizing(4, 4, "cubic"), "expected interpolation as one of"),
     (lambda: layers.Resizing(4, 4, "nearest", True, True), "got both"),
     (lambda: layers.Normalization(mean=1.0), "expected both mean and variance"),
     (lambda: layers.Normalization(axis=0).adapt(np.ones((3, 4))), "expected axis within"),

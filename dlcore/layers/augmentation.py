@@ -11,7 +11,8 @@ import numpy as np
 
 from dlcore import ops, random
 from dlcore.layers import spec
-from dlcore.layers.images import ImageLayer, check_name, middle_window, resized
+from dlcore.layers.images import ImageLayer, check_name, resized
+from dlcore.ops.resizing import middle_window
 from dlcore.ops.sampling import FILL_MODES, INTERPOLATIONS, stack_matrix
 from dlcore.program.dtypes import is_float
 

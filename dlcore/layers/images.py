@@ -24,23 +24,11 @@ class ImageLayer(Layer):
         return y if x.ndim == 4 else ops.squeeze(y, 0)
 
 
-def middle_window(h, w, height, width):
-    """(top, left, height, width) of the largest window shaped as (height, width) in the middle of
-    (h, w).
-    """
-    high = min(h, max(w * height // width, 1))
-    wide = min(w, max(h * width // height, 1))
-    return (h - high) // 2, (w - wide) // 2, high, wide
-
-
-def resized(x, height, width, window=None, interpolation="bilinear"):
+def resized(x, height, width, window):
     """A window (top, left, height, width) of x (N, H, W, C) as height x width pixels."""
-    if window is not None:
-        top, left, high, wide = window
-        x = x[:, top : top + high, left : left + wide, :]
-    if x.shape[1:3] == (height, width):
-        return x
-    return ops.image.resize(x, (height, width), interpolation, data_format="channels_last")
+    top, left, high, wide = window
+    x = x[:, top : top + high, left : left + wide, :]
+    return ops.image.resize(x, (height, width), data_format="channels_last")
 
 
 def check_name(layer, what, value, known):

@@ -8,8 +8,10 @@ import numpy as np
 
 from dlcore import ops
 from dlcore.layers.base import Layer
+from dlcore.layers.images import check_name
 from dlcore.layers.pooling import check_rank
 from dlcore.ops.pooling import repeat_pixels
+from dlcore.ops.resizing import INTERPOLATIONS
 from dlcore.ops.spatial import channels_last, check_data_format, check_sizes, from_channels_last
 
 
@@ -134,7 +136,7 @@ class UpSampling2D(Layer):
     ----------
     size : int or (rows, columns), default 2
     data_format : {"channels_last", "channels_first"}, default `config.image_data_format()`
-    interpolation : {"nearest", "bilinear"}
+    interpolation : {"nearest", "bilinear", "bicubic", "lanczos3", "lanczos5"}
         Every pixel repeated, or weighted means of four.
     **kwargs
         See `Layer`.
@@ -151,12 +153,7 @@ class UpSampling2D(Layer):
     def __init__(self, size=2, data_format=None, interpolation="nearest", **kwargs):
         super().__init__(**kwargs)
         self._set_size(size, data_format)
-        if interpolation not in ("nearest", "bilinear"):
-            raise ValueError(
-                f"{self.name}: expected interpolation 'nearest' or 'bilinear', "
-                f"got {interpolation!r}"
-            )
-        self.interpolation = interpolation
+        self.interpolation = check_name(self, "interpolation", interpolation, INTERPOLATIONS)
 
     def _set_size(self, size, data_format):
         self.size = check_sizes(self.name, "size", size, self.rank)
@@ -169,7 +166,7 @@ class UpSampling2D(Layer):
             y = repeat_pixels(x, self.size)
         else:
             sizes = [n * s for n, s in zip(x.shape[1:], self.size, strict=False)]
-            y = ops.image.resize(x, sizes, "bilinear", data_format="channels_last")
+            y = ops.image.resize(x, sizes, self.interpolation, data_format="channels_last")
         return from_channels_last(y, self.data_format)
 
 

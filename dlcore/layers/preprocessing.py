@@ -5,7 +5,8 @@ import numpy as np
 from dlcore import config, ops
 from dlcore.layers import spec
 from dlcore.layers.base import Layer
-from dlcore.layers.images import ImageLayer, check_name, middle_window, resized
+from dlcore.layers.images import ImageLayer, resized
+from dlcore.ops import resizing
 
 
 class Rescaling(Layer):
@@ -187,7 +188,7 @@ class CenterCrop(_Sized):
     def transform(self, x):
         _, h, w, _ = x.shape
         if h < self.height or w < self.width:
-            window = middle_window(h, w, self.height, self.width)
+            window = resizing.middle_window(h, w, self.height, self.width)
             return resized(x, self.height, self.width, window)
         top, left = (h - self.height) // 2, (w - self.width) // 2
         return x[:, top : top + self.height, left : left + self.width, :]
@@ -200,7 +201,7 @@ class Resizing(_Sized):
     ----------
     height, width : int
         Of the result, in pixels.
-    interpolation : {"bilinear", "nearest"}
+    interpolation : {"bilinear", "nearest", "bicubic", "lanczos3", "lanczos5"}
     crop_to_aspect_ratio : bool
         Whether to cut off what is too much instead of changing the proportions.
     pad_to_aspect_ratio : bool
@@ -209,7 +210,7 @@ class Resizing(_Sized):
     fill_value : float
         What to fill with.
     antialias : bool
-        Only False: images are read at single places.
+        Whether a pixel of a smaller result is the mean of all that it covers.
     data_format : {"channels_last", "channels_first"}, optional
     **kwargs
         See `Layer`.
@@ -221,30 +222,16 @@ class Resizing(_Sized):
         data_format=None, **kwargs,
     ):  # fmt: skip
         super().__init__(height, width, data_format, **kwargs)
-        check_name(self, "interpolation", interpolation, ("bilinear", "nearest"))
-        check_name(self, "fill_mode", fill_mode, ("constant",))
-        check_name(self, "antialias", antialias, (False,))
-        if crop_to_aspect_ratio and pad_to_aspect_ratio:
-            raise ValueError(
-                f"{self.name}: expected crop_to_aspect_ratio or pad_to_aspect_ratio, got both"
-            )
+        how = interpolation, crop_to_aspect_ratio, pad_to_aspect_ratio, fill_mode
+        resizing.check_how(self.name, *how)
         self.interpolation, self.antialias = interpolation, antialias
         self.crop_to_aspect_ratio = crop_to_aspect_ratio
         self.pad_to_aspect_ratio = pad_to_aspect_ratio
         self.fill_mode, self.fill_value = fill_mode, float(fill_value)
 
     def transform(self, x):
-        _, h, w, _ = x.shape
-        if self.crop_to_aspect_ratio:
-            window = middle_window(h, w, self.height, self.width)
-            return resized(x, self.height, self.width, window, self.interpolation)
-        if self.pad_to_aspect_ratio:
-            more = max(w * self.height // self.width, h) - h
-            wider = max(h * self.width // self.height, w) - w
-            around = ((0, 0), _halves(more), _halves(wider), (0, 0))
-            x = ops.pad(x, around, constant_values=self.fill_value)
-        return resized(x, self.height, self.width, None, self.interpolation)
-
-
-def _halves(n):
-    return n // 2, n - n // 2
+        return ops.image.resize(
+            x, (self.height, self.width), self.interpolation, self.antialias,
+            self.crop_to_aspect_ratio, self.pad_to_aspect_ratio, self.fill_mode, self.fill_value,
+            data_format="channels_last",
+        )  # fmt: skip

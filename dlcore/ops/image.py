@@ -3,14 +3,10 @@
 import numpy as np
 
 from dlcore.ops.op import cast_to, to_tensor, traceable
-from dlcore.ops.sampling import affine_sample, stack_matrix
+from dlcore.ops.resizing import resize  # noqa: F401 (ops.image.resize)
+from dlcore.ops.sampling import affine_sample
 from dlcore.ops.shaping import broadcast_to, expand_dims, squeeze
-from dlcore.ops.spatial import (
-    channels_last,
-    check_data_format,
-    check_sizes,
-    from_channels_last,
-)
+from dlcore.ops.spatial import channels_last, check_data_format, from_channels_last
 from dlcore.program import dtypes
 from dlcore.program.graph import Tensor
 from dlcore.program.variable import Variable
@@ -59,52 +55,5 @@ def _affine_transform(images, transform, interpolation, fill_mode, fill_value, d
     matrix = transform[..., :6]
     matrix = broadcast_to(matrix, (x.shape[0], 6)) if matrix.ndim == 1 else matrix
     y = affine_sample(x, matrix, None, interpolation, fill_mode, fill_value)
-    y = cast_to(from_channels_last(y, data_format), images.dtype)
-    return y if images.ndim == 4 else squeeze(y, 0)
-
-
-@traceable()
-def resize(images, size, interpolation="bilinear", antialias=False, data_format=None):
-    """Images with another number of pixels, as `keras.ops.image.resize`.
-
-    Centres of pixels lie at halves, and what a weighted mean needs beyond the border is the pixel
-    there.
-
-    Parameters
-    ----------
-    images : array_like (N, H, W, C) or (H, W, C)
-        Or with the channels first.
-    size : (height, width)
-    interpolation : {"bilinear", "nearest"}
-    antialias : bool
-        Accepted for Keras' sake; must be False.
-    data_format : {"channels_last", "channels_first"}, optional
-
-    Returns
-    -------
-    array (N, height, width, C), of the dtype of `images`
-
-    Examples
-    --------
-    >>> import numpy as np, dlcore
-    >>> x = np.array([0.0, 4.0], "float32").reshape(1, 1, 2, 1)
-    >>> dlcore.ops.image.resize(x, (1, 4)).ravel()
-    array([0., 1., 3., 4.], dtype=float32)
-    """
-    name = "resize"
-    if antialias:
-        raise ValueError(f"{name}: expected antialias=False, got {antialias!r}")
-    data_format, images = check_data_format(name, data_format), to_tensor(images)
-    if images.ndim not in (3, 4):
-        raise ValueError(f"{name}: expected images of 3 or 4 axes, got {images.shape}")
-    height, width = check_sizes(name, "size", size, 2)
-    x = images if images.ndim == 4 else expand_dims(images, 0)
-    x = channels_last(cast_to(x, dtypes.as_float(x.dtype)), data_format)
-    if 0 in x.shape[1:3]:
-        raise ValueError(f"{name}: expected images with pixels, got {images.shape}")
-    down, across = x.shape[1] / height, x.shape[2] / width
-    entries = (across, 0.0, 0.5 * across - 0.5, 0.0, down, 0.5 * down - 0.5)
-    matrix = stack_matrix(entries, x.shape[0], x.dtype)
-    y = affine_sample(x, matrix, (height, width), interpolation, "nearest")
     y = cast_to(from_channels_last(y, data_format), images.dtype)
     return y if images.ndim == 4 else squeeze(y, 0)
