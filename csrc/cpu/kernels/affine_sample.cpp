@@ -13,6 +13,7 @@
 // Places are fixed-point numbers of 32 fraction bits, whose sums are exact: dlcore/ops/sampling.py
 // reads the very same pixels, and a shift by whole pixels only copies. affine_sample_grad adds dy to
 // the pixels that were read, image by image in the order of the pixels.
+#include "common/affine_sample.h"
 #include "cpu/kernels/level.h"
 #include "cpu/rows.h"
 
@@ -20,13 +21,10 @@ namespace dl::DL_LEVEL {
 
 namespace {
 
-enum Fill : int64_t { kConstant, kNearest, kReflect, kWrap, kMirror, kFills };
-
 constexpr int kFractionBits = 32;
 constexpr int64_t kOne = 1ll << kFractionBits;
 // Entries beyond are cut, so that no sum leaves 64 bits for images of up to 2^15 pixels a side.
 constexpr double kMostSlope = 0x1p14, kMostOffset = 0x1p29;
-constexpr int64_t kMostPixels = 1 << 15;
 constexpr int64_t kPartElements = 1 << 13;  // about 20 us of work
 
 // Not a clamp of the library's: NaN becomes -most.
@@ -288,26 +286,6 @@ void scatter(const Call& call, int64_t n) {
   }
 }
 
-// Both kernels: images, images and a matrix for each.
-const char* check(const Call& call) {
-  if (call.n_tensors != 3 || call.n_ints != 2 || call.n_floats != 1)
-    return "affine_sample: expected two batches of images, matrices, [interpolation, mode], [fill]";
-  const Tensor &a = call.tensors[0], &b = call.tensors[1], &m = call.tensors[2];
-  if (a.rank != 4 || b.rank != 4 || m.rank != 2 || m.shape[1] != 6)
-    return "affine_sample: expected images (N, H, W, C) and matrices (N, 6)";
-  if (!is_float(a.dtype) || b.dtype != a.dtype || m.dtype != a.dtype)
-    return "affine_sample: expected float32 or float64 everywhere";
-  if (a.shape[0] != b.shape[0] || m.shape[0] != a.shape[0] || a.shape[3] != b.shape[3])
-    return "affine_sample: expected as many images, matrices and channels everywhere";
-  for (int axis = 1; axis < 3; ++axis) {
-    if (a.shape[axis] > kMostPixels || b.shape[axis] > kMostPixels)
-      return "affine_sample: expected images of at most 32768 pixels a side";
-  }
-  if (call.ints[0] < 0 || call.ints[0] > 1 || call.ints[1] < 0 || call.ints[1] >= kFills)
-    return "affine_sample: expected interpolation 0..1 and mode 0..4";
-  return nullptr;
-}
-
 int64_t rows_per_part(const Tensor& y) {
   const int64_t row = y.shape[2] * y.shape[3];
   return row >= kPartElements ? 1 : kPartElements / (row > 0 ? row : 1);
@@ -322,10 +300,8 @@ void set_cost(const Call& call, int64_t pixels, Work& work) {
 }  // namespace
 
 const char* plan_affine_sample(const Call& call, Work& work) {
-  if (const char* wrong = check(call)) return wrong;
-  const Tensor &y = call.tensors[0], &x = call.tensors[1];
-  if ((x.shape[1] == 0 || x.shape[2] == 0) && count(y, 0, 4) > 0)
-    return "affine_sample: expected images of at least one pixel";
+  if (const char* wrong = check_affine_sample(call)) return wrong;
+  const Tensor& y = call.tensors[0];
   const int64_t rows = y.shape[0] * y.shape[1], part = rows_per_part(y);
   work.parts[0] = rows > part ? (rows + part - 1) / part : 1;
   set_cost(call, rows * y.shape[2], work);
@@ -340,10 +316,8 @@ void run_affine_sample(const Call& call, int, int64_t begin, int64_t end, char*)
 }
 
 const char* plan_affine_sample_grad(const Call& call, Work& work) {
-  if (const char* wrong = check(call)) return wrong;
+  if (const char* wrong = check_affine_sample_grad(call)) return wrong;
   const Tensor &dx = call.tensors[0], &dy = call.tensors[1];
-  if ((dx.shape[1] == 0 || dx.shape[2] == 0) && count(dy, 0, 4) > 0)
-    return "affine_sample_grad: expected images of at least one pixel";
   work.parts[0] = dx.shape[0] > 0 ? dx.shape[0] : 1;
   set_cost(call, dy.shape[0] * dy.shape[1] * dy.shape[2], work);
   return nullptr;

@@ -16,6 +16,7 @@
 #include <type_traits>
 
 #include "common/philox.h"
+#include "common/random.h"
 #include "cpu/kernels/level.h"
 #include "cpu/math.h"
 #include "cpu/rows.h"
@@ -26,8 +27,6 @@
 namespace dl::DL_LEVEL {
 
 namespace {
-
-enum Kind : int64_t { kUniform, kNormal, kBernoulli };
 
 constexpr int kChunkBlocks = 64;
 constexpr int64_t kPartElements = 1 << 14;  // 5 to 20 us of work; a multiple of every chunk
@@ -219,31 +218,11 @@ void fill(const Call& call, int64_t begin, int64_t end) {
   }
 }
 
-template <class T>
-bool is_range(const double* floats) {
-  const T low = static_cast<T>(floats[0]), high = static_cast<T>(floats[1]);
-  return low <= high && high - low < static_cast<T>(__builtin_inf());  // false with NaN
-}
-
 }  // namespace
 
 const char* plan_random(const Call& call, Work& work) {
-  if (call.n_tensors != 2 || call.tensors[1].dtype != DType::i64 ||
-      count(call.tensors[1], 0, call.tensors[1].rank) != 1)
-    return "random: expected out and a counter of one int64";
+  if (const char* wrong = check_random(call)) return wrong;
   const Tensor& out = call.tensors[0];
-  if (call.n_ints != 3 || call.ints[0] < kUniform || call.ints[0] > kBernoulli ||
-      call.ints[2] < 0 || call.ints[2] > 0xFFFFFFFFll)
-    return "random: expected [kind 0..2, seed, stream below 2^32]";
-  if (call.n_floats < (call.ints[0] == kBernoulli ? 1 : 2))
-    return "random: expected [low, high], [mean, stddev] or [p]";
-  if (call.ints[0] != kBernoulli && !is_float(out.dtype))
-    return "random: expected float32 or float64 out for uniform and normal";
-  if (call.ints[0] == kBernoulli && !(call.floats[0] >= 0 && call.floats[0] <= 1))
-    return "random: expected a probability in [0, 1]";
-  if (call.ints[0] == kUniform &&
-      !(out.dtype == DType::f32 ? is_range<float>(call.floats) : is_range<double>(call.floats)))
-    return "random: expected finite low <= high";
   const int64_t n = count(out, 0, out.rank);
   work.parts[0] = n <= kPartElements ? 1 : (n + kPartElements - 1) / kPartElements;
   work.flops = static_cast<double>(n) * (call.ints[0] == kNormal ? 80 : 30);

@@ -6,7 +6,7 @@
 // rows, on the number of rows.
 #include "cpu/kernels/expression.h"
 #include "cpu/kernels/level.h"
-#include "common/loops.h"
+#include "common/reduce.h"
 #include "cpu/kernels/reducers.h"
 
 namespace dl::DL_LEVEL {
@@ -34,56 +34,11 @@ static int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
-static const char* check(const Call& call, const Expression& e) {
-  const Tensor &out = call.tensors[0], &in = call.tensors[1];
-  if (e.n_out != 1) return "reduce: expected an expression of one result";
-  if (e.n_in < 1 || call.n_tensors != 1 + e.n_in)
-    return "reduce: expected as many tensors as the expression has";
-  if (out.rank != in.rank || in.rank > kMaxRank)
-    return "reduce: expected tensors of one rank up to 8";
-  for (int d = 0; d < in.rank; ++d) {
-    if (out.shape[d] != in.shape[d] && out.shape[d] != 1)
-      return "reduce: expected 1 on reduced axes of the output";
-    if (out.shape[d] > 1 && out.stride[d] == 0)
-      return "reduce: expected an output that is not broadcast";
-  }
-  for (int i = 2; i < call.n_tensors; ++i) {
-    if (call.tensors[i].rank != in.rank) return "reduce: expected inputs of one rank";
-    for (int d = 0; d < in.rank; ++d)
-      if (call.tensors[i].shape[d] != in.shape[d]) return "reduce: expected inputs of one shape";
-  }
-  return nullptr;
-}
-
-// The input whose layout decides the order of loops: the one with the fewest broadcast axes.
-static int find_leader(const Call& call) {
-  int leader = 1, most = -1;
-  for (int t = 1; t < call.n_tensors; ++t) {
-    int n = 0;
-    for (int d = 0; d < call.tensors[t].rank; ++d) n += call.tensors[t].stride[d] != 0;
-    if (n > most) most = n, leader = t;
-  }
-  return leader;
-}
-
 static void make_loops(const Call& call, Reduce& p) {
-  Tensor tensors[kMaxTensors];
-  for (int i = 0; i < call.n_tensors; ++i) tensors[i] = call.tensors[i];
-  const Tensor& out = call.tensors[0];
-  bool reduced[kMaxRank];
-  for (int d = 0; d < out.rank; ++d) {
-    reduced[d] = out.shape[d] != tensors[1].shape[d];
-    if (reduced[d]) tensors[0].stride[d] = 0;
-  }
-  const int leader = find_leader(call);
-  p.loops.rank = 0;
-  add_loops(p.loops, tensors, call.n_tensors, leader, [&](int d) { return !reduced[d]; });
-  p.kept = p.loops.rank;
-  add_loops(p.loops, tensors, call.n_tensors, leader, [&](int d) { return reduced[d]; });
+  const ReduceAxes axes = reduce_axes(call);
+  p.loops = axes.loops, p.kept = axes.kept, p.across = axes.across;
   const Loops& l = p.loops;
   const bool has_kept = p.kept > 0, has_reduced = l.rank > p.kept;
-  p.across = has_kept && (!has_reduced || magnitude(l.stride[p.kept - 1][leader]) <
-                                              magnitude(l.stride[l.rank - 1][leader]));
   p.outputs = l.size(0, p.kept), p.size = l.size(p.kept, l.rank);
   const int64_t kept = has_kept ? l.shape[p.kept - 1] : 1,
                 run = has_reduced ? l.shape[l.rank - 1] : 1;
@@ -114,12 +69,8 @@ static void cut(Reduce& p, bool in_place) {
 }
 
 static const char* make(const Call& call, Reduce& p) {
-  if (call.n_ints < 1 || call.ints[0] < 0 || call.ints[0] > 3)
-    return "reduce: expected kind 0 to 3";
+  if (const char* wrong = check_reduce(call, p.e)) return wrong;
   p.kind = int(call.ints[0]);
-  if (const char* wrong = decode(call.ints + 1, call.n_ints - 1, call.floats, call.n_floats, p.e))
-    return wrong;
-  if (const char* wrong = check(call, p.e)) return wrong;
   make_loops(call, p);
   if (p.outputs * p.size == 0) {
     p.parts = p.outputs != 0, p.chunks = 1, p.block_rows = p.block_cols = p.fold = 1;
@@ -330,7 +281,7 @@ static void run_kind(const Call& call, const Reduce& p, int phase, int64_t begin
 
 void run_reduce(const Call& call, int phase, int64_t begin, int64_t end, char* scratch) {
   Reduce fresh;
-  if (!call.prepared) make(call, fresh);
+  if (!call.prepared && make(call, fresh)) return;
   const Reduce& p = call.prepared ? *static_cast<const Reduce*>(call.prepared) : fresh;
   p.e.compute ? run_kind<double>(call, p, phase, begin, end, scratch)
               : run_kind<float>(call, p, phase, begin, end, scratch);

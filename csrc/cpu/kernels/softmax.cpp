@@ -16,6 +16,7 @@
 // -inf logits get probability 0; a row with NaN, inf or nothing but -inf is NaN, as the formula is.
 #include <utility>
 
+#include "common/softmax.h"
 #include "cpu/kernels/level.h"
 #include "cpu/math.h"
 #include "cpu/rows.h"
@@ -295,14 +296,6 @@ void plan_rows(const Tensor& t, int packed, double exps, int passes, Work& work)
   work.bytes = elements * passes * size_of(t.dtype);
 }
 
-bool is_same(const Tensor& a, const Tensor& b) {
-  return a.dtype == b.dtype && same_shape(a, 0, b, 0);
-}
-
-bool is_kind(const Call& call) {
-  return call.n_ints == 1 && (call.ints[0] == 0 || call.ints[0] == 1);
-}
-
 // f(rows, first, last, scratch as elements of `t`) for the rows of the parts [begin, end).
 template <class F>
 void run_rows(const Tensor& t, int64_t begin, int64_t end, char* scratch, F&& f) {
@@ -318,12 +311,8 @@ void run_rows(const Tensor& t, int64_t begin, int64_t end, char* scratch, F&& f)
 }  // namespace
 
 const char* plan_softmax(const Call& call, Work& work) {
-  if (call.n_tensors != 2 || !is_kind(call))
-    return "softmax: expected y, x and [0 softmax or 1 log_softmax]";
-  const Tensor& x = call.tensors[1];
-  if (x.rank < 1 || !is_float(x.dtype) || !is_same(call.tensors[0], x))
-    return "softmax: expected y and x of one shape (..., C), both float32 or both float64";
-  plan_rows(x, 1, 1, 2, work);
+  if (const char* wrong = check_softmax(call)) return wrong;
+  plan_rows(call.tensors[1], 1, 1, 2, work);
   return nullptr;
 }
 
@@ -335,13 +324,8 @@ void run_softmax(const Call& call, int, int64_t begin, int64_t end, char* scratc
 }
 
 const char* plan_softmax_grad(const Call& call, Work& work) {
-  if (call.n_tensors != 3 || !is_kind(call))
-    return "softmax_grad: expected dx, dy, y and [0 softmax or 1 log_softmax]";
-  const Tensor& y = call.tensors[2];
-  if (y.rank < 1 || !is_float(y.dtype) || !is_same(call.tensors[0], y) ||
-      !is_same(call.tensors[1], y))
-    return "softmax_grad: expected dx, dy and y of one shape (..., C), all float32 or all float64";
-  plan_rows(y, 2, call.ints[0] ? 1 : 0, 3, work);
+  if (const char* wrong = check_softmax_grad(call)) return wrong;
+  plan_rows(call.tensors[2], 2, call.ints[0] ? 1 : 0, 3, work);
   return nullptr;
 }
 
@@ -353,19 +337,9 @@ void run_softmax_grad(const Call& call, int, int64_t begin, int64_t end, char* s
 }
 
 const char* plan_softmax_cross_entropy(const Call& call, Work& work) {
-  if (call.n_tensors != 4) return "softmax_cross_entropy: expected loss, delta, logits and labels";
-  const Tensor &loss = call.tensors[0], &x = call.tensors[2], &labels = call.tensors[3];
-  if (x.rank != 2 || !is_float(x.dtype) || !is_same(call.tensors[1], x))
-    return "softmax_cross_entropy: expected delta and logits of one shape (N, C), both float32 or "
-           "both float64";
-  if (loss.rank != 1 || loss.shape[0] != x.shape[0] || loss.dtype != x.dtype)
-    return "softmax_cross_entropy: expected loss (N) of the dtype of logits";
-  const bool sparse = labels.rank == 1 && labels.shape[0] == x.shape[0] && !is_float(labels.dtype);
-  const bool dense = is_float(labels.dtype) && same_shape(labels, 0, x, 0);
-  if (!sparse && !dense)
-    return "softmax_cross_entropy: expected labels (N) of integers or (N, C) of floats";
+  if (const char* wrong = check_softmax_cross_entropy(call)) return wrong;
   work.outputs = 2;
-  plan_rows(x, 2, 1, dense ? 3 : 2, work);
+  plan_rows(call.tensors[2], 2, 1, call.tensors[3].rank == 2 ? 3 : 2, work);
   return nullptr;
 }
 

@@ -17,18 +17,17 @@
 // block's pixels, nearly all of them, are skipped.
 #include "cuda/elements.cuh"
 
+#include "common/affine_sample.h"
+
 namespace dl::cuda {
 
 namespace {
-
-enum Fill : int64_t { kConstant, kNearest, kReflect, kWrap, kMirror, kFills };
 
 constexpr int kThreads = 256;
 constexpr int kFractionBits = 32;
 constexpr int64_t kOne = int64_t{1} << kFractionBits;
 // Entries beyond are cut, so that no sum leaves 64 bits for images of up to 2^15 pixels a side.
 constexpr double kMostSlope = 0x1p14, kMostOffset = 0x1p29;
-constexpr int64_t kMostPixels = 1 << 15;
 
 struct Images {
   char* data;
@@ -239,26 +238,6 @@ Sample sample_of(const Call& call, const Tensor& x, const Tensor& y) {
 
 unsigned images_at_once(int64_t n) { return static_cast<unsigned>(n < 65535 ? n : 65535); }
 
-// Both kernels: images, images and a matrix for each.
-const char* check(const Call& call) {
-  if (call.n_tensors != 3 || call.n_ints != 2 || call.n_floats != 1)
-    return "affine_sample: expected two batches of images, matrices, [interpolation, mode], [fill]";
-  const Tensor &a = call.tensors[0], &b = call.tensors[1], &m = call.tensors[2];
-  if (a.rank != 4 || b.rank != 4 || m.rank != 2 || m.shape[1] != 6)
-    return "affine_sample: expected images (N, H, W, C) and matrices (N, 6)";
-  if (!is_float(a.dtype) || b.dtype != a.dtype || m.dtype != a.dtype)
-    return "affine_sample: expected float32 or float64 everywhere";
-  if (a.shape[0] != b.shape[0] || m.shape[0] != a.shape[0] || a.shape[3] != b.shape[3])
-    return "affine_sample: expected as many images, matrices and channels everywhere";
-  for (int axis = 1; axis < 3; ++axis) {
-    if (a.shape[axis] > kMostPixels || b.shape[axis] > kMostPixels)
-      return "affine_sample: expected images of at most 32768 pixels a side";
-  }
-  if (call.ints[0] < 0 || call.ints[0] > 1 || call.ints[1] < 0 || call.ints[1] >= kFills)
-    return "affine_sample: expected interpolation 0..1 and mode 0..4";
-  return nullptr;
-}
-
 void set_cost(const Call& call, const Tensor& y, Work& work) {
   const double pixels = static_cast<double>(count(y, 0, 3));
   const double values = pixels * static_cast<double>(y.shape[3]);
@@ -269,10 +248,8 @@ void set_cost(const Call& call, const Tensor& y, Work& work) {
 }  // namespace
 
 const char* plan_affine_sample(const Call& call, Work& work) {
-  if (const char* wrong = check(call)) return wrong;
-  const Tensor &y = call.tensors[0], &x = call.tensors[1];
-  if ((x.shape[1] == 0 || x.shape[2] == 0) && count(y, 0, 4) > 0)
-    return "affine_sample: expected images of at least one pixel";
+  if (const char* wrong = check_affine_sample(call)) return wrong;
+  const Tensor& y = call.tensors[0];
   set_cost(call, y, work);
   return nullptr;
 }
@@ -286,11 +263,8 @@ cudaError_t launch_affine_sample(const Call& call, cudaStream_t stream) {
 }
 
 const char* plan_affine_sample_grad(const Call& call, Work& work) {
-  if (const char* wrong = check(call)) return wrong;
-  const Tensor &dx = call.tensors[0], &dy = call.tensors[1];
-  if ((dx.shape[1] == 0 || dx.shape[2] == 0) && count(dy, 0, 4) > 0)
-    return "affine_sample_grad: expected images of at least one pixel";
-  set_cost(call, dy, work);
+  if (const char* wrong = check_affine_sample_grad(call)) return wrong;
+  set_cost(call, call.tensors[1], work);
   return nullptr;
 }
 

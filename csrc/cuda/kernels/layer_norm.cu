@@ -9,6 +9,8 @@
 // sums meet in a second launch, in order.
 #include "cuda/rows.cuh"
 
+#include "common/layer_norm.h"
+
 namespace dl::cuda {
 
 namespace {
@@ -217,45 +219,6 @@ int64_t parts_of(const RowCut& cut) {
   return cut.rows < limit ? cut.rows : limit;
 }
 
-bool is_vector(const Tensor& t, int64_t n) { return t.rank == 1 && t.shape[0] == n; }
-
-// x is tensor number `x`; rows (N, D) and vectors (N) or (D) around it.
-const char* check(const Call& call, int x) {
-  const Tensor* t = call.tensors;
-  if (t[x].rank != 2 || !is_float(t[x].dtype)) return "layer_norm: expected x (N, D) of floats";
-  for (int i = 0; i < call.n_tensors; ++i)
-    if (t[i].dtype != t[x].dtype || !is_dense(t[i], 0, t[i].rank))
-      return "layer_norm: expected row-major arrays of one type";
-  if (call.n_ints != 1 || call.ints[0] < 0 || call.ints[0] > 1)
-    return "layer_norm: expected [whether rows are centered]";
-  if (!same_shape(t[0], 0, t[x], 0)) return "layer_norm: expected a result of the shape of x";
-  return nullptr;
-}
-
-const char* check_forward(const Call& call) {
-  const int n_results = call.n_tensors - 3;
-  if (n_results != 1 && n_results != 3)
-    return "layer_norm: expected y or y, mean, inv, and x, gamma, beta";
-  if (const char* wrong = check(call, n_results)) return wrong;
-  const Tensor *t = call.tensors, &x = t[n_results];
-  bool ok = is_vector(t[n_results + 1], x.shape[1]) && is_vector(t[n_results + 2], x.shape[1]);
-  for (int i = 1; i < n_results; ++i) ok = ok && is_vector(t[i], x.shape[0]);
-  if (!ok) return "layer_norm: expected mean and inv (N), gamma and beta (D)";
-  return call.n_floats == 1 ? nullptr : "layer_norm: expected [epsilon]";
-}
-
-const char* check_backward(const Call& call) {
-  const int n_results = call.n_tensors - 5;
-  if (n_results < 1 || n_results > 3)
-    return "layer_norm_grad: expected dx, [dgamma, [dbeta]], dy, x, mean, inv, gamma";
-  if (const char* wrong = check(call, n_results + 1)) return wrong;
-  const Tensor *t = call.tensors, *in = t + n_results, &x = in[1];
-  bool ok = same_shape(in[0], 0, x, 0) && is_vector(in[2], x.shape[0]) &&
-            is_vector(in[3], x.shape[0]) && is_vector(in[4], x.shape[1]);
-  for (int i = 1; i < n_results; ++i) ok = ok && is_vector(t[i], x.shape[1]);
-  return ok ? nullptr : "layer_norm_grad: expected dy (N, D), mean, inv (N), vectors (D)";
-}
-
 RowCut cut_of(const Tensor& x) {
   return x.dtype == DType::f32 ? cut_rows<float>(x.shape[0], x.shape[1])
                                : cut_rows<double>(x.shape[0], x.shape[1]);
@@ -315,7 +278,7 @@ cudaError_t start_backward(const Call& call, cudaStream_t stream) {
 }  // namespace
 
 const char* plan_layer_norm(const Call& call, Work& work) {
-  if (const char* wrong = check_forward(call)) return wrong;
+  if (const char* wrong = check_layer_norm(call)) return wrong;
   const Tensor& x = call.tensors[0];
   const double elements = static_cast<double>(x.shape[0]) * static_cast<double>(x.shape[1]);
   work.outputs = call.n_tensors - 3;
@@ -331,7 +294,7 @@ cudaError_t launch_layer_norm(const Call& call, cudaStream_t stream) {
 }
 
 const char* plan_layer_norm_grad(const Call& call, Work& work) {
-  if (const char* wrong = check_backward(call)) return wrong;
+  if (const char* wrong = check_layer_norm_grad(call)) return wrong;
   const Tensor& x = call.tensors[0];
   const RowCut cut = cut_of(x);
   const double elements = static_cast<double>(x.shape[0]) * static_cast<double>(x.shape[1]);

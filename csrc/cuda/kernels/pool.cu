@@ -11,24 +11,21 @@
 // it, in their order: nothing is written twice, so there is neither zeroing nor an atomic.
 #include "cuda/elements.cuh"
 
+#include "common/pool.h"
+
 namespace dl::cuda {
 
 namespace {
 
-enum Kind { kMax, kAverage, kSum };
 constexpr int kThreads = 256;
-constexpr int64_t kMaxTaps = 1 << 20;
 
 struct Image {
   char* data;
   int64_t batch, axis[3];  // strides
 };
 
-struct Pool {
-  int kind, axes;
+struct Pool : PoolWindows {
   bool narrow, indexed;  // the index is u8; there is one
-  int64_t batch, channels, taps;
-  int64_t in[3], out[3], size[3], stride[3], before[3];
   Image x, y, index;
 };
 
@@ -195,67 +192,20 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// One spatial axis is the last of the three, two are the last two.
+constexpr int kPlace[4][3] = {{}, {2}, {1, 2}, {0, 1, 2}};  // of spatial axes in Image
+
 Image image(const Tensor& t, int d) {
   Image m{t.data, t.stride[0], {0, 0, 0}};
-  for (int i = 0; i < d; ++i) m.axis[3 - d + i] = t.stride[1 + i];
+  for (int i = 0; i < d; ++i) m.axis[kPlace[d][i]] = t.stride[1 + i];
   return m;
 }
 
-// x and y: the larger and the smaller array, whichever is the result.
-const char* set_geometry(const Call& call, const Tensor& x, const Tensor& y, Pool& p) {
-  const int64_t* ints = call.ints;
-  const int d = call.n_ints > 1 && ints[1] >= 1 && ints[1] <= 3 ? static_cast<int>(ints[1]) : 0;
-  if (!d || call.n_ints != 2 + 3 * d || ints[0] < kMax || ints[0] > kSum)
-    return "pool: expected [kind 0 to 2, axes 1 to 3, sizes, strides, padding before]";
-  if (x.rank != d + 2 || y.rank != d + 2 || x.shape[0] != y.shape[0] ||
-      x.shape[d + 1] != y.shape[d + 1])
-    return "pool: expected (N, spatial..., C) of one batch size and number of channels";
-  p.kind = static_cast<int>(ints[0]), p.axes = d;
-  p.batch = x.shape[0], p.channels = x.shape[d + 1], p.taps = 1;
-  for (int a = 0; a < 3; ++a) p.in[a] = p.out[a] = p.size[a] = p.stride[a] = 1, p.before[a] = 0;
-  for (int i = 0; i < d; ++i) {
-    const int a = 3 - d + i;
-    p.in[a] = x.shape[1 + i], p.out[a] = y.shape[1 + i];
-    p.size[a] = ints[2 + i], p.stride[a] = ints[2 + d + i], p.before[a] = ints[2 + 2 * d + i];
-    if (p.size[a] < 1 || p.size[a] > kMaxTaps || p.stride[a] < 1 || p.before[a] < 0 ||
-        p.before[a] >= p.size[a])
-      return "pool: expected sizes and strides of at least 1 and less padding than the size";
-    if (p.out[a] < 1 || p.in[a] < 1 || (p.out[a] - 1) > (p.in[a] - 1 + p.before[a]) / p.stride[a])
-      return "pool: expected windows that hold an element";
-    p.taps *= p.size[a];
-    if (p.taps > kMaxTaps) return "pool: expected a window of at most 2**20 elements";
-  }
-  return nullptr;
-}
-
-const char* check(const Call& call, const Tensor& x, const Tensor& y, const Tensor* index,
-                  const Pool& p) {
-  if (!is_float(x.dtype) || y.dtype != x.dtype)
-    return "pool: expected arrays both float32 or both float64";
-  const int last = x.rank - 1;
-  for (int i = 0; i < call.n_tensors; ++i)
-    if (p.channels > 1 && call.tensors[i].stride[last] != 1)
-      return "pool: expected channels that are neighbours in memory";
-  if (!index) return nullptr;
-  if (p.kind != kMax || !same_shape(*index, 0, y, 0) ||
-      (index->dtype != DType::i32 && (index->dtype != DType::u8 || p.taps > 256)))
-    return "pool: expected an index i32, or u8 for at most 256 taps, of the shape of the results";
-  return nullptr;
-}
-
 const char* make(const Call& call, bool gradient, Pool& p) {
-  if (call.n_tensors < 2 || call.n_tensors > 3) return "pool: expected two or three tensors";
-  const Tensor* t = call.tensors;
-  p.indexed = call.n_tensors == 3;
-  const Tensor &x = gradient ? t[0] : t[call.n_tensors - 1], &y = gradient ? t[1] : t[0];
-  const Tensor* index = p.indexed ? &t[gradient ? 2 : 1] : nullptr;
-  if (const char* wrong = set_geometry(call, x, y, p)) return wrong;
-  if (const char* wrong = check(call, x, y, index, p)) return wrong;
-  if (gradient && p.indexed != (p.kind == kMax))
-    return "pool_grad: expected an index for max alone";
-  p.x = image(x, p.axes), p.y = image(y, p.axes);
-  if (p.indexed) p.index = image(*index, p.axes), p.narrow = index->dtype == DType::u8;
+  if (const char* wrong = read_pool(call, gradient, kPlace, p)) return wrong;
+  const auto [x, y, index] = pool_operands(call, gradient);
+  p.x = image(x, x.rank - 2), p.y = image(y, x.rank - 2);
+  p.indexed = index != nullptr;
+  if (index) p.index = image(*index, x.rank - 2), p.narrow = index->dtype == DType::u8;
   return nullptr;
 }
 

@@ -12,14 +12,14 @@
 //
 // Uniform and bernoulli have the CPU's bits. A thread makes the elements of a block, and stores
 // them at once where they are neighbours.
-#include "common/philox.h"
 #include "cuda/elements.cuh"
+
+#include "common/philox.h"
+#include "common/random.h"
 
 namespace dl::cuda {
 
 namespace {
-
-enum Kind : int64_t { kUniform, kNormal, kBernoulli };
 
 constexpr int kThreads = 256;
 
@@ -121,12 +121,6 @@ void set_range(const double* floats, Random& p) {
                      : std::nextafter(static_cast<double>(high), static_cast<double>(low));
 }
 
-template <class T>
-bool is_range(const double* floats) {
-  const T low = static_cast<T>(floats[0]), high = static_cast<T>(floats[1]);
-  return low <= high && high - low < static_cast<T>(HUGE_VAL);  // false with NaN
-}
-
 template <class T, bool kBits>
 cudaError_t start(Random& p, cudaStream_t stream) {
   constexpr int V = kBits || sizeof(T) == 4 ? 4 : 2;
@@ -138,22 +132,8 @@ cudaError_t start(Random& p, cudaStream_t stream) {
 }  // namespace
 
 const char* plan_random(const Call& call, Work& work) {
-  if (call.n_tensors != 2 || call.tensors[1].dtype != DType::i64 ||
-      count(call.tensors[1], 0, call.tensors[1].rank) != 1)
-    return "random: expected out and a counter of one int64";
+  if (const char* wrong = check_random(call)) return wrong;
   const Tensor& out = call.tensors[0];
-  if (call.n_ints != 3 || call.ints[0] < kUniform || call.ints[0] > kBernoulli ||
-      call.ints[2] < 0 || call.ints[2] > 0xFFFFFFFFll)
-    return "random: expected [kind 0..2, seed, stream below 2^32]";
-  if (call.n_floats < (call.ints[0] == kBernoulli ? 1 : 2))
-    return "random: expected [low, high], [mean, stddev] or [p]";
-  if (call.ints[0] != kBernoulli && !is_float(out.dtype))
-    return "random: expected float32 or float64 out for uniform and normal";
-  if (call.ints[0] == kBernoulli && !(call.floats[0] >= 0 && call.floats[0] <= 1))
-    return "random: expected a probability in [0, 1]";
-  if (call.ints[0] == kUniform &&
-      !(out.dtype == DType::f32 ? is_range<float>(call.floats) : is_range<double>(call.floats)))
-    return "random: expected finite low <= high";
   const double n = static_cast<double>(count(out, 0, out.rank));
   work.flops = n * (call.ints[0] == kNormal ? 80 : 30);
   work.bytes = n * static_cast<double>(size_of(out.dtype));

@@ -6,6 +6,8 @@
 #include "cuda/expression.cuh"
 #include "cuda/reduce.cuh"
 
+#include "common/reduce.h"
+
 namespace dl::cuda {
 
 namespace {
@@ -173,66 +175,15 @@ __global__ void __launch_bounds__(kReduceThreads) meet_chunks(const __grid_const
   if (threadIdx.x == 0) store<T>(p, int64_t{blockIdx.x}, static_cast<T>(x));
 }
 
-const char* check(const Call& call, const Expression& e) {
-  const Tensor &out = call.tensors[0], &in = call.tensors[1];
-  if (e.n_out != 1) return "reduce: expected an expression of one result";
-  if (e.n_in < 1 || call.n_tensors != 1 + e.n_in)
-    return "reduce: expected as many tensors as the expression has";
-  if (out.rank != in.rank || in.rank > kMaxRank)
-    return "reduce: expected tensors of one rank up to 8";
-  for (int d = 0; d < in.rank; ++d) {
-    if (out.shape[d] != in.shape[d] && out.shape[d] != 1)
-      return "reduce: expected 1 on reduced axes of the output";
-    if (out.shape[d] > 1 && out.stride[d] == 0)
-      return "reduce: expected an output that is not broadcast";
-  }
-  for (int i = 2; i < call.n_tensors; ++i) {
-    if (call.tensors[i].rank != in.rank) return "reduce: expected inputs of one rank";
-    for (int d = 0; d < in.rank; ++d)
-      if (call.tensors[i].shape[d] != in.shape[d]) return "reduce: expected inputs of one shape";
-  }
-  return nullptr;
-}
-
-// The input whose layout decides the order of loops: the one with the fewest broadcast axes.
-int find_leader(const Call& call) {
-  int leader = 1, most = -1;
-  for (int t = 1; t < call.n_tensors; ++t) {
-    int n = 0;
-    for (int d = 0; d < call.tensors[t].rank; ++d) n += call.tensors[t].stride[d] != 0;
-    if (n > most) most = n, leader = t;
-  }
-  return leader;
-}
-
-void make_loops(const Call& call, Loops& l, int& kept, int leader) {
-  Tensor tensors[1 + kMaxValues];
-  for (int i = 0; i < call.n_tensors; ++i) tensors[i] = call.tensors[i];
-  bool reduced[kMaxRank];
-  for (int d = 0; d < tensors[0].rank; ++d) {
-    reduced[d] = tensors[0].shape[d] != tensors[1].shape[d];
-    if (reduced[d]) tensors[0].stride[d] = 0;
-  }
-  add_loops(l, tensors, call.n_tensors, leader, [&](int d) { return !reduced[d]; });
-  kept = l.rank;
-  add_loops(l, tensors, call.n_tensors, leader, [&](int d) { return reduced[d]; });
-}
-
 const char* make(const Call& call, Expression& e, Reduce& p) {
-  if (call.n_ints < 1 || call.ints[0] < 0 || call.ints[0] > 3)
-    return "reduce: expected kind 0 to 3";
+  if (const char* wrong = check_reduce(call, e)) return wrong;
   p.kind = static_cast<int>(call.ints[0]);
-  const char* wrong =
-      encode(call.ints + 1, call.n_ints - 1, call.floats, call.n_floats, e, p.e);
-  if (wrong || (wrong = check(call, e))) return wrong;
-  const int leader = find_leader(call);
-  Loops l;
-  int kept;
-  make_loops(call, l, kept, leader);
+  if (const char* wrong =
+          encode(call.ints + 1, call.n_ints - 1, call.floats, call.n_floats, e, p.e))
+    return wrong;
+  const auto [l, kept, across] = reduce_axes(call);
   p.loops.rank = l.rank, p.loops.kept = kept;
   for (int d = 0; d < l.rank; ++d) p.loops.shape[d] = l.shape[d];
-  const bool across = kept > 0 && (l.rank == kept || magnitude(l.stride[kept - 1][leader]) <
-                                                         magnitude(l.stride[l.rank - 1][leader]));
   const int inner = across ? kept - 1 : l.rank - 1;
   const DType compute = e.compute ? DType::f64 : DType::f32;
   const int widest = e.compute ? 2 : 4;

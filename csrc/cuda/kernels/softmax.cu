@@ -12,6 +12,8 @@
 // NaN, as the formula is.
 #include "cuda/rows.cuh"
 
+#include "common/softmax.h"
+
 namespace dl::cuda {
 
 namespace {
@@ -249,14 +251,6 @@ void plan_rows(const Tensor& x, double exps, int passes, Work& work) {
     return launch(kernel<T, V, P>, blocks, p.cut.threads, 0, stream, p);                   \
   })
 
-bool is_same(const Tensor& a, const Tensor& b) {
-  return a.dtype == b.dtype && same_shape(a, 0, b, 0);
-}
-
-bool is_kind(const Call& call) {
-  return call.n_ints == 1 && (call.ints[0] == 0 || call.ints[0] == 1);
-}
-
 template <class T>
 cudaError_t start_softmax(const Call& call, cudaStream_t stream) {
   Softmax p{};
@@ -295,12 +289,8 @@ cudaError_t start_cross_entropy(const Call& call, cudaStream_t stream) {
 }  // namespace
 
 const char* plan_softmax(const Call& call, Work& work) {
-  if (call.n_tensors != 2 || !is_kind(call))
-    return "softmax: expected y, x and [0 softmax or 1 log_softmax]";
-  const Tensor& x = call.tensors[1];
-  if (x.rank < 1 || !is_float(x.dtype) || !is_same(call.tensors[0], x))
-    return "softmax: expected y and x of one shape (..., C), both float32 or both float64";
-  plan_rows(x, 1, 2, work);
+  if (const char* wrong = check_softmax(call)) return wrong;
+  plan_rows(call.tensors[1], 1, 2, work);
   return nullptr;
 }
 
@@ -310,13 +300,8 @@ cudaError_t launch_softmax(const Call& call, cudaStream_t stream) {
 }
 
 const char* plan_softmax_grad(const Call& call, Work& work) {
-  if (call.n_tensors != 3 || !is_kind(call))
-    return "softmax_grad: expected dx, dy, y and [0 softmax or 1 log_softmax]";
-  const Tensor& y = call.tensors[2];
-  if (y.rank < 1 || !is_float(y.dtype) || !is_same(call.tensors[0], y) ||
-      !is_same(call.tensors[1], y))
-    return "softmax_grad: expected dx, dy and y of one shape (..., C), all float32 or all float64";
-  plan_rows(y, call.ints[0] ? 1 : 0, 3, work);
+  if (const char* wrong = check_softmax_grad(call)) return wrong;
+  plan_rows(call.tensors[2], call.ints[0] ? 1 : 0, 3, work);
   return nullptr;
 }
 
@@ -326,19 +311,9 @@ cudaError_t launch_softmax_grad(const Call& call, cudaStream_t stream) {
 }
 
 const char* plan_softmax_cross_entropy(const Call& call, Work& work) {
-  if (call.n_tensors != 4) return "softmax_cross_entropy: expected loss, delta, logits and labels";
-  const Tensor &loss = call.tensors[0], &x = call.tensors[2], &labels = call.tensors[3];
-  if (x.rank != 2 || !is_float(x.dtype) || !is_same(call.tensors[1], x))
-    return "softmax_cross_entropy: expected delta and logits of one shape (N, C), both float32 or "
-           "both float64";
-  if (loss.rank != 1 || loss.shape[0] != x.shape[0] || loss.dtype != x.dtype)
-    return "softmax_cross_entropy: expected loss (N) of the dtype of logits";
-  const bool sparse = labels.rank == 1 && labels.shape[0] == x.shape[0] && !is_float(labels.dtype);
-  const bool dense = is_float(labels.dtype) && same_shape(labels, 0, x, 0);
-  if (!sparse && !dense)
-    return "softmax_cross_entropy: expected labels (N) of integers or (N, C) of floats";
+  if (const char* wrong = check_softmax_cross_entropy(call)) return wrong;
   work.outputs = 2;
-  plan_rows(x, 1, dense ? 3 : 2, work);
+  plan_rows(call.tensors[2], 1, call.tensors[3].rank == 2 ? 3 : 2, work);
   return nullptr;
 }
 
