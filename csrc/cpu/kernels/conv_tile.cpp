@@ -42,6 +42,58 @@ __attribute__((always_inline)) inline void finish_sums(const SumTile<T>& t, Vec<
   }
 }
 
+// The next element of k; returns where B goes on. As in gemm_tile.cpp the empty statements keep GCC
+// from precomputing offsets and from mixing elements, for which there are no registers.
+template <class T, bool kWide, int NV, int H>
+__attribute__((always_inline)) inline const T* multiply(const T* const (&a)[H], int64_t at,
+                                                        const T* b, int64_t b_row,
+                                                        Vec<T> (&acc)[H][NV]) {
+  constexpr int L = kLanes<T>;
+  if constexpr (!kWide && H < NV) {
+    Vec<T> x[H];
+#pragma GCC unroll 12
+    for (int r = 0; r < H; ++r) x[r] = broadcast(a[r][at]);
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) {
+      const Vec<T> y = load(b + v * L);
+#pragma GCC unroll 12
+      for (int r = 0; r < H; ++r) acc[r][v] += x[r] * y;
+    }
+  } else {
+    Vec<T> y[NV];
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) y[v] = load(b + v * L);
+#pragma GCC unroll 12
+    for (int r = 0; r < H; ++r) {
+      if constexpr (kWide) {
+#pragma GCC unroll 4
+        for (int v = 0; v < NV; ++v) acc[r][v] += load(a[r] + at + v * L) * y[v];
+      } else {
+        const Vec<T> x = broadcast(a[r][at]);
+#pragma GCC unroll 4
+        for (int v = 0; v < NV; ++v) acc[r][v] += x * y[v];
+      }
+    }
+  }
+  b += b_row;
+  if (!__builtin_constant_p(b_row)) asm("" : "+r"(b));
+  asm volatile("");
+  return b;
+}
+
+template <class T, bool kWide, int NV, int H>
+__attribute__((always_inline)) inline void accumulate(const T* const (&a)[H], const int64_t* col,
+                                                      int64_t k, const T* b, int64_t b_row,
+                                                      Vec<T> (&acc)[H][NV]) {
+  const int64_t* const end = col + k;
+  constexpr int kUnroll = 4;
+  for (; col + kUnroll <= end; col += kUnroll) {
+#pragma GCC unroll 4
+    for (int s = 0; s < kUnroll; ++s) b = multiply<T, kWide>(a, col[s], b, b_row, acc);
+  }
+  for (; col < end; ++col) b = multiply<T, kWide>(a, *col, b, b_row, acc);
+}
+
 template <class T, bool kWide, int NV, int H>
 void sum_tile(const SumTile<T>& t) {
   constexpr int L = kLanes<T>;
@@ -62,24 +114,10 @@ void sum_tile(const SumTile<T>& t) {
   const T* a[H];
 #pragma GCC unroll 12
   for (int r = 0; r < H; ++r) a[r] = t.a + t.row[r];
-  const T* b = t.b;
-  const int64_t b_row = t.b_row;
-  for (const int64_t *col = t.col, *end = col + t.k; col < end; ++col, b += b_row) {
-    const int64_t at = *col;
-    Vec<T> y[NV];
-#pragma GCC unroll 4
-    for (int v = 0; v < NV; ++v) y[v] = load(b + v * L);
-#pragma GCC unroll 12
-    for (int r = 0; r < H; ++r) {
-      if constexpr (kWide) {
-#pragma GCC unroll 4
-        for (int v = 0; v < NV; ++v) acc[r][v] += load(a[r] + at + v * L) * y[v];
-      } else {
-        const Vec<T> x = broadcast(a[r][at]);
-#pragma GCC unroll 4
-        for (int v = 0; v < NV; ++v) acc[r][v] += x * y[v];
-      }
-    }
+  if (t.b_row == NV * L) {  // a packed panel
+    accumulate<T, kWide>(a, t.col, t.k, t.b, NV * L, acc);
+  } else {
+    accumulate<T, kWide>(a, t.col, t.k, t.b, t.b_row, acc);
   }
   finish_sums<T, NV, H>(t, acc);
 }
