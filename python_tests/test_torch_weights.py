@@ -91,29 +91,49 @@ def test_recurrent(kind, both_ways):
         np.testing.assert_array_equal(back["bias_hh_l1"], weights["bias_hh_l1"])
 
 
-def test_attention():
-    heads, width = 2, 6
-    weights = {
-        "in_proj_weight": random(18, 6, seed=1), "in_proj_bias": random(18, seed=2),
-        "out_proj.weight": random(6, 6, seed=3), "out_proj.bias": random(6, seed=4),
+@pytest.mark.parametrize("wide", [False, True])
+def test_attention(wide):
+    """Of inputs as wide as all heads, and of keys and values that are wider (kdim, vdim)."""
+    heads, width, widths = 2, 6, (6, 7, 8) if wide else (6, 6, 6)
+    parts = [random(width, n, seed=n + i) for i, n in enumerate(widths)]
+    matrices = (
+        {f"{x}_proj_weight": w for x, w in zip("qkv", parts, strict=True)}
+        if wide
+        else {"in_proj_weight": np.concatenate(parts)}
+    )
+    weights = matrices | {
+        "in_proj_bias": random(18, seed=2), "out_proj.weight": random(6, 6, seed=3),
+        "out_proj.bias": random(6, seed=4),
     }  # fmt: skip
-    x = random(2, 4, width)
+    query, key, value = (random(2, 4, n, seed=i) for i, n in enumerate(widths))
     layer = layers.MultiHeadAttention(heads, width // heads)
-    layer(x, x)
+    layer(query, value, key)
     weights_from_torch(layer, weights)
-    q, k, v = np.split(x @ weights["in_proj_weight"].T + weights["in_proj_bias"], 3, axis=-1)
-    q, k, v = (a.reshape(2, 4, heads, -1).swapaxes(1, 2) for a in (q, k, v))
+    biases = np.split(weights["in_proj_bias"], 3)
+    projected = [x @ w.T + b for x, w, b in zip((query, key, value), parts, biases, strict=True)]
+    q, k, v = (a.reshape(2, 4, heads, -1).swapaxes(1, 2) for a in projected)
     scores = np.exp(q @ k.swapaxes(2, 3) / np.sqrt(width // heads))
     y = (scores / scores.sum(-1, keepdims=True)) @ v
     y = y.swapaxes(1, 2).reshape(2, 4, width)
     expected = y @ weights["out_proj.weight"].T + weights["out_proj.bias"]
-    np.testing.assert_allclose(layer(x, x), expected, rtol=1e-5, atol=1e-6)
-    for name, w in weights_to_torch(layer).items():
+    np.testing.assert_allclose(layer(query, value, key), expected, rtol=1e-5, atol=1e-6)
+    back = weights_to_torch(layer)
+    assert set(back) == set(weights)
+    for name, w in back.items():
         np.testing.assert_array_equal(w, weights[name])
-    wide = layers.MultiHeadAttention(heads, width)
-    wide(x, x)
-    with pytest.raises(ValueError, match="as wide as all heads"):
-        weights_to_torch(wide)
+
+
+def test_attention_of_other_widths():
+    x = random(2, 4, 6)
+    for options in (
+        {"key_dim": 6},
+        {"key_dim": 3, "value_dim": 4},
+        {"key_dim": 3, "output_shape": 5},
+    ):
+        layer = layers.MultiHeadAttention(2, **options)
+        layer(x, x)
+        with pytest.raises(ValueError, match="as wide as all heads"):
+            weights_to_torch(layer)
 
 
 def test_dense_and_embedding():
@@ -149,6 +169,34 @@ def test_convolution():
     np.testing.assert_allclose(layer(x), y, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [(3,), (2, 3)])
+def test_depthwise_and_separable(size):
+    """y[n, c M + m, p] = sum of x[n, c, p + r] w[c M + m, 0, r], and a product over all of them."""
+    n, c, m, k = len(size), 3, 2, 4
+    x = random(2, *(5 + s for s in size), c)
+    w, b = random(c * m, 1, *size, seed=1), random(c * m, seed=2)
+    windows = np.lib.stride_tricks.sliding_window_view(x, size, axis=tuple(range(1, n + 1)))
+    per_channel = w.reshape(c, m, -1)
+    y = np.einsum("...cr,cmr->...cm", windows.reshape(*windows.shape[: n + 2], -1), per_channel)
+    y = y.reshape(*y.shape[:-2], c * m)
+
+    depthwise = getattr(layers, f"DepthwiseConv{n}D")(size, depth_multiplier=m)
+    depthwise(x)
+    weights_from_torch(depthwise, {"weight": w, "bias": b})
+    np.testing.assert_allclose(depthwise(x), y + b, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(weights_to_torch(depthwise)["weight"], w)
+
+    separable = getattr(layers, f"SeparableConv{n}D")(k, size, depth_multiplier=m)
+    separable(x)
+    points, b = random(k, c * m, *(1 for _ in size), seed=3), random(k, seed=4)
+    weights = {"0.weight": w, "1.weight": points, "1.bias": b}
+    weights_from_torch(separable, weights)
+    y = y @ points.reshape(k, c * m).T + b
+    np.testing.assert_allclose(separable(x), y, rtol=1e-5, atol=1e-5)
+    for name, back in weights_to_torch(separable).items():
+        np.testing.assert_array_equal(back, weights[name])
+
+
 def test_normalization():
     layer = layers.BatchNormalization()
     layer.build((None, 3))
@@ -170,7 +218,7 @@ def test_refusals():
         weights_from_torch(dense, {"weight": np.ones((3, 2)), "bias": np.ones(3)})
     with pytest.raises(ValueError, match=r"expected weight of shape \(3, 2\), got \(2, 3\)"):
         weights_from_torch(dense, {"weight": np.ones((2, 3))})
-    for layer in (layers.GRU(4, reset_after=False), layers.SeparableConv2D(4, 2)):
+    for layer in (layers.GRU(4, reset_after=False), layers.PReLU()):
         layer.build((None, 3, 3) if isinstance(layer, layers.RNN) else (None, 5, 5, 3))
         with pytest.raises(ValueError, match="PyTorch has too"):
             weights_to_torch(layer)

@@ -2,9 +2,12 @@
 
 Dense       (D, M)              Linear   (M, D)
 Conv        (R, S, C, K)        Conv     (K, C, R, S); transposed: (R, S, K, C) and (C, K, R, S)
+depthwise   (R, S, C, M)        Conv     (C M, 1, R, S) with groups=C
+separable   depthwise, then     Sequential of a depthwise Conv without bias and a Conv of size 1
 recurrent   (I, G U)            RNN, LSTM, GRU   (G U, I), with two biases that are added up
             gates of GRU z r g                   r z n
-attention   (D, heads, H)       in_proj_weight (3 D, D), heads side by side
+attention   (D, heads, H)       in_proj_weight (3 D, D), heads side by side; three matrices where
+                                key or value are of another width (kdim, vdim)
 """
 
 import numpy as np
@@ -19,6 +22,7 @@ def weights_to_torch(layer, number=0):
     ----------
     layer : Layer
         `Dense`, `Embedding`, `Conv1D` to `Conv3D`, `Conv1DTranspose` to `Conv3DTranspose`,
+        `DepthwiseConv1D`, `DepthwiseConv2D`, `SeparableConv1D`, `SeparableConv2D`,
         `BatchNormalization`, `LayerNormalization`, `GroupNormalization`, `SimpleRNN`, `LSTM`,
         `GRU`, `Bidirectional` of these, or `MultiHeadAttention`.
     number : int, default 0
@@ -101,10 +105,13 @@ def _plain(layer):
     """Layers whose weights differ in the order of the axes alone."""
     if isinstance(layer, layers.Embedding):
         names = {"weight": layer.embeddings}
+    elif isinstance(layer, layers.DepthwiseConv2D):
+        return [_by_channel("weight", layer.kernel), *_bias_of(layer, "bias")]
+    elif isinstance(layer, layers.SeparableConv2D):
+        depthwise = _by_channel("0.weight", layer.depthwise_kernel)
+        return [depthwise, _moved("1.weight", layer.pointwise_kernel), *_bias_of(layer, "1.bias")]
     elif isinstance(layer, (*_CONVOLUTIONS, layers.Dense)):
-        kernel = _moved("weight", layer.kernel)
-        bias = getattr(layer, "bias", None)
-        return [kernel] if bias is None else [kernel, _as_it_is("bias", bias)]
+        return [_moved("weight", layer.kernel), *_bias_of(layer, "bias")]
     elif isinstance(layer, _NORMALIZATIONS):
         names = {"weight": layer.gamma, "bias": layer.beta}
         if isinstance(layer, layers.BatchNormalization):
@@ -124,6 +131,11 @@ _CONVOLUTIONS = (
 _NORMALIZATIONS = layers.BatchNormalization, layers.LayerNormalization, layers.GroupNormalization
 
 
+def _bias_of(layer, name):
+    bias = getattr(layer, "bias", None)
+    return [] if bias is None else [_as_it_is(name, bias)]
+
+
 def _as_it_is(name, variable):
     return name, lambda: np.asarray(variable), lambda w, _: variable.assign(w)
 
@@ -137,6 +149,17 @@ def _moved(name, variable):
         name,
         lambda: np.asarray(variable).transpose(order),
         lambda w, _: variable.assign(w.transpose(back)),
+    )
+
+
+def _by_channel(name, variable):
+    """Of depthwise filters (R, S, C, M): the M of a channel behind each other, (C M, 1, R, S)."""
+    size, (c, m) = tuple(variable.shape[:-2]), variable.shape[-2:]
+    n = len(size)
+    return (
+        name,
+        lambda: np.asarray(variable).transpose(n, n + 1, *range(n)).reshape(c * m, 1, *size),
+        lambda w, _: variable.assign(w.reshape(c, m, *size).transpose(*range(2, n + 2), 0, 1)),
     )
 
 
@@ -186,41 +209,48 @@ def _attention(layer):
     dense = layer.query_dense, layer.key_dense, layer.value_dense
     out = layer.output_dense
     width = layer.num_heads * layer.key_dim
-    if any(tuple(d.kernel.shape[i] for i in (0, -1)) != (width, layer.key_dim) for d in dense) or (
-        out.kernel.shape[-1] != width
-    ):
+    if (dense[0].kernel.shape[0], layer.value_dim, out.kernel.shape[-1]) != (
+        width, layer.key_dim, width,
+    ):  # fmt: skip
         raise ValueError(
-            f"{layer.name}: expected inputs and outputs as wide as all heads together, {width}, "
-            "which PyTorch's order asks for"
+            f"{layer.name}: expected queries and outputs as wide as all heads together, {width}, "
+            "and values of heads as wide as keys, which PyTorch's order asks for"
         )
 
-    def set_all(name):
-        def write(w, _):
-            for d, part in zip(dense, np.split(w, 3), strict=True):
-                variable = getattr(d, name)
-                variable.assign(part.T.reshape(variable.shape))
+    def matrix(d):
+        return np.asarray(d.kernel).reshape(d.kernel.shape[0], width).T
 
-        return write
+    def set_matrix(d, w):
+        d.kernel.assign(w.T.reshape(d.kernel.shape))
 
+    def set_matrices(w, _):
+        for d, part in zip(dense, np.split(w, 3), strict=True):
+            set_matrix(d, part)
+
+    def set_biases(w, _):
+        for d, part in zip(dense, np.split(w, 3), strict=True):
+            d.bias.assign(part.reshape(d.bias.shape))
+
+    if all(d.kernel.shape[0] == width for d in dense):
+        whole = "in_proj_weight", lambda: np.concatenate([*map(matrix, dense)]), set_matrices
+        projections = [whole]
+    else:
+        projections = [
+            (f"{x}_proj_weight", lambda d=d: matrix(d), lambda w, _, d=d: set_matrix(d, w))
+            for x, d in zip("qkv", dense, strict=True)
+        ]
     entries = [
-        (
-            "in_proj_weight",
-            lambda: np.concatenate([np.asarray(d.kernel).reshape(width, -1).T for d in dense]),
-            set_all("kernel"),
-        ),
+        *projections,
         (
             "out_proj.weight",
             lambda: np.asarray(out.kernel).reshape(width, -1).T,
             lambda w, _: out.kernel.assign(w.T.reshape(out.kernel.shape)),
         ),
     ]
-    if layer.use_bias:
-        entries += [
-            (
-                "in_proj_bias",
-                lambda: np.concatenate([np.ravel(d.bias) for d in dense]),
-                set_all("bias"),
-            ),
-            ("out_proj.bias", lambda: np.asarray(out.bias), lambda w, _: out.bias.assign(w)),
-        ]
-    return entries
+    if not layer.use_bias:
+        return entries
+    return [
+        *entries,
+        ("in_proj_bias", lambda: np.concatenate([np.ravel(d.bias) for d in dense]), set_biases),
+        _as_it_is("out_proj.bias", out.bias),
+    ]
