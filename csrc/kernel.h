@@ -9,11 +9,14 @@
 
 namespace dl {
 
-// The order is part of the Python interface (dlcore/program/dtypes.py).
-enum class DType : int { f32, f64, i32, i64, u8, b8 };
+// The order is part of the Python interface (dlcore/program/dtypes.py). The halves bf16 and f16 are how a GPU
+// stores tensors of a program; arrays outside are of the types before them.
+enum class DType : int { f32, f64, i32, i64, u8, b8, bf16, f16 };
+constexpr int kDTypes = 8;
+constexpr int kArrayDTypes = 6;
 
 constexpr int64_t size_of(DType t) {
-  constexpr int64_t sizes[] = {4, 8, 4, 8, 1, 1};
+  constexpr int64_t sizes[] = {4, 8, 4, 8, 1, 1, 2, 2};
   return sizes[static_cast<int>(t)];
 }
 

@@ -23,10 +23,10 @@ constexpr int kTypes = 24;  // NumPy's type numbers below this include all of ou
 int8_t dtype_of_number[kTypes];
 constexpr int kNumbers[] = {Api::NPY_FLOAT_, Api::NPY_DOUBLE_, Api::NPY_INT32_,
                             Api::NPY_INT64_, Api::NPY_UINT8_,  Api::NPY_BOOL_};
-constexpr const char* kNames[] = {"float32", "float64", "int32", "int64", "uint8", "bool"};
-constexpr int kDTypes = 6;
+constexpr const char* kNames[] = {"float32", "float64", "int32",    "int64",
+                                  "uint8",   "bool",    "bfloat16", "float16"};
 
-PyObject* descriptors[kDTypes];
+PyObject* descriptors[kArrayDTypes];
 
 constexpr int64_t kMaxFree = int64_t{256} << 20;
 constexpr int64_t kHugePage = int64_t{2} << 20;
@@ -112,7 +112,7 @@ void init_arrays() {
   numpy = &Api::get();
   array_type = numpy->PyArray_Type_;
   std::fill(dtype_of_number, dtype_of_number + kTypes, int8_t{-1});
-  for (int i = 0; i < kDTypes; ++i) {
+  for (int i = 0; i < kArrayDTypes; ++i) {
     dtype_of_number[kNumbers[i]] = static_cast<int8_t>(i);
     descriptors[i] = numpy->PyArray_DescrFromType_(kNumbers[i]);
   }
@@ -202,10 +202,10 @@ std::string describe(PyObject* object) {
   return describe(dtype_of(object), proxy(object)->nd, proxy(object)->dimensions) + layout;
 }
 
-DType dtype_from_code(int64_t code) {
-  if (code < 0 || code >= kDTypes) {
-    throw py::value_error("program: expected a dtype code from 0 to 5, got " +
-                          std::to_string(code));
+DType dtype_from_code(int64_t code, int known) {
+  if (code < 0 || code >= known) {
+    throw py::value_error("program: expected a dtype code from 0 to " + std::to_string(known - 1) +
+                          ", got " + std::to_string(code));
   }
   return static_cast<DType>(code);
 }

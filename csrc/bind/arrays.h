@@ -35,6 +35,6 @@ PyObject* new_array(DType dtype, int rank, const py::ssize_t* shape);
 std::string describe(PyObject* object);
 std::string describe(int dtype, int rank, const py::ssize_t* shape);  // rank < 0: no shape
 
-DType dtype_from_code(int64_t code);
+DType dtype_from_code(int64_t code, int known = kArrayDTypes);  // of the first `known` types
 
 }  // namespace dl::bind

@@ -11,7 +11,7 @@ namespace {
 
 std::atomic<int> process_count{0};
 
-Operand to_operand(py::handle source) {
+Operand to_operand(py::handle source, int n_dtypes) {
   const Items fields(source, "operand (slot, offset, step, dtype, shape, strides)");
   if (fields.size() != 6)
     throw py::value_error("program: expected an operand of 6 fields, got " +
@@ -27,7 +27,7 @@ Operand to_operand(py::handle source) {
                           std::to_string(kMaxRank) + ", got " + std::to_string(strides.size()) +
                           " and " + std::to_string(shape.size()));
   }
-  operand.tensor.dtype = dtype_from_code(to_int(fields[3], "dtype"));
+  operand.tensor.dtype = dtype_from_code(to_int(fields[3], "dtype"), n_dtypes);
   operand.tensor.rank = static_cast<int>(shape.size());
   for (int d = 0; d < operand.tensor.rank; ++d) {
     operand.tensor.shape[d] = to_int(shape[d], "shape");
@@ -36,8 +36,8 @@ Operand to_operand(py::handle source) {
   return operand;
 }
 
-Instruction to_instruction(py::handle source,
-                           const Kernel* (*find)(const std::string& name)) {
+Instruction to_instruction(py::handle source, const Kernel* (*find)(const std::string& name),
+                           int n_dtypes) {
   const Items fields(source, "instruction (kernel, operands, ints, floats)");
   if (fields.size() != 4)
     throw py::value_error("program: expected an instruction of 4 fields, got " +
@@ -53,7 +53,7 @@ Instruction to_instruction(py::handle source,
   const Items operands(fields[1], "list of operands"), ints(fields[2], "list of integers"),
       floats(fields[3], "list of numbers");
   for (py::ssize_t i = 0; i < operands.size(); ++i)
-    instruction.operands.push_back(to_operand(operands[i]));
+    instruction.operands.push_back(to_operand(operands[i], n_dtypes));
   for (py::ssize_t i = 0; i < ints.size(); ++i)
     instruction.ints.push_back(to_int(ints[i], "integer attribute"));
   for (py::ssize_t i = 0; i < floats.size(); ++i) {
@@ -118,10 +118,12 @@ Signature to_signature(int slot, py::handle dtype, py::handle shape) {
 }
 
 std::vector<Instruction> to_instructions(py::handle source,
-                                         const Kernel* (*find)(const std::string& name)) {
+                                         const Kernel* (*find)(const std::string& name),
+                                         int n_dtypes) {
   const Items items(source, "list of instructions");
   std::vector<Instruction> instructions;
-  for (py::ssize_t i = 0; i < items.size(); ++i) instructions.push_back(to_instruction(items[i], find));
+  for (py::ssize_t i = 0; i < items.size(); ++i)
+    instructions.push_back(to_instruction(items[i], find, n_dtypes));
   return instructions;
 }
 

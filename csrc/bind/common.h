@@ -38,7 +38,8 @@ class Items {
 int64_t to_int(py::handle number, const char* what);
 Signature to_signature(int slot, py::handle dtype, py::handle shape);
 std::vector<Instruction> to_instructions(py::handle source,
-                                         const Kernel* (*find)(const std::string& name));
+                                         const Kernel* (*find)(const std::string& name),
+                                         int n_dtypes);  // of operands
 std::map<int, int64_t> to_sizes(const py::dict& source);
 
 // Inputs are slots or (slot, dtype, shape), outputs (slot, dtype, shape): all slots of the caller.

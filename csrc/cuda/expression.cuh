@@ -127,6 +127,17 @@ __device__ inline T sign(T x) {
   return x > T(0) ? T(1) : x < T(0) ? T(-1) : x;  // 0 and NaN stay
 }
 
+// x in a format of `kept` explicit bits of the mantissa and exponents of `low` and more.
+template <class T>
+__device__ inline T round_to(T x, int kept, int low, T largest) {
+  const T size = fabs(x);
+  if (!(size < T(HUGE_VAL)) || size == T(0)) return x;
+  const int exponent = ilogb(size);
+  const T unit = ldexp(T(1), (exponent < low ? low : exponent) - kept);
+  const T y = rint(size / unit) * unit;
+  return copysign(y > largest ? T(HUGE_VAL) : y, x);
+}
+
 // ---- the interpreter ----
 
 template <class T, int V>
@@ -189,6 +200,8 @@ struct Interpreter {
     }                                                                        \
     return true;
       DL_APPLY(power, pow(x, y))
+      DL_APPLY(round_bf16, round_to(x, 7, -126, T(0x1.fep127)))
+      DL_APPLY(round_f16, round_to(x, 10, -14, T(65504)))
       DL_APPLY(floor_divide, floor_divide(x, y))
       DL_APPLY(mod, floor_mod(x, y))
       DL_APPLY(expm1, expm1(x))

@@ -54,6 +54,14 @@ static double python_mod(double x, double y) {
   return r != 0 && (r < 0) != (y < 0) ? r + y : r;
 }
 
+// x with `digits` binary digits, the least one of exponent `least`, halves to even.
+static double rounded(double x, int digits, int least, double largest) {
+  if (!std::isfinite(x) || x == 0) return x;
+  const double unit = std::ldexp(1, std::max(std::ilogb(x) + 1 - digits, least));
+  const double y = std::nearbyint(x / unit) * unit;
+  return std::abs(y) > largest ? std::copysign(INFINITY, x) : y;
+}
+
 // The operation in double, out of the definitions in opcodes.def.
 static void reference(const std::string& op, const double* s, double* d) {
   const double x = s[0], y = s[1], z = s[2], nan = std::nan("");
@@ -118,6 +126,10 @@ static void reference(const std::string& op, const double* s, double* d) {
     d[0] = std::nearbyint(x);
   else if (op == "trunc")
     d[0] = std::trunc(x);
+  else if (op == "round_bf16")
+    d[0] = rounded(x, 8, -133, 0x1.fep127);
+  else if (op == "round_f16")
+    d[0] = rounded(x, 11, -24, 65504);
   else if (op == "relu")
     d[0] = x < 0 ? 0 : x;
   else if (op == "less")
@@ -206,13 +218,15 @@ static void test_operation(int code) {
   for (int i = 0; i < n_out; ++i) ints.push_back(n_in + i);
   for (int i = 0; i < n_in; ++i) ints.push_back(i);
   for (int i = 0; i < n_out; ++i) ints.push_back(n_in + i);
-  const double special[] = {0,   -0.0, 1,    -1,   INFINITY, -INFINITY, std::nan(""),
-                            0.5, -2.5, 1e15, -1e15};
+  // the last are halves of the last bits of bfloat16 and float16, and what is too large for float16
+  const double special[] = {0,    -0.0,  1,          -1,         INFINITY,   -INFINITY, std::nan(""), 0.5,
+                            -2.5, 1e15,  -1e15,      0x1.01p0,   0x1.03p0,   0x1.002p0, 0x1.006p0,    65519,
+                            65520, 1e-7, 0x1p-25,    0x3p-25,    0x1p-130};
   for (int64_t n = 1; n < 4 * kLanes<T> + 2; ++n) {
     std::vector<std::vector<T>> in(n_in, std::vector<T>(n)), out(n_out, std::vector<T>(n)),
         single = out;
     for (auto& v : in)
-      for (auto& x : v) x = T(n_in <= 3 && pick(0, 3) == 0 ? special[pick(0, 10)] : pick_real());
+      for (auto& x : v) x = T(n_in <= 3 && pick(0, 3) == 0 ? special[pick(0, 20)] : pick_real());
     if (op == "adam_update")
       for (auto& x : in[3]) x = std::abs(x);
     if (op == "adam_update")
@@ -288,7 +302,7 @@ struct Array {
         std::memcpy(p, &v, 1);
         break;
       }
-      case DType::b8: {
+      default: {
         uint8_t v = x != 0;
         std::memcpy(p, &v, 1);
         break;

@@ -57,7 +57,7 @@ def _is_batch(x):
 
 
 # NumPy computes dtype.name anew each time, in microseconds.
-_NAMES = {np.dtype(name).num: name for name in dtypes.NAMES}
+_NAMES = {np.dtype(name).num: name for name in dtypes.ARRAYS}
 
 
 class Data:

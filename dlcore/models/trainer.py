@@ -282,7 +282,7 @@ class Trainer(Steps):
         run = self._function("predict", lambda inputs: self(inputs, training=False))
         result = run(data.unpack()(data.arrays)[0])
         plain = isinstance(x, np.ndarray) and isinstance(result, np.ndarray)
-        if plain and x.dtype.isnative and x.dtype.name in dtypes.CODES:
+        if plain and x.dtype.isnative and x.dtype.name in dtypes.ARRAYS:
             if len(cache) >= _MOST_SHAPES:
                 cache.clear()
             cache[x.shape, x.dtype] = _one_result(run.compiled(x)), layout()

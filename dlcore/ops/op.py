@@ -98,10 +98,11 @@ class Op:
         numbers = [scalar_value(x) for x in inputs]
         if any(n is None for n in numbers):
             return None
-        arrays = [np.asarray(n, x.dtype) for n, x in zip(numbers, inputs, strict=True)]
+        types = [dtypes.array_type(x.dtype) for x in inputs]
+        arrays = [np.asarray(n, t) for n, t in zip(numbers, types, strict=True)]
         with np.errstate(all="ignore"):
-            value = np.asarray(self.fold(inputs, arrays, attrs), dtype)
-        constant = current_trace().constant(value)
+            value = np.asarray(self.fold(inputs, arrays, attrs), dtypes.array_type(dtype))
+        constant = _constant(value, dtype)
         return constant if shape == () else OPS["broadcast_to"](constant, shape=shape)
 
     def _below_view(self, *inputs, **attrs):
@@ -175,7 +176,7 @@ def no_second_gradient(name):
 
 
 OPS = {}
-_SUPPORTED = frozenset(map(np.dtype, dtypes.NAMES))  # in native byte order
+_SUPPORTED = frozenset(map(np.dtype, dtypes.ARRAYS))  # in native byte order
 
 
 def to_tensor(x, dtype=None):
@@ -185,7 +186,16 @@ def to_tensor(x, dtype=None):
     trace = current_trace()
     if isinstance(x, Variable):
         return trace.read(x)
-    return trace.constant(to_array(x, dtype))
+    return _constant(to_array(x, dtype), dtype)
+
+
+def _constant(value, dtype):
+    """An array as a constant, of the half `dtype` with its numbers rounded."""
+    if dtype not in dtypes.HALVES:
+        return current_trace().constant(value)
+    with np.errstate(all="ignore"):
+        value = np.asarray(dtypes.round_to_half(np, value, dtype), "float32")
+    return current_trace().constant(value, dtype)
 
 
 def to_array(x, dtype=None):

@@ -159,6 +159,8 @@ _TABLE = {
     "ceil": (lambda xp, x: xp.ceil(x), None),
     "round": (lambda xp, x: xp.rint(x), None),
     "trunc": (lambda xp, x: xp.trunc(x), None),
+    "round_bf16": (lambda xp, x: dtypes.round_to_half(xp, x, "bfloat16"), None),
+    "round_f16": (lambda xp, x: dtypes.round_to_half(xp, x, "float16"), None),
     "relu": (
         lambda xp, x: xp.where(x < 0, x.dtype.type(0), x),
         lambda g, y, x: [OPS["relu_grad"](g, y)],
@@ -261,7 +263,7 @@ OPS["where"].shape = _where_shape
 Op(
     "cast",
     lambda x, dtype: (x.shape, dtype),
-    lambda xp, x, dtype: x.astype(dtype),
+    lambda xp, x, dtype: x.astype(dtypes.array_type(dtype)),
     lambda g, y, x, dtype: [cast_to(g, x.dtype) if dtypes.is_float(x.dtype) else None],
     kind="pointwise",
 )
@@ -427,7 +429,7 @@ def clip(x, x_min, x_max):
 @traceable()
 def cast(x, dtype):
     """x as `dtype`; floats lose their fraction when they become integers."""
-    return cast_to(to_tensor(x), dtypes.standardize(dtype, "cast"))
+    return cast_to(to_tensor(x), dtypes.standardize(dtype, "cast", halves=True))
 
 
 @traceable()

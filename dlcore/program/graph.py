@@ -107,12 +107,14 @@ class Trace:
         self.inputs.append(node.outputs[0])
         return node.outputs[0]
 
-    def constant(self, value):
-        """`value` is an ndarray of one of the library's types."""
-        key = ("constant", value.dtype.str, value.shape, value.tobytes())
+    def constant(self, value, dtype=None):
+        """`value` is an ndarray of one of the library's types; for a half `dtype` its numbers are
+        those of the half already."""
+        dtype = dtype or value.dtype.name
+        key = ("constant", dtype, value.shape, value.tobytes())
         node = self._known.get(key)
         if node is None:
-            specs = [(value.shape, value.dtype.name)]
+            specs = [(value.shape, dtype)]
             node = self._known[key] = self._new(CONSTANT, (), {"value": value}, specs)
         return node.outputs[0]
 

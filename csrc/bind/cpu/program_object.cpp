@@ -22,7 +22,8 @@ bool writable(PyObject* array) {
 
 ProgramObject::ProgramObject(int n_slots, py::handle instructions, py::handle inputs,
                              py::handle outputs, const py::dict& slot_bytes)
-    : program_(n_slots, to_instructions(instructions, find_kernel), to_sizes(slot_bytes)),
+    : program_(n_slots, to_instructions(instructions, find_kernel, kArrayDTypes),
+               to_sizes(slot_bytes)),
       inputs_(to_inputs(inputs, program_)),
       outputs_(to_outputs(outputs, program_)),
       bound_(n_slots) {}

@@ -38,7 +38,7 @@ py::object packed(std::vector<py::object> results) {
 
 CudaProgramObject::CudaProgramObject(int n_slots, py::handle instructions, py::handle inputs,
                                      py::handle outputs, const py::dict& slot_bytes)
-    : program_(n_slots, to_instructions(instructions, find), to_sizes(slot_bytes)),
+    : program_(n_slots, to_instructions(instructions, find, kDTypes), to_sizes(slot_bytes)),
       inputs_(to_inputs(inputs, program_)),
       outputs_(to_outputs(outputs, program_)),
       bound_(n_slots),

@@ -10,8 +10,6 @@ namespace dl::DL_LEVEL {
 
 namespace {
 
-constexpr int kDTypes = 6;
-
 template <DType t>
 struct Stored {
   using type = uint8_t;  // u8 and b8
@@ -101,7 +99,7 @@ struct Conversion {
     DL_CONVERSION(to, f32), DL_CONVERSION(to, f64), DL_CONVERSION(to, i32),  \
         DL_CONVERSION(to, i64), DL_CONVERSION(to, u8), DL_CONVERSION(to, b8) \
   }
-constexpr Conversion kConversions[kDTypes][kDTypes] = {DL_CONVERSIONS(f32), DL_CONVERSIONS(f64),
+constexpr Conversion kConversions[kArrayDTypes][kArrayDTypes] = {DL_CONVERSIONS(f32), DL_CONVERSIONS(f64),
                                                        DL_CONVERSIONS(i32), DL_CONVERSIONS(i64),
                                                        DL_CONVERSIONS(u8),  DL_CONVERSIONS(b8)};
 #undef DL_CONVERSIONS

@@ -70,6 +70,43 @@ inline Vec<T> gelu_slope(Vec<T> x) {
   return cumulative + x * e * T(0.39894228040143267794);  // 1 / sqrt(2 pi)
 }
 
+template <class T>
+constexpr T power_of_two(int n) {
+  T x = 1;
+  for (; n > 0; --n) x *= 2;
+  for (; n < 0; ++n) x /= 2;
+  return x;
+}
+
+// x as a format of `kKept` explicit bits of the mantissa and exponents of kLow and more stores it: the
+// carry of rounding runs into the exponent, and where the format is subnormal, adding the number
+// whose last bit is the format's last one rounds.
+template <class T, int kKept, int kLow>
+inline Vec<T> round_to(Vec<T> x, T largest) {
+  constexpr int kDropped = Format<T>::kMantissaBits - kKept;
+  constexpr UInt<T> kHalf = (UInt<T>(1) << (kDropped - 1)) - 1;
+  const Vec<T> size = absolute<T>(x);
+  UIntVec<T> bits = (UIntVec<T>)size;
+  bits = (bits + kHalf + ((bits >> kDropped) & 1)) >> kDropped << kDropped;
+  Vec<T> y = (Vec<T>)bits;
+  if constexpr (kLow > 1 - Format<T>::kBias) {
+    constexpr T kUnit = power_of_two<T>(kLow - kKept + Format<T>::kMantissaBits);
+    y = size < power_of_two<T>(kLow) ? (size + kUnit) - kUnit : y;
+  }
+  y = y > largest ? broadcast<T>(T(__builtin_huge_val())) : y;
+  return x == x ? copy_sign<T>(y, x) : x;
+}
+
+template <class T>
+inline Vec<T> round_bf16(Vec<T> x) {
+  return round_to<T, 7, -126>(x, T(0x1.fep127));
+}
+
+template <class T>
+inline Vec<T> round_f16(Vec<T> x) {
+  return round_to<T, 10, -14>(x, T(65504));
+}
+
 DL_APPLY(identity, x)
 DL_APPLY(add, x + y)
 DL_APPLY(subtract, x - y)
@@ -101,6 +138,8 @@ DL_APPLY(floor, floor<T>(x))
 DL_APPLY(ceil, ceil<T>(x))
 DL_APPLY(round, round<T>(x))
 DL_APPLY(trunc, trunc<T>(x))
+DL_APPLY(round_bf16, round_bf16<T>(x))
+DL_APPLY(round_f16, round_f16<T>(x))
 DL_APPLY(relu, x < T(0) ? Vec<T>{} : x)
 DL_APPLY(less, truth<T>(x < y))
 DL_APPLY(less_equal, truth<T>(x <= y))

@@ -244,8 +244,7 @@ void run_random(const Call& call, int, int64_t begin, int64_t end, char*) {
       return fill<int32_t>(call, first, last);
     case DType::i64:
       return fill<int64_t>(call, first, last);
-    case DType::u8:
-    case DType::b8:
+    default:
       return fill<uint8_t>(call, first, last);
   }
 }
