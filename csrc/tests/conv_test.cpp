@@ -245,6 +245,19 @@ void check_case(const Case& c, Layout<T> layout, int64_t step) {
   check_equal(dw, dw0, "filter gradient", c);
 }
 
+// One for minimal filtering (conv_winograd.h), whatever the type.
+Case winograd_case() {
+  Case c{};
+  c.batch = pick(1, 3), c.groups = 1;
+  c.channels = 16 * pick(1, 3), c.filters = 16 * pick(1, 3);
+  for (int64_t a = 0; a < 2; ++a) {
+    c.in.push_back(pick(8, 13)), c.size.push_back(3);
+    c.stride.push_back(1), c.dilation.push_back(1);
+    c.before.push_back(pick(0, 2)), c.after.push_back(pick(0, 2));
+  }
+  return c;
+}
+
 Case random_case(int64_t d, int64_t most_channels) {
   Case c{};
   c.batch = pick(0, 9) ? pick(1, 3) : pick(0, 7);
@@ -270,7 +283,8 @@ template <class T>
 void test_random() {
   for (int i = 0; i < 600; ++i) {
     const Case c = random_case(pick(1, 3), pick(0, 2) ? 6 : 20);
-    check_case<T>(c, Layout<T>(pick(0, 1) ? 0 : pick(0, 2)), pick(0, 2));
+    check_case<T>(i % 20 ? c : winograd_case(), Layout<T>(pick(0, 1) ? 0 : pick(0, 2)),
+                  pick(0, 2));
   }
 }
 
@@ -300,6 +314,11 @@ void test_chosen() {
            square(3, 3, 48, 1, 15, 5, 2, 1, 2),
            square(1, 8, 128, 4, 9, 3, 2, 1, 1),
            square(1, 130, 140, 1, 6, 3, 1, 1, 1),
+           // minimal filtering: odd sizes, several panels, cells, steps of channels
+           square(2, 16, 16, 1, 9, 3, 1, 1, 0),
+           square(5, 32, 80, 1, 7, 3, 1, 1, 1),
+           square(2, 144, 48, 1, 8, 3, 1, 1, 2),
+           square(1, 352, 16, 1, 9, 3, 1, 1, 1),
            square(2, 4, 8, 2, 5, 3, 7, 5, 6),
            square(1, 2, 3, 1, 3, 2, 40, 1, 1),
            square(1, 2, 40, 1, 2, 1, 1, 1, 30),
@@ -332,6 +351,7 @@ void test_epilogues() {
   for (int i = 0; i < 120; ++i) {
     Case c = random_case(pick(1, 3), 12);
     if (pick(0, 1)) c.filters = c.channels = 32, c.groups = pick(0, 1) ? 1 : 32;
+    if (i % 5 == 0) c = winograd_case();
     const std::vector<int64_t> plain = c.ints();
     auto with = [&](const Expr& e) {
       std::vector<int64_t> ints = plain;
@@ -380,7 +400,7 @@ void test_epilogues() {
 template <class T>
 void test_images_alone() {
   for (int i = 0; i < 40; ++i) {
-    Case c = random_case(2, 24);
+    Case c = i % 5 ? random_case(2, 24) : winograd_case();
     c.batch = 9;
     Array<T> x(c.x()), w(c.w());
     for (int64_t k = 0; k < x.size; ++k) x.buffer[k] = T(pick(-999, 999)) / T(333);

@@ -13,6 +13,7 @@
 // are whole vectors and its rows not far apart. Products with padding are left out where many.
 #include "cpu/kernels/conv_filters.h"
 #include "cpu/kernels/conv_window.h"
+#include "cpu/kernels/conv_winograd.h"
 #include "cpu/kernels/level.h"
 
 namespace dl::DL_LEVEL {
@@ -417,9 +418,13 @@ const char* plan(const Call& call, Task task, Work& work) {
   work.outputs = c.n_out;
   work.prepared_bytes = sizeof c;
   if (call.prepared) std::memcpy(call.prepared, &c, sizeof c);
+  count_cost(call, c, work);
+  if (c.winograd) {
+    plan_winograd(c, work);
+    return nullptr;
+  }
   work.parts[0] = most(1, conv_cells(c) * box_count(c));
   work.scratch_bytes = c.dtype == DType::f32 ? lay_out<float>(c).total : lay_out<double>(c).total;
-  count_cost(call, c, work);
   return nullptr;
 }
 
@@ -429,7 +434,7 @@ void run_parts(const Call& call, const Conv& c, int64_t begin, int64_t end, char
   for (int64_t i = begin; i < end; ++i) work.part(i);
 }
 
-void run(const Call& call, Task task, int64_t begin, int64_t end, char* scratch) {
+void run(const Call& call, Task task, int phase, int64_t begin, int64_t end, char* scratch) {
   Conv c;
   if (call.prepared) {
     std::memcpy(&c, call.prepared, sizeof c);
@@ -437,6 +442,7 @@ void run(const Call& call, Task task, int64_t begin, int64_t end, char* scratch)
     c = Conv{};
     read_conv(call, task, c);
   }
+  if (c.winograd) return run_winograd(call, c, phase, begin, end, scratch);
   if (conv_cells(c) * box_count(c) == 0) return;
   if (c.dtype == DType::f32) {
     run_parts<float>(call, c, begin, end, scratch);
@@ -449,16 +455,16 @@ void run(const Call& call, Task task, int64_t begin, int64_t end, char* scratch)
 
 const char* plan_conv(const Call& call, Work& work) { return plan(call, Task::forward, work); }
 
-void run_conv(const Call& call, int, int64_t begin, int64_t end, char* scratch) {
-  run(call, Task::forward, begin, end, scratch);
+void run_conv(const Call& call, int phase, int64_t begin, int64_t end, char* scratch) {
+  run(call, Task::forward, phase, begin, end, scratch);
 }
 
 const char* plan_conv_input_grad(const Call& call, Work& work) {
   return plan(call, Task::input_grad, work);
 }
 
-void run_conv_input_grad(const Call& call, int, int64_t begin, int64_t end, char* scratch) {
-  run(call, Task::input_grad, begin, end, scratch);
+void run_conv_input_grad(const Call& call, int phase, int64_t begin, int64_t end, char* scratch) {
+  run(call, Task::input_grad, phase, begin, end, scratch);
 }
 
 }  // namespace dl::DL_LEVEL

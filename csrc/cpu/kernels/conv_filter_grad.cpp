@@ -10,6 +10,7 @@
 // A small dw is cut over the batch, a large one into cells, so that partial sums take little
 // memory.
 #include "cpu/kernels/conv_window.h"
+#include "cpu/kernels/conv_winograd_sums.h"
 #include "cpu/kernels/level.h"
 
 namespace dl::DL_LEVEL {
@@ -27,7 +28,7 @@ int64_t finish_parts(const Conv& c) { return ceil_div(cell_sums(c), 4 * kBlockSu
 int64_t evaluated_rows(const Conv& c) { return most(1, kBlockSums / c.group); }
 
 struct Layout {
-  int64_t rows, partial_rows, pixels, panels, window, partial, sums, registers, total;
+  int64_t rows, partial_rows, pixels, panels, window, tiles, partial, sums, registers, total;
 };
 
 template <class T>
@@ -41,9 +42,10 @@ Layout lay_out(const Conv& c) {
   constexpr int64_t kIndex = sizeof(int64_t), kSize = sizeof(T);
   at.rows = take(block_rows(c), kIndex);
   at.partial_rows = take(block_rows(c), kIndex);
-  at.pixels = take(box_pixels(c), kIndex);
+  at.pixels = take(c.winograd ? 0 : box_pixels(c), kIndex);
   at.panels = take(c.packed ? box_pixels(c) * c.group : 0, kSize);
   at.window = take(c.window * channel_blocks(c), kSize);
+  at.tiles = take(WinogradSums<T>::scratch_elements(c), kSize);
   at.partial = take(c.chunks == 1 ? cell_sums(c) : 0, kSize);
   at.sums = take(evaluated_rows(c) * c.group, kSize);
   at.registers = take(
@@ -65,15 +67,15 @@ class FilterGradient {
   // Parts of the first phase: cell, chunk.
   void sum_part(int64_t index) {
     select(index / c_.chunks);
-    const int64_t chunk = index % c_.chunks, boxes = box_count(c_);
+    const int64_t chunk = index % c_.chunks;
     partial_ = c_.chunks == 1 ? at<T>(at_.partial)
                               : reinterpret_cast<T*>(call_.shared) + index * cell_sums(c_);
-    const int64_t begin = boxes * chunk / c_.chunks, end = boxes * (chunk + 1) / c_.chunks;
-    if (begin == end) fill_zero(partial_, cell_sums(c_));
-    for (int64_t i = begin; i < end; ++i) {
-      const Box b = find_box(c_, c_.axis, i);
-      if (i + 1 < end) look_ahead(b, find_box(c_, c_.axis, i + 1));
-      box(b, i > begin);
+    const int64_t units = c_.winograd ? c_.batch * c_.tile_rows * c_.tile_cols : box_count(c_);
+    const int64_t begin = units * chunk / c_.chunks, end = units * (chunk + 1) / c_.chunks;
+    if (c_.winograd) {
+      sum_tiles(begin, end);
+    } else {
+      sum_boxes(begin, end);
     }
     if (c_.chunks == 1) finish(0, cell_rows(c_));
   }
@@ -88,6 +90,21 @@ class FilterGradient {
 
  private:
   static constexpr int64_t L = kLanes<T>;
+
+  void sum_tiles(int64_t begin, int64_t end) {
+    select_block(0);
+    WinogradSums<T> tiles(call_, c_, at<T>(at_.tiles));
+    tiles.sum({channel_, channels_, j0_, cols_}, begin, end, partial_, block_rows(c_));
+  }
+
+  void sum_boxes(int64_t begin, int64_t end) {
+    if (begin == end) fill_zero(partial_, cell_sums(c_));
+    for (int64_t i = begin; i < end; ++i) {
+      const Box b = find_box(c_, c_.axis, i);
+      if (i + 1 < end) look_ahead(b, find_box(c_, c_.axis, i + 1));
+      box(b, i > begin);
+    }
+  }
 
   template <class E>
   E* at(int64_t offset) const {

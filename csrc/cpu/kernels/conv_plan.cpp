@@ -24,6 +24,12 @@ constexpr int64_t kSumBytes = 262144;     // that wait for an epilogue
 constexpr int64_t kPartialBytes = 2600000;  // partial filter gradients, of all threads
 constexpr int64_t kFarRow = 1024;  // bytes: rows of a panel in place then meet in few sets of L1
 constexpr double kMinPartFlops = 0.5e6;
+constexpr int64_t kWinogradPixels = 36;      // of an image: fewer do not pay the filters' transform
+constexpr int64_t kWinogradBytes = 393216;   // 16 matrices of inputs and of sums: L2
+constexpr int64_t kMostTiles = 96, kFewTiles = 24;  // of a block
+constexpr int64_t kCellBytes = 256;          // of a row of a cell's sums, and of its channels
+constexpr int64_t kMostWinogradRow = 4096;   // bytes of a tile's channels: scratch
+constexpr double kMinBlockFlops = 2e6;
 constexpr int64_t kMostParts = 32, kMostCells = 16;
 
 double real(int64_t x) { return static_cast<double>(x); }
@@ -133,7 +139,32 @@ void choose_columns(const Call& call, Conv& c, int lanes, int64_t size) {
   c.group = most(1, ceil_div(ceil_div(c.cols, panel), parts)) * panel;
 }
 
+// Stride 1, 3 x 3, whole lines of channels and columns.
+bool suits_winograd(const Call& call, const Conv& c, int64_t size) {
+  const Tensor &x = call.tensors[c.n_out], &w = call.tensors[c.n_out + 1];  // or dy
+  const auto whole_lines = [size](int64_t n) { return n > 0 && n * size % kLineBytes == 0; };
+  const ConvAxis& depth = c.axis[0];
+  if (depth.in != 1 || depth.out != 1 || depth.taps != 1 || depth.pad != 0) return false;
+  for (int d = 1; d < 3; ++d) {
+    const ConvAxis& a = c.axis[d];
+    if (a.taps != 3 || a.stride != 1 || a.dilation != 1) return false;
+  }
+  return c.groups == 1 && !c.wide && whole_lines(c.inner) && whole_lines(c.cols) &&
+         c.inner * size <= kMostWinogradRow && x.stride[x.rank - 1] == 1 && c.batch > 0 &&
+         (c.task != Task::filter_grad || w.stride[w.rank - 1] == 1) &&
+         largest_phase(c, 1).out * largest_phase(c, 2).out >= kWinogradPixels;
+}
+
+int64_t all_tiles(const Conv& c) { return c.batch * c.tile_rows * c.tile_cols; }
+
+// Tiles of so many channels and columns whose 16 matrices fit L2.
+int64_t tiles_in_cache(int64_t channels, int64_t cols, int64_t size) {
+  const int64_t tiles = kWinogradBytes / (16 * (channels + cols) * size);
+  return most(kFewTiles, least(tiles, kMostTiles));
+}
+
 double flops_of(const Conv& c) {
+  if (c.winograd) return 32 * real(all_tiles(c)) * real(c.inner * c.cols);
   double n = 2 * real(c.batch) * real(c.cols) * real(c.groups) * real(c.inner);
   for (const ConvAxis& a : c.axis) n *= real(a.out) * real(a.taps);
   return n;
@@ -242,6 +273,30 @@ void choose_cells(Conv& c, int lanes, int64_t size) {
   c.k_most = tap_rows * c.channel_block;
 }
 
+void choose_winograd_tiles(Conv& c, int lanes, int64_t size) {
+  const double parts = flops_of(c) / kMinBlockFlops;
+  const int64_t wanted = static_cast<int64_t>(parts < kMostParts ? parts : kMostParts);
+  c.tiles = least(tiles_in_cache(c.inner, c.width * lanes, size),
+                  ceil_div(all_tiles(c), most(1, wanted)));
+}
+
+// Cells whose 16 matrices of sums fit L2, cut over the batch as others are.
+void choose_winograd_cells(Conv& c, int lanes, int64_t size) {
+  const int64_t panel = c.width * lanes, panels = ceil_div(c.cols, panel);
+  c.group = ceil_div(panels, ceil_div(c.cols * size, kCellBytes)) * panel;
+  c.channel_step = round_up(ceil_div(c.inner, ceil_div(c.inner * size, kCellBytes)), lanes);
+  c.channel_block = c.channel_step;
+  c.channel_parts = ceil_div(c.inner, c.channel_step);
+  c.k_most = 9 * c.channel_step;
+  c.windowed = c.packed = false;
+  const int64_t cells = ceil_div(c.cols, c.group) * c.channel_parts;
+  c.tiles = tiles_in_cache(c.channel_step, panel, size);
+  while (cells * c.chunks < kMostCells && c.chunks * 2 * kFewTiles <= all_tiles(c) &&
+         9 * cells * c.channel_step * c.group * size * c.chunks * 2 <= kPartialBytes &&
+         flops_of(c) >= real(cells * c.chunks * 2) * kMinPartFlops)
+    c.chunks *= 2;
+}
+
 void choose_epilogue(const Call& call, Conv& c, int lanes) {
   const Tensor& out = call.tensors[0];
   const int last = out.rank - 1;
@@ -335,7 +390,14 @@ void read_conv(const Call& call, Task task, Conv& c) {
   choose_columns(call, c, lanes, size);
   c.windowed = needs_window(call, c, lanes);
   c.k_step = kProducts;
-  if (task == Task::filter_grad) {
+  c.winograd = suits_winograd(call, c, size);
+  c.tile_rows = ceil_div(largest_phase(c, 1).out, 2);
+  c.tile_cols = ceil_div(largest_phase(c, 2).out, 2);
+  if (c.winograd && task == Task::filter_grad) {
+    choose_winograd_cells(c, lanes, size);
+  } else if (c.winograd) {
+    choose_winograd_tiles(c, lanes, size);
+  } else if (task == Task::filter_grad) {
     choose_cells(c, lanes, size);
   } else {
     choose_forward_boxes(c, lanes, size);
