@@ -129,6 +129,8 @@ constexpr double cost(int64_t opcode) {
     case op_silu_grad:
     case op_gelu:
     case op_gelu_grad:
+    case op_gelu_tanh:
+    case op_gelu_tanh_grad:
     case op_adam_update:
       return 20;
     case op_power:

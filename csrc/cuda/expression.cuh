@@ -123,6 +123,23 @@ __device__ inline T gelu_slope(T x) {
 }
 
 template <class T>
+__device__ inline T gelu_tanh_gate(T x, T z) {  // z = x^2
+  return sigmoid(x * T(1.5957691216057307118) * (T(1) + T(0.044715) * z));
+}
+
+template <class T>
+__device__ inline T gelu_tanh(T x) {
+  return (x < T(0) ? bounded(x) : x) * gelu_tanh_gate(x, x * x);
+}
+
+template <class T>
+__device__ inline T gelu_tanh_slope(T x) {
+  x = bounded(x);
+  const T y = gelu_tanh_gate(x, x * x);
+  return y + y * (T(1) - y) * x * T(1.5957691216057307118) * (T(1) + T(3 * 0.044715) * x * x);
+}
+
+template <class T>
 __device__ inline T sign(T x) {
   return x > T(0) ? T(1) : x < T(0) ? T(-1) : x;  // 0 and NaN stay
 }
@@ -214,6 +231,8 @@ struct Interpreter {
       DL_APPLY(silu_grad, x * silu_slope(y))
       DL_APPLY(gelu, gelu(x))
       DL_APPLY(gelu_grad, x * gelu_slope(y))
+      DL_APPLY(gelu_tanh, gelu_tanh(x))
+      DL_APPLY(gelu_tanh_grad, x * gelu_tanh_slope(y))
 #undef DL_APPLY
     }
     return false;

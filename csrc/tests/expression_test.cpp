@@ -169,7 +169,13 @@ static void reference(const std::string& op, const double* s, double* d) {
   else if (op == "gelu_grad")
     d[0] = std::isinf(y) ? (y > 0 ? x : x * 0.0)
                          : x * (phi(y) + y * std::exp(-y * y / 2) * 0.3989422804014327);
-  else if (op == "sigmoid_grad")
+  else if (op == "gelu_tanh")
+    d[0] = x == -INFINITY ? -0.0 : x * sigmoid(x * (1.5957691216057307 + 0.07135481627260025 * x * x));
+  else if (op == "gelu_tanh_grad") {
+    const double t = sigmoid(y * (1.5957691216057307 + 0.07135481627260025 * y * y));
+    const double slope = y * (1.5957691216057307 + 0.21406444881780073 * y * y);
+    d[0] = std::abs(y) > 40 ? (y > 0 ? x : x * 0.0) : x * (t + t * (1 - t) * slope);
+  } else if (op == "sigmoid_grad")
     d[0] = x * y * (1 - y);
   else if (op == "tanh_grad")
     d[0] = x * (1 - y * y);

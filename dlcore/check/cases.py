@@ -81,6 +81,7 @@ POINTWISE = [
     Row("where", ((5, 7), (5, 7), (7,)), dtypes=("i2",)),
     Row("clip", ((37,),), {"x_min": -1.0, "x_max": 1.5}),
     Row("gelu", ((37,),), {"approximate": False}),
+    Row("gelu", ((37,),), {"approximate": True}),
     Row("glu", ((5, 8),)),
     Row("glu", ((8, 5),), {"axis": 0}),
     Row("logical_not", ((37,),), dtypes=("i2",), gradient=False),

@@ -1,7 +1,5 @@
 """Activation functions: pointwise expressions, and softmax over the last axis."""
 
-import math
-
 from dlcore.ops import pointwise as pw
 from dlcore.ops.op import OPS, Op, as_float, check_axis, traceable
 from dlcore.ops.reduction import sum as sum_
@@ -109,10 +107,7 @@ def celu(x, alpha=1.0):
 def gelu(x, approximate=True):
     """x Phi(x) (Hendrycks and Gimpel 2016); approximate: by the tanh formula, as Keras' ops."""
     x = as_float(x)
-    if not approximate:
-        return OPS["gelu"](x)
-    inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)
-    return 0.5 * x * (1.0 + pw.tanh(inner))
+    return OPS["gelu_tanh" if approximate else "gelu"](x)
 
 
 @traceable()

@@ -105,6 +105,28 @@ def _gelu_grad(xp, g, x):
     return g * (cdf + x * xp.exp(-0.5 * x * x) * x.dtype.type(_INV_SQRT_2PI))
 
 
+_GELU_LINEAR, _GELU_CUBIC = math.sqrt(8 / math.pi), 0.044715 * math.sqrt(8 / math.pi)
+
+
+def _gelu_tanh(xp, x):
+    return x * _sigmoid(xp, x * (_GELU_LINEAR + _GELU_CUBIC * x * x))
+
+
+def _gelu_tanh_grad(xp, g, x):
+    z = x * x
+    s = _sigmoid(xp, x * (_GELU_LINEAR + _GELU_CUBIC * z))
+    return g * (s + s * (1 - s) * x * (_GELU_LINEAR + 3 * _GELU_CUBIC * z))
+
+
+def _gelu_tanh_curve(x):
+    """Second derivative of gelu_tanh."""
+    z = x * x
+    s = _p("sigmoid", x * (_GELU_LINEAR + _GELU_CUBIC * z))
+    slope = _GELU_LINEAR + 3.0 * _GELU_CUBIC * z
+    bend = 6.0 * _GELU_CUBIC * x + slope * slope * (1.0 - 2.0 * s)
+    return s * (1.0 - s) * (2.0 * slope + x * bend)
+
+
 def _select(condition, x):
     return _p("where", condition, x, 0.0)
 
@@ -202,6 +224,14 @@ _TABLE = {
             OPS["gelu_grad"](h, x),
             h * g * (2.0 - x * x) * _p("exp", -0.5 * x * x) * _INV_SQRT_2PI,
         ],
+    ),
+    "gelu_tanh": (
+        _gelu_tanh,
+        lambda g, y, x: [OPS["gelu_tanh_grad"](g, x)],
+    ),
+    "gelu_tanh_grad": (
+        _gelu_tanh_grad,
+        lambda h, y, g, x: [OPS["gelu_tanh_grad"](h, x), h * g * _gelu_tanh_curve(x)],
     ),
     "sigmoid_grad": (
         lambda xp, g, y: g * y * (1 - y),

@@ -8,12 +8,21 @@ namespace dl::DL_LEVEL {
 
 // ---- the functions: s are the sources, d the destinations ----
 
-#define DL_APPLY(name, result)                           \
-  template <class T>                                     \
-  inline void apply_##name(const Vec<T>* s, Vec<T>* d) { \
-    const Vec<T>&x = s[0], &y = s[1], &z = s[2];         \
-    (void)y, (void)z;                                    \
-    d[0] = result;                                       \
+#define DL_APPLY(name, result)                                          \
+  template <class T, int N>                                             \
+  DL_INLINE void apply_##name(const Pack<T, N>* s, Pack<T, N>* d) {        \
+    for (int k = 0; k < N; ++k) {                                       \
+      const Vec<T>&x = s[0].v[k], &y = s[1].v[k], &z = s[2].v[k];       \
+      (void)y, (void)z;                                                 \
+      d[0].v[k] = result;                                               \
+    }                                                                   \
+  }
+#define DL_APPLY_PACK(name, result)                              \
+  template <class T, int N>                                      \
+  DL_INLINE void apply_##name(const Pack<T, N>* s, Pack<T, N>* d) { \
+    const Pack<T, N>&x = s[0], &y = s[1];                        \
+    (void)y;                                                     \
+    d[0] = result;                                               \
   }
 
 template <class T, class M>
@@ -45,16 +54,42 @@ inline Vec<T> softplus(Vec<T> x) {
   return (x < T(0) ? Vec<T>{} : x) + log1p<T>(exp<T>(-absolute<T>(x)));
 }
 
-template <class T>
-inline Vec<T> silu(Vec<T> x) {  // the clamp keeps -Inf from making 0 * Inf
-  return at_least<T>(x, Format<T>::kExpLow) * sigmoid<T>(x);
+template <class T, int N>
+DL_INLINE Pack<T, N> at_least(Pack<T, N> x, T low) {
+  return each(x, [=](Vec<T> x) { return at_least<T>(x, low); });
 }
 
-template <class T>
-inline Vec<T> silu_slope(Vec<T> x) {
-  x = clamp<T>(x, Format<T>::kExpLow, -Format<T>::kExpLow);
-  Vec<T> y = sigmoid<T>(x);
+template <class T, int N>
+DL_INLINE Pack<T, N> clamp(Pack<T, N> x, T low, T high) {
+  return each(x, [=](Vec<T> x) { return clamp<T>(x, low, high); });
+}
+
+template <class T, int N>
+DL_INLINE Pack<T, N> silu(Pack<T, N> x) {  // the clamp keeps -Inf from making 0 * Inf
+  return at_least(x, Format<T>::kSigmoidLow) * sigmoid(x);
+}
+
+template <class T, int N>
+DL_INLINE Pack<T, N> silu_slope(Pack<T, N> x) {
+  x = clamp(x, Format<T>::kSigmoidLow, -Format<T>::kSigmoidLow);
+  const Pack<T, N> y = sigmoid(x);
   return y * (T(1) + x * (T(1) - y));
+}
+
+// 2 sqrt(2 / pi) (x + 0.044715 x^3) = x (kGeluLinear + kGeluCubic x^2)
+constexpr double kGeluLinear = 1.5957691216057307118, kGeluCubic = kGeluLinear * 0.044715;
+
+template <class T, int N>
+DL_INLINE Pack<T, N> gelu_tanh(Pack<T, N> x) {
+  return at_least(x, -Format<T>::kTailEnd) *
+         sigmoid(x * (x * x * T(kGeluCubic) + T(kGeluLinear)));
+}
+
+template <class T, int N>
+DL_INLINE Pack<T, N> gelu_tanh_slope(Pack<T, N> x) {
+  x = clamp(x, -Format<T>::kTailEnd, Format<T>::kTailEnd);
+  const Pack<T, N> z = x * x, y = sigmoid(x * (z * T(kGeluCubic) + T(kGeluLinear)));
+  return y + y * (T(1) - y) * (x * (z * T(3 * kGeluCubic) + T(kGeluLinear)));
 }
 
 template <class T>
@@ -125,12 +160,12 @@ DL_APPLY(sqrt, square_root<T>(x))
 DL_APPLY(rsqrt, T(1) / square_root<T>(x))
 DL_APPLY(square, x* x)
 DL_APPLY(reciprocal, T(1) / x)
-DL_APPLY(exp, exp<T>(x))
+DL_APPLY_PACK(exp, exp(x))
 DL_APPLY(expm1, expm1<T>(x))
 DL_APPLY(log, log<T>(x))
 DL_APPLY(log1p, log1p<T>(x))
-DL_APPLY(tanh, tanh<T>(x))
-DL_APPLY(sigmoid, sigmoid<T>(x))
+DL_APPLY_PACK(tanh, tanh(x))
+DL_APPLY_PACK(sigmoid, sigmoid(x))
 DL_APPLY(erf, erf<T>(x))
 DL_APPLY(sin, sin<T>(x))
 DL_APPLY(cos, cos<T>(x))
@@ -155,28 +190,46 @@ DL_APPLY(isfinite, truth<T>(absolute<T>(x) < T(__builtin_huge_val())))
 DL_APPLY(where, x != T(0) ? y : z)
 DL_APPLY(multiply_add, x* y + z)
 DL_APPLY(softplus, softplus<T>(x))
-DL_APPLY(silu, silu<T>(x))
-DL_APPLY(silu_grad, x* silu_slope<T>(y))
+DL_APPLY_PACK(silu, silu(x))
+DL_APPLY_PACK(silu_grad, x* silu_slope(y))
 DL_APPLY(gelu, gelu<T>(x))
 DL_APPLY(gelu_grad, x* gelu_slope<T>(y))
+DL_APPLY_PACK(gelu_tanh, gelu_tanh(x))
+DL_APPLY_PACK(gelu_tanh_grad, x* gelu_tanh_slope(y))
 DL_APPLY(sigmoid_grad, x* y*(T(1) - y))
 DL_APPLY(tanh_grad, x*(T(1) - y * y))
 DL_APPLY(relu_grad, y > T(0) ? x : Vec<T>{})
 #undef DL_APPLY
+#undef DL_APPLY_PACK
 
-template <class T>
-inline void apply_momentum_update(const Vec<T>* s, Vec<T>* d) {
-  Vec<T> m = s[4] * s[2] - s[3] * s[1];
-  d[0] = s[0] + m;
-  d[1] = m;
+template <class T, int N>
+DL_INLINE void apply_momentum_update(const Pack<T, N>* s, Pack<T, N>* d) {
+  d[1] = s[4] * s[2] - s[3] * s[1];
+  d[0] = s[0] + d[1];
 }
 
-template <class T>
-inline void apply_adam_update(const Vec<T>* s, Vec<T>* d) {
-  Vec<T> g = s[1], m = (g - s[2]) * s[5] + s[2], v = (g * g - s[3]) * s[6] + s[3];
-  d[0] = s[0] - s[4] * m / (square_root<T>(v) + s[7]);
-  d[1] = m;
-  d[2] = v;
+template <class T, int N>
+DL_INLINE void apply_adam_update(const Pack<T, N>* s, Pack<T, N>* d) {
+  const Pack<T, N> g = s[1];
+  d[1] = (g - s[2]) * s[5] + s[2];
+  d[2] = (g * g - s[3]) * s[6] + s[3];
+  d[0] = s[0] - s[4] * d[1] / (each(d[2], square_root<T>) + s[7]);
+}
+
+// Functions written for packs: their loops run over kPack vectors at a time.
+constexpr bool takes_packs(int64_t opcode) {
+  switch (opcode) {
+    case op_exp:
+    case op_tanh:
+    case op_sigmoid:
+    case op_silu:
+    case op_silu_grad:
+    case op_gelu_tanh:
+    case op_gelu_tanh_grad:
+      return true;
+    default:
+      return false;
+  }
 }
 
 // ---- one operation over a block ----
@@ -191,11 +244,12 @@ struct Place {
 #define DL_OP(name, inputs, outputs)                       \
   struct Op_##name {                                       \
     static constexpr int kIn = inputs, kOut = outputs;     \
-    static constexpr bool kLong = cost(op_##name) >= 20;   \
-    template <class T>                                     \
-    static inline void apply(const Vec<T>* s, Vec<T>* d) { \
-      apply_##name<T>(s, d);                               \
-    }                                                      \
+    static constexpr bool kLong = cost(op_##name) >= 20;                  \
+    static constexpr int kVectors = takes_packs(op_##name) ? kPack : 1;   \
+    template <class T, int N>                                             \
+    static DL_INLINE void apply(const Pack<T, N>* s, Pack<T, N>* d) {        \
+      apply_##name(s, d);                                                 \
+    }                                                                     \
   };
 #include "opcodes.def"
 #undef DL_OP
@@ -203,13 +257,31 @@ struct Place {
 template <class T>
 using Run = void (*)(int64_t rows, int64_t cols, const Place<T>* dst, const Place<T>* src);
 
+// The first n < N kLanes elements, which lie before room for all
+template <class T, int N>
+__attribute__((noinline)) void load_tail(T* to, const T* from, int64_t n) {
+  for (int k = 0; k < N; ++k, n -= kLanes<T>)
+    store<T>(to + k * kLanes<T>, n >= kLanes<T> ? load<T>(from + k * kLanes<T>)
+                                 : n > 0        ? load_part<T>(from + k * kLanes<T>, n)
+                                                : Vec<T>{});
+}
+
+template <class T, int N>
+__attribute__((noinline)) void store_tail(T* to, const T* from, int64_t n) {
+  for (int k = 0; k < N && n > 0; ++k, n -= kLanes<T>)
+    if (n >= kLanes<T>)
+      store<T>(to + k * kLanes<T>, load<T>(from + k * kLanes<T>));
+    else
+      store_part<T>(to + k * kLanes<T>, load<T>(from + k * kLanes<T>), n);
+}
+
 // Bit i of Scalars: source i is one element a row. The tail goes through buffers and the same loop:
 // compilers may contract a second copy of the operation differently, and a tail must have the bits
 // of a full vector.
 template <class T, class Op, unsigned Scalars>
 void run_operation(int64_t rows, int64_t cols, const Place<T>* dst, const Place<T>* src) {
-  constexpr int L = kLanes<T>, kIn = Op::kIn, kOut = Op::kOut;
-  const int64_t tail = cols % L;
+  constexpr int L = kLanes<T>, N = Op::kVectors, S = N * L, kIn = Op::kIn, kOut = Op::kOut;
+  const int64_t tail = cols % S;
   for (int64_t r = 0; r < rows; ++r) {
     const T* p[kIn];
     T* q[kOut];
@@ -219,32 +291,35 @@ void run_operation(int64_t rows, int64_t cols, const Place<T>* dst, const Place<
       if (Scalars >> i & 1) splat[i] = broadcast<T>(*p[i]);
     }
     for (int i = 0; i < kOut; ++i) q[i] = dst[i].data + r * dst[i].row_stride;
-    T in[kIn][L], out[kOut][L];
+    T in[kIn][S], out[kOut][S];
     auto step = [&](int64_t c) __attribute__((always_inline)) {
-      Vec<T> s[kIn < 3 ? 3 : kIn], d[kOut];
-      for (int i = 0; i < kIn; ++i) s[i] = Scalars >> i & 1 ? splat[i] : load<T>(p[i] + c);
-      Op::template apply<T>(s, d);
-      for (int i = 0; i < kOut; ++i) store<T>(q[i] + c, d[i]);
+      Pack<T, N> s[kIn < 3 ? 3 : kIn], d[kOut];
+      for (int i = 0; i < kIn; ++i)
+        for (int k = 0; k < N; ++k)
+          s[i].v[k] = Scalars >> i & 1 ? splat[i] : load<T>(p[i] + c + k * L);
+      Op::apply(s, d);
+      for (int i = 0; i < kOut; ++i)
+        for (int k = 0; k < N; ++k) store<T>(q[i] + c + k * L, d[i].v[k]);
     };
     for (int64_t n = cols - tail;;) {
       if constexpr (Op::kLong) {
 #pragma GCC unroll 1
-        for (int64_t c = 0; c < n; c += L) step(c);
+        for (int64_t c = 0; c < n; c += S) step(c);
       } else {
 #pragma GCC unroll 2
-        for (int64_t c = 0; c < n; c += L) step(c);
+        for (int64_t c = 0; c < n; c += S) step(c);
       }
       if (tail == 0 || q[0] == out[0]) break;
       for (int i = 0; i < kIn; ++i) {
-        if (!(Scalars >> i & 1)) store<T>(in[i], load_part<T>(p[i] + n, tail));
+        if (!(Scalars >> i & 1)) load_tail<T, N>(in[i], p[i] + n, tail);
         p[i] = in[i];
       }
       for (int i = 0; i < kOut; ++i) q[i] = out[i];
-      n = L;
+      n = S;
     }
     if (tail)
       for (int i = 0; i < kOut; ++i)
-        store_part<T>(dst[i].data + r * dst[i].row_stride + (cols - tail), load<T>(out[i]), tail);
+        store_tail<T, N>(dst[i].data + r * dst[i].row_stride + (cols - tail), out[i], tail);
   }
 }
 
