@@ -106,9 +106,8 @@ struct Array {
       case DType::u8:
         as<uint8_t>(i) = static_cast<uint8_t>(x);
         break;
-      case DType::b8:
+      default:
         as<uint8_t>(i) = x != 0;
-        break;
     }
   }
   void fill(double low, double high) const {
