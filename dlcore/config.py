@@ -4,6 +4,7 @@ _floatx = "float32"
 _epsilon = 1e-7
 _image_data_format = "channels_last"
 _check_numerics = False
+_matmul_precision = "float32"
 
 
 def floatx():
@@ -74,3 +75,30 @@ def check_numerics(enable=None):
     if enable is not None:
         _check_numerics = bool(enable)
     return _check_numerics
+
+
+def matmul_precision():
+    """How GPUs multiply float32: "float32" or "tf32"."""
+    return _matmul_precision
+
+
+def set_matmul_precision(value):
+    """Set how GPUs multiply float32 matrices, in convolutions too.
+
+    Tensor cores are several times as fast as float32 arithmetic, but keep only ten bits of each
+    factor's mantissa ("tf32"); sums stay in float32. The setting holds for what is built
+    afterwards, and changes nothing where there are no tensor cores.
+
+    Parameters
+    ----------
+    value : {"float32", "tf32"}
+
+    Raises
+    ------
+    ValueError
+        For any other value.
+    """
+    global _matmul_precision
+    if value not in ("float32", "tf32"):
+        raise ValueError(f"set_matmul_precision: expected 'float32' or 'tf32', got {value!r}")
+    _matmul_precision = value

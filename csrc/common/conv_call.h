@@ -4,6 +4,7 @@
 
 #include "common/conv.h"
 #include "common/expression.h"
+#include "common/tensors.h"
 
 namespace dl::DL_LEVEL {
 
@@ -28,7 +29,7 @@ inline const char* check_conv_shapes(const Call& call, const ConvOperands& t, in
   if (t.x.rank != rank || t.w.rank != rank || t.y.rank != rank)
     return "conv: expected x, w and y of 2 more axes than there are spatial ones";
   const DType dtype = call.tensors[n_out].dtype;
-  if (call.tensors[n_out + 1].dtype != dtype || (dtype != DType::f32 && dtype != DType::f64))
+  if (call.tensors[n_out + 1].dtype != dtype || !is_float_or_half(dtype))
     return "conv: expected operands both float32 or both float64";
   if (t.x.shape[0] != t.y.shape[0]) return "conv: expected x and y of one batch size";
   if (t.x.shape[rank - 1] != t.w.shape[d] * groups)

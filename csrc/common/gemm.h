@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/expression.h"
+#include "common/tensors.h"
 
 namespace dl::DL_LEVEL {
 
@@ -10,7 +11,7 @@ inline const char* check_gemm_shapes(const Call& call, int n_out) {
   const int r = out.rank;
   if (r < 2 || a.rank != r || b.rank != r)
     return "gemm: expected a, b and outputs of one rank of 2 or more";
-  if (a.dtype != b.dtype || (a.dtype != DType::f32 && a.dtype != DType::f64)) {
+  if (a.dtype != b.dtype || !is_float_or_half(a.dtype)) {
     return "gemm: expected a and b both float32 or both float64";
   }
   for (int d = 0; d < r - 2; ++d) {

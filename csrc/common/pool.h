@@ -58,7 +58,7 @@ inline const char* set_windows(const Call& call, const Tensor& x, const Tensor& 
 inline const char* check_pool_arrays(const Call& call, const PoolOperands& t,
                                      const PoolWindows& p) {
   const auto [x, y, index] = t;
-  if (!is_float(x.dtype) || y.dtype != x.dtype)
+  if (!is_float_or_half(x.dtype) || y.dtype != x.dtype)
     return "pool: expected arrays both float32 or both float64";
   const int last = x.rank - 1;
   for (int i = 0; i < call.n_tensors; ++i)

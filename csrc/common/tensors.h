@@ -44,6 +44,17 @@ inline bool same_shape(const Tensor& a, int a_first, const Tensor& b, int b_firs
   return true;
 }
 
+#ifndef DL_HALVES
+#define DL_HALVES false
+#endif
+
 constexpr bool is_float(DType t) { return t == DType::f32 || t == DType::f64; }
+// Where a backend stores halves, those of its kernels that say so take them for floats.
+constexpr bool is_float_or_half(DType t) {
+  return is_float(t) || (DL_HALVES && (t == DType::bf16 || t == DType::f16));
+}
+
+// What elements of type t are computed as.
+constexpr DType compute_type(DType t) { return t == DType::f64 ? DType::f64 : DType::f32; }
 
 }  // namespace dl::DL_LEVEL

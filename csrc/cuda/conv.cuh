@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cuda/gather.cuh"
+#include "cuda/precision.h"
 #include "cuda/results.cuh"
 
 #include "common/conv_call.h"
@@ -32,6 +33,7 @@ struct ConvCall {
   ConvAxis axis[3];
   int64_t batch, groups, channels, filters;  // of one group
   bool depthwise;                            // each channel is a group
+  bool tf32;  // floats go through tensor cores
   Expression e;                              // what decode found
 
   const char* read_expression(const Call& call, Expression& found, Results& r) const {
@@ -71,6 +73,7 @@ inline const char* read_conv(const Call& call, Task task, ConvCall& c) {
   if (taps * c.channels >= kFar || taps * c.filters >= kFar)
     return "conv: expected filters of less than 2^30 elements";
   c.depthwise = c.channels == 1 && c.groups > 1;
+  c.tf32 = t.x.dtype == DType::f32 && tf32_products;
   return nullptr;
 }
 

@@ -25,7 +25,6 @@ struct Depthwise {
   int64_t parts, part;  // dw: of the pixels, and how many are in one
 };
 
-template <class T>
 __device__ inline bool is_inside(const Depthwise& d, const Spot& x, const Spot& tap) {
   bool all = true;
 #pragma unroll
@@ -34,27 +33,29 @@ __device__ inline bool is_inside(const Depthwise& d, const Spot& x, const Spot& 
   return all;
 }
 
-template <class T>
+// E: how the operands are stored.
+template <class T, class E>
 __device__ inline T sum_taps(const Depthwise& d, int64_t row, int64_t col) {
   const Spot at = d.pixel.spot(static_cast<uint32_t>(row));
   const int64_t inner = d.back ? d.multiplier : 1, k = d.back ? col * d.multiplier : col;
   const int64_t channel = d.back ? k : col / d.multiplier;
-  const T* image = reinterpret_cast<const T*>(d.image) + at.offset + channel * d.c_stride;
-  const T* w = reinterpret_cast<const T*>(d.w) + k * d.k_stride;
+  const E* image = reinterpret_cast<const E*>(d.image) + at.offset + channel * d.c_stride;
+  const E* w = reinterpret_cast<const E*>(d.w) + k * d.k_stride;
   const int taps = d.taps[0] * d.taps[1] * d.taps[2];
   T sum = 0;
   for (int t = 0; t < taps; ++t) {
     const Spot tap = d.tap.spot(t);
-    if (!is_inside<T>(d, at, tap)) continue;
+    if (!is_inside(d, at, tap)) continue;
     const int64_t filter = t / d.taps[2] / d.taps[1] * d.filter[0] +
                            t / d.taps[2] % d.taps[1] * d.filter[1] + t % d.taps[2] * d.filter[2];
     for (int64_t m = 0; m < inner; ++m)
-      sum += image[tap.offset + m * d.c_stride] * w[filter + m * d.k_stride];
+      sum += static_cast<T>(image[tap.offset + m * d.c_stride]) *
+             static_cast<T>(w[filter + m * d.k_stride]);
   }
   return sum;
 }
 
-template <class T>
+template <class T, class E>
 __global__ void __launch_bounds__(kDepthThreads)
     depthwise(const __grid_constant__ Depthwise d, const __grid_constant__ Results r) {
   using P = Pack<T, 1>;
@@ -62,13 +63,13 @@ __global__ void __launch_bounds__(kDepthThreads)
   const int64_t size = d.rows * d.cols, step = int64_t{gridDim.x} * kDepthThreads;
   for (int64_t i = int64_t{blockIdx.x} * kDepthThreads + threadIdx.x; i < size; i += step) {
     const int64_t row = i / d.cols, col = i % d.cols;
-    const P sum{{sum_taps<T>(d, row, col)}};
+    const P sum{{sum_taps<T, E>(d, row, col)}};
     store_sums<T, 1>(r, sum, row, col, d.cols, registers + threadIdx.x, kDepthThreads);
   }
 }
 
 // Partial sums (parts, taps, K). A block: kDepthLanes filters of one tap and part.
-template <class T>
+template <class T, class E>
 __global__ void __launch_bounds__(kDepthThreads)
     depthwise_filter(const __grid_constant__ Depthwise d, T* partial) {
   constexpr int kRows = kDepthThreads / kDepthLanes;
@@ -81,12 +82,13 @@ __global__ void __launch_bounds__(kDepthThreads)
   const int64_t end = min(d.rows, (part + 1) * d.part);
   T sum = 0;
   if (k < d.cols) {
-    const T* x = reinterpret_cast<const T*>(d.image) + at.offset + k / d.multiplier * d.c_stride;
-    const T* dy = reinterpret_cast<const T*>(d.w) + k * d.k_stride;
+    const E* x = reinterpret_cast<const E*>(d.image) + at.offset + k / d.multiplier * d.c_stride;
+    const E* dy = reinterpret_cast<const E*>(d.w) + k * d.k_stride;
     for (int64_t i = part * d.part + row; i < end; i += kRows) {
       const Spot pixel = d.pixel.spot(static_cast<uint32_t>(i));
-      if (is_inside<T>(d, pixel, at))
-        sum += x[pixel.offset] * dy[d.other.spot(static_cast<uint32_t>(i)).offset];
+      if (is_inside(d, pixel, at))
+        sum += static_cast<T>(x[pixel.offset]) *
+               static_cast<T>(dy[d.other.spot(static_cast<uint32_t>(i)).offset]);
     }
   }
   sums[row][lane] = sum;
@@ -120,9 +122,12 @@ cudaError_t start_depthwise(const ConvCall& c, const ConvPhase (&phase)[3], cons
   d.back = c.task == Task::input_grad;
   d.cols = r.cols, d.k_stride = f.k;
   const size_t shared = registers_bytes<T, 1>(r.e, kDepthThreads);
-  if (const cudaError_t error = allow_shared(depthwise<T>, shared)) return error;
-  return launch(depthwise<T>, grid_for(d.rows * d.cols, kDepthThreads), kDepthThreads, shared,
-                stream, d, r);
+  return with_storage<T>(image.dtype, [&](auto kind) {
+    const auto kernel = depthwise<T, decltype(kind)>;
+    if (const cudaError_t error = allow_shared(kernel, shared)) return error;
+    return launch(kernel, grid_for(d.rows * d.cols, kDepthThreads), kDepthThreads, shared, stream,
+                  d, r);
+  });
 }
 
 // Parts of the pixels of a filter gradient.
@@ -149,9 +154,11 @@ cudaError_t start_depthwise_filter(const Call& call, const ConvCall& c, const Re
   T* partial = reinterpret_cast<T*>(call.shared);
   const int64_t taps = int64_t{d.taps[0]} * d.taps[1] * d.taps[2];
   const int64_t blocks = ceil_div(d.cols, kDepthLanes) * taps * d.parts;
-  if (const cudaError_t error = launch(depthwise_filter<T>, static_cast<unsigned>(blocks),
-                                       kDepthThreads, 0, stream, d, partial))
-    return error;
+  const cudaError_t error = with_storage<T>(dy.dtype, [&](auto kind) {
+    return launch(depthwise_filter<T, decltype(kind)>, static_cast<unsigned>(blocks),
+                  kDepthThreads, 0, stream, d, partial);
+  });
+  if (error) return error;
   return launch_finish<T>(r, partial, static_cast<int>(d.parts), taps, stream);
 }
 

@@ -1,7 +1,7 @@
 // Elements in memory: of any dtype, in packs of neighbours, along axes of any strides.
 #pragma once
 
-#include "cuda/launch.h"
+#include "cuda/half.cuh"
 
 #include "common/tensors.h"
 
@@ -27,6 +27,10 @@ __device__ inline T load_element(const char* data, DType dtype, int64_t i) {
       return static_cast<T>(reinterpret_cast<const int64_t*>(data)[i]);
     case DType::b8:
       return static_cast<T>(reinterpret_cast<const uint8_t*>(data)[i] != 0);
+    case DType::bf16:
+      return static_cast<T>(reinterpret_cast<const Bf16*>(data)[i]);
+    case DType::f16:
+      return static_cast<T>(reinterpret_cast<const F16*>(data)[i]);
     default:
       return static_cast<T>(reinterpret_cast<const uint8_t*>(data)[i]);
   }
@@ -51,9 +55,88 @@ __device__ inline void store_element(char* data, DType dtype, int64_t i, T x) {
     case DType::b8:
       reinterpret_cast<uint8_t*>(data)[i] = x != T(0);
       break;
+    case DType::bf16:
+      reinterpret_cast<Bf16*>(data)[i] = Bf16(static_cast<float>(x));
+      break;
+    case DType::f16:
+      reinterpret_cast<F16*>(data)[i] = F16(static_cast<float>(x));
+      break;
     default:
       reinterpret_cast<uint8_t*>(data)[i] = static_cast<uint8_t>(static_cast<int64_t>(x));
   }
+}
+
+// The same of types that hold real numbers alone.
+template <class T>
+__device__ inline T load_real(const char* data, DType dtype, int64_t i) {
+  if (dtype == DType::f32) return static_cast<T>(reinterpret_cast<const float*>(data)[i]);
+  if (dtype == DType::f64) return static_cast<T>(reinterpret_cast<const double*>(data)[i]);
+  if (dtype == DType::bf16) return static_cast<T>(reinterpret_cast<const Bf16*>(data)[i]);
+  return static_cast<T>(reinterpret_cast<const F16*>(data)[i]);
+}
+
+template <class T>
+__device__ inline void store_real(char* data, DType dtype, int64_t i, T x) {
+  if (dtype == DType::f32) {
+    reinterpret_cast<float*>(data)[i] = static_cast<float>(x);
+  } else if (dtype == DType::f64) {
+    reinterpret_cast<double*>(data)[i] = static_cast<double>(x);
+  } else if (dtype == DType::bf16) {
+    reinterpret_cast<Bf16*>(data)[i] = Bf16(static_cast<float>(x));
+  } else {
+    reinterpret_cast<F16*>(data)[i] = F16(static_cast<float>(x));
+  }
+}
+
+// f(x) with an x of the type that elements of `dtype`, computed as T, are stored as.
+template <class T, class F>
+auto with_storage(DType dtype, F&& f) {
+  if constexpr (sizeof(T) == 4) {
+    if (dtype == DType::bf16) return f(Bf16());
+    if (dtype == DType::f16) return f(F16());
+  }
+  return f(T());
+}
+
+// Whether packs of T may be loaded from, and stored to, neighbours of dtype t at once.
+template <class T>
+constexpr bool is_packable(DType t) {
+  return t == (sizeof(T) == 8 ? DType::f64 : DType::f32) || (sizeof(T) == 4 && is_half(t));
+}
+
+// V neighbours that lie whole and aligned, of a dtype that is_packable<T>.
+template <class T, int V>
+__device__ inline Pack<T, V> load_neighbours(const char* data, DType dtype, int64_t i) {
+  if constexpr (sizeof(T) == 4) {
+    const auto convert = [](const auto& x) {
+      Pack<T, V> y;
+#pragma unroll
+      for (int v = 0; v < V; ++v) y.v[v] = static_cast<T>(x.v[v]);
+      return y;
+    };
+    if (dtype == DType::bf16)
+      return convert(*reinterpret_cast<const Pack<Bf16, V>*>(data + i * sizeof(Bf16)));
+    if (dtype == DType::f16)
+      return convert(*reinterpret_cast<const Pack<F16, V>*>(data + i * sizeof(F16)));
+  }
+  return *reinterpret_cast<const Pack<T, V>*>(data + i * sizeof(T));
+}
+
+template <class T, int V>
+__device__ inline void store_neighbours(char* data, DType dtype, int64_t i, const Pack<T, V>& x) {
+  if constexpr (sizeof(T) == 4) {
+    const auto convert = [&](auto* to) {
+      std::remove_pointer_t<decltype(to)> y;
+#pragma unroll
+      for (int v = 0; v < V; ++v) y.v[v] = std::remove_reference_t<decltype(y.v[v])>(x.v[v]);
+      *to = y;
+    };
+    if (dtype == DType::bf16)
+      return convert(reinterpret_cast<Pack<Bf16, V>*>(data + i * sizeof(Bf16)));
+    if (dtype == DType::f16)
+      return convert(reinterpret_cast<Pack<F16, V>*>(data + i * sizeof(F16)));
+  }
+  *reinterpret_cast<Pack<T, V>*>(data + i * sizeof(T)) = x;
 }
 
 // Axes of a tensor, neighbours merged where memory allows, as an argument of a kernel.

@@ -13,6 +13,7 @@
 #include "kernel.h"
 
 #define DL_LEVEL cuda  // the namespace of what csrc/common has for every backend
+#define DL_HALVES true
 
 #ifdef DL_CUDA_EMULATED
 #define DL_SHARED(T, name) T* name = reinterpret_cast<T*>(dl_emulation::dynamic_shared())
@@ -33,6 +34,7 @@ constexpr unsigned kAllLanes = 0xffffffffu;
 // __global__ functions (8 KB in all).
 struct CudaKernel : Kernel {
   cudaError_t (*launch)(const Call&, cudaStream_t);
+  bool halves = false;  // whether operands may be bfloat16 or float16
 };
 
 struct CudaKernelTable {
@@ -62,6 +64,8 @@ cudaError_t allow_shared(void (*kernel)(P...), size_t bytes) {
   return cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                               cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
 }
+
+constexpr bool is_half(DType t) { return t == DType::bf16 || t == DType::f16; }
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 

@@ -27,7 +27,8 @@ struct Results {
 
   DeviceExpression e;
   Store store;
-  bool even;     // rows of one stride, sums of the results' dtype: `store` is all there is to do
+  bool simple;   // rows of one stride: `store` is all there is to do
+  bool even;     // and operands have the dtype of the sums
   int extra;     // place of its operand
   int rank;      // row axes
   int width;     // columns of a pack
@@ -64,15 +65,17 @@ inline const char* read_expression(const int64_t* ints, int n_ints, const double
 
 inline void set_simple_store(const Expression& e, DType dtype, Results& r) {
   r.store = Store::plain, r.extra = 0;
-  r.even = r.rank <= 1 && r.place[0].dtype == dtype;
+  r.simple = r.rank <= 1;
+  r.even = r.place[0].dtype == dtype;
   if (e.n_ops == 0) {
-    r.even &= e.n_out == 1 && r.e.result[0] == 0;
-    return;
+    r.simple &= e.n_out == 1 && r.e.result[0] == 0;
+  } else {
+    const Epilogue match = match_epilogue(e);
+    r.store = match.store, r.extra = match.input;
+    r.simple &= match.input > 0;
+    if (match.input > 0) r.even &= r.place[match.input].dtype == dtype;  // one output: place = input
   }
-  const Epilogue match = match_epilogue(e);
-  r.store = match.store, r.extra = match.input;
-  r.even &= match.input > 0;
-  if (match.input > 0) r.even &= r.place[match.input].dtype == dtype;  // one output: place = input
+  r.even &= r.simple;
 }
 
 // Places of the results t[0 ..) and of the extra inputs. Rows are the axes before the last, merged
@@ -112,8 +115,7 @@ void set_addresses(const Tensor* t, const Tensor* extras, Results& r) {
   for (int i = 0; i < r.e.n_out + r.e.n_in - 1; ++i) {
     Results::Place& x = r.place[i];
     x.data = i < r.e.n_out ? t[i].data : extras[i - r.e.n_out].data;
-    x.whole = x.dtype == (sizeof(T) == 4 ? DType::f32 : DType::f64) &&
-              x.stride[kRowAxes] == 1 && reinterpret_cast<uintptr_t>(x.data) % 16 == 0;
+    x.whole = is_packable<T>(x.dtype) && x.stride[kRowAxes] == 1 && is_aligned(x.data);
     for (int d = 0; d < r.rank; ++d) x.whole &= x.stride[d] % kVector == 0;
   }
 }
@@ -164,6 +166,27 @@ struct RowIndex {
   }
 };
 
+// V columns from element `at` on, of which `left` or more are there.
+template <class T, int V>
+__device__ inline Pack<T, V> load_columns(const Results::Place& x, int64_t at, int64_t left) {
+  if (x.whole && left >= V) return load_neighbours<T, V>(x.data, x.dtype, at);
+  Pack<T, V> pack;
+#pragma unroll
+  for (int v = 0; v < V; ++v)
+    pack.v[v] = v < left ? load_element<T>(x.data, x.dtype, at + v * x.stride[kRowAxes]) : T(0);
+  return pack;
+}
+
+template <class T, int V>
+__device__ inline void store_columns(const Results::Place& x, int64_t at, int64_t left,
+                                     const Pack<T, V>& pack) {
+  if (x.whole && left >= V) return store_neighbours<T, V>(x.data, x.dtype, at, pack);
+#pragma unroll
+  for (int v = 0; v < V; ++v) {
+    if (v < left) store_element<T>(x.data, x.dtype, at + v * x.stride[kRowAxes], pack.v[v]);
+  }
+}
+
 // V sums from column `col` of row `row` on; columns end at `end`.
 template <class T, int V>
 __device__ inline void store_sums(const Results& r, const Pack<T, V>& sum, int64_t row,
@@ -173,26 +196,12 @@ __device__ inline void store_sums(const Results& r, const Pack<T, V>& sum, int64
   const auto load = [&](int input) {
     if (input == 0) return sum;
     const Results::Place& x = r.place[r.e.n_out + input - 1];
-    const int64_t step = x.stride[kRowAxes], at = here.offset(x) + col * step;
-    if (x.whole && left >= V)
-      return *reinterpret_cast<const Pack<T, V>*>(reinterpret_cast<const T*>(x.data) + at);
-    Pack<T, V> pack;
-#pragma unroll
-    for (int v = 0; v < V; ++v)
-      pack.v[v] = v < left ? load_element<T>(x.data, x.dtype, at + v * step) : T(0);
-    return pack;
+    const int64_t at = here.offset(x) + col * x.stride[kRowAxes];
+    return load_columns<T, V>(x, at, left);
   };
   const auto store = [&](int output, const Pack<T, V>& pack) {
     const Results::Place& x = r.place[output];
-    const int64_t step = x.stride[kRowAxes], at = here.offset(x) + col * step;
-    if (x.whole && left >= V) {
-      *reinterpret_cast<Pack<T, V>*>(reinterpret_cast<T*>(x.data) + at) = pack;
-      return;
-    }
-#pragma unroll
-    for (int v = 0; v < V; ++v) {
-      if (v < left) store_element<T>(x.data, x.dtype, at + v * step, pack.v[v]);
-    }
+    store_columns<T, V>(x, here.offset(x) + col * x.stride[kRowAxes], left, pack);
   };
   evaluate<T, V>(r.e, registers, stride, load, store);
 }
@@ -203,12 +212,12 @@ struct TileSpan {
   int rows;
 };
 
-// One part of a tile, kPartRows x kCols in `sums`: its row s is the tile's row
+// One part of a tile, part_rows x part_cols in `sums`, rows part_step apart: its row s is the tile's row
 // s / run * run_step + run_offset + s % run.
 template <class T, int V>
 __device__ __attribute__((noinline)) void store_part(const Results& r, const T* sums, int part_rows,
-                                                     int part_cols, int run, int run_step,
-                                                     int run_offset, TileSpan tile,
+                                                     int part_cols, int part_step, int run,
+                                                     int run_step, int run_offset, TileSpan tile,
                                                      void* registers) {
   const int threads = static_cast<int>(blockDim.x), packs = part_cols / V;
   auto* own = static_cast<Pack<T, V>*>(registers) + threadIdx.x;
@@ -216,7 +225,7 @@ __device__ __attribute__((noinline)) void store_part(const Results& r, const T* 
     const int s = i / packs, c = i % packs * V;
     const int row = s / run * run_step + run_offset + s % run;
     if (row >= tile.rows || tile.col + c >= tile.end) continue;
-    store_sums<T, V>(r, *reinterpret_cast<const Pack<T, V>*>(sums + s * part_cols + c),
+    store_sums<T, V>(r, *reinterpret_cast<const Pack<T, V>*>(sums + s * part_step + c),
                      tile.row + row, tile.col + c, tile.end, own, threads);
   }
 }
@@ -240,10 +249,10 @@ __device__ inline void store_parts(const Results& r,
     }
     __syncthreads();
     if (r.width == 1) {
-      store_part<T, 1>(r, shared, kPartRows<C>, C::kCols, kRunRows, 4 * C::kHeight,
+      store_part<T, 1>(r, shared, kPartRows<C>, C::kCols, C::kCols, kRunRows, 4 * C::kHeight,
                        part * kRunRows, tile, registers);
     } else {
-      store_part<T, V>(r, shared, kPartRows<C>, C::kCols, kRunRows, 4 * C::kHeight,
+      store_part<T, V>(r, shared, kPartRows<C>, C::kCols, C::kCols, kRunRows, 4 * C::kHeight,
                        part * kRunRows, tile, registers);
     }
     __syncthreads();
@@ -348,7 +357,7 @@ Results partial_results(T* partial, int64_t cols) {
   Results r{};
   r.e.n_in = r.e.n_out = r.e.n_registers = 1;
   r.e.read = 1;
-  r.store = Store::plain, r.even = true;
+  r.store = Store::plain, r.simple = r.even = true;
   r.rank = 1, r.cols = cols;
   r.place[0].data = reinterpret_cast<char*>(partial);
   r.place[0].dtype = sizeof(T) == 4 ? DType::f32 : DType::f64;

@@ -71,7 +71,7 @@ template <class T>
 RowsOf rows_of(const Tensor& t) {
   const int last = t.rank - 1;
   RowsOf r{t.data, t.dtype, false, t.stride[last], layout_of(t, 0, last)};
-  r.packed = size_of(t.dtype) == sizeof(T) && is_float(t.dtype) && r.step == 1 && is_aligned(t.data);
+  r.packed = is_packable<T>(t.dtype) && r.step == 1 && is_aligned(t.data);
   for (int a = 0; a < r.rows.rank; ++a) r.packed &= r.rows.stride[a] % kPack<T> == 0;
   return r;
 }
@@ -111,31 +111,27 @@ struct RowPart {
     for (int j = 0; j < P; ++j) {
       const int64_t c = first + j * step;
       if (c < end && packed) {
-        x[j] = *reinterpret_cast<const Pack<T, V>*>(reinterpret_cast<const T*>(r.data) + at + c);
+        x[j] = load_neighbours<T, V>(r.data, r.dtype, at + c);
       } else {
 #pragma unroll
         for (int v = 0; v < V; ++v)
-          x[j].v[v] = c < end ? element(r, at + (c + v) * r.step) : padding;
+          x[j].v[v] = c < end ? load_real<T>(r.data, r.dtype, at + (c + v) * r.step) : padding;
       }
     }
   }
 
   __device__ void store(const RowsOf& r, const Pack<T, V> (&x)[P]) const {
     if (!valid) return;
-    T* to = reinterpret_cast<T*>(r.data) + r.rows.offset(row);
+    const int64_t at = r.rows.offset(row);
     each([&](int j, int64_t c) {
       if (V > 1 && r.packed) {
-        *reinterpret_cast<Pack<T, V>*>(to + c) = x[j];
+        store_neighbours<T, V>(r.data, r.dtype, at + c, x[j]);
       } else {
 #pragma unroll
-        for (int v = 0; v < V; ++v) to[(c + v) * r.step] = x[j].v[v];
+        for (int v = 0; v < V; ++v)
+          store_real<T>(r.data, r.dtype, at + (c + v) * r.step, x[j].v[v]);
       }
     });
-  }
-
-  static __device__ T element(const RowsOf& r, int64_t at) {
-    return r.dtype == DType::f32 ? static_cast<T>(reinterpret_cast<const float*>(r.data)[at])
-                                 : static_cast<T>(reinterpret_cast<const double*>(r.data)[at]);
   }
 };
 

@@ -1,10 +1,11 @@
 // Matrix products and convolutions on the emulated device, under the sanitizers: what they read
 // and write lies in buffers of exactly the size needed. Values are small integers, so that every
-// result is exact and any order of sums gives it.
-#define DL_LEVEL cuda
+// result is exact and any order of sums gives it; halves are rounded once, when they are stored.
+#include "cuda/half.cuh"
+#include "cuda/precision.h"
+
 #include "common/conv_call.h"
 #include "common/gemm.h"
-#include "cuda/launch.h"
 #include "tests/check.h"
 
 #include <cstdlib>
@@ -12,7 +13,7 @@
 #include <vector>
 
 using namespace dl;
-using dl::cuda::Task;
+using dl::cuda::Bf16, dl::cuda::F16, dl::cuda::Computed, dl::cuda::Task;
 
 namespace dl::cuda {
 #define DL_KERNEL(name)                        \
@@ -35,7 +36,10 @@ struct Array {
   std::vector<T> memory;
 
   explicit Array(const std::vector<int64_t>& shape, Order order = Order::plain) {
-    t.dtype = sizeof(T) == 4 ? DType::f32 : DType::f64;
+    t.dtype = std::is_same_v<T, Bf16>  ? DType::bf16
+              : std::is_same_v<T, F16> ? DType::f16
+              : sizeof(T) == 4         ? DType::f32
+                                       : DType::f64;
     t.rank = static_cast<int>(shape.size());
     std::vector<int> axes(shape.size());
     for (int d = 0; d < t.rank; ++d) axes[d] = d;
@@ -112,6 +116,7 @@ static void test_gemm(std::vector<int64_t> lead, int64_t m, int64_t n, int64_t k
   if (any(0, 1)) b.repeat(0, rank - 2);
   if (any(0, 1)) x.repeat(0, rank - 1);
   const Ending ending = Ending(any(0, 2));
+  using S = Computed<T>;
   std::vector<Tensor> tensors{y.t};
   if (ending == Ending::two) tensors.push_back(z.t);
   tensors.push_back(a.t), tensors.push_back(b.t);
@@ -124,11 +129,11 @@ static void test_gemm(std::vector<int64_t> lead, int64_t m, int64_t n, int64_t k
   for (int64_t s = 0; s < batch; ++s) {
     for (int64_t i = 0; i < m; ++i) {
       for (int64_t j = 0; j < n; ++j) {
-        T sum = 0;
-        for (int64_t l = 0; l < k; ++l) sum += read(a, s, i, l) * read(b, s, l, j);
-        const T extra = ending == Ending::none ? T(0) : read(x, s, i, j), both = sum + extra;
-        CHECK(read(y, s, i, j) == (ending == Ending::none ? sum : both < 0 ? T(0) : both));
-        if (ending == Ending::two) CHECK(read(z, s, i, j) == sum - extra);
+        S sum = 0;
+        for (int64_t l = 0; l < k; ++l) sum += S(read(a, s, i, l)) * S(read(b, s, l, j));
+        const S extra = ending == Ending::none ? S(0) : S(read(x, s, i, j)), both = sum + extra;
+        CHECK(S(read(y, s, i, j)) == S(T(ending == Ending::none ? sum : both < 0 ? S(0) : both)));
+        if (ending == Ending::two) CHECK(S(read(z, s, i, j)) == S(T(sum - extra)));
       }
     }
   }
@@ -177,7 +182,8 @@ static void test_conv(Task task, const Geometry& g) {
   Array<T> x({g.batch, g.in[0], g.in[1], all}, order), w({g.taps[0], g.taps[1], g.channels, results});
   Array<T> y({g.batch, g.out[0], g.out[1], results}, order);
   Array<T>& out = task == Task::forward ? y : task == Task::input_grad ? x : w;
-  std::vector<T> wanted(out.memory.size(), T(0));
+  using S = Computed<T>;
+  std::vector<S> wanted(out.memory.size(), S(0));
   const auto place = [](const Tensor& t, int64_t a, int64_t b, int64_t c, int64_t d) {
     return static_cast<size_t>(a * t.stride[0] + b * t.stride[1] + c * t.stride[2] +
                                d * t.stride[3]);
@@ -188,16 +194,17 @@ static void test_conv(Task task, const Geometry& g) {
       for (int64_t k = group * g.filters; k < (group + 1) * g.filters; ++k) {
         const size_t at_x = place(x.t, n, h, v, group * g.channels + c);
         const size_t at_w = place(w.t, r, s, c, k), at_y = place(y.t, n, p, q, k);
-        if (task == Task::forward) wanted[at_y] += x.memory[at_x] * w.memory[at_w];
-        if (task == Task::input_grad) wanted[at_x] += y.memory[at_y] * w.memory[at_w];
-        if (task == Task::filter_grad) wanted[at_w] += x.memory[at_x] * y.memory[at_y];
+        const S vx(x.memory[at_x]), vw(w.memory[at_w]), vy(y.memory[at_y]);
+        if (task == Task::forward) wanted[at_y] += vx * vw;
+        if (task == Task::input_grad) wanted[at_x] += vy * vw;
+        if (task == Task::filter_grad) wanted[at_w] += vx * vy;
       }
     }
   });
   const bool adds = any(0, 1);  // relu(result + result as it was), in place
   for (size_t i = 0; adds && i < wanted.size(); ++i) {
-    const T sum = wanted[i] + out.memory[i];
-    wanted[i] = sum < 0 ? T(0) : sum;
+    const S sum = wanted[i] + S(out.memory[i]);
+    wanted[i] = sum < 0 ? S(0) : sum;
   }
   std::vector<int64_t> ints{2, g.groups};
   for (const int64_t* v : {g.stride, g.dilation, g.pad}) ints.insert(ints.end(), v, v + 2);
@@ -213,7 +220,7 @@ static void test_conv(Task task, const Geometry& g) {
   constexpr Launch launches[] = {cuda::launch_conv, cuda::launch_conv_input_grad,
                                  cuda::launch_conv_filter_grad};
   run(plans[int(task)], launches[int(task)], tensors, ints);
-  CHECK(out.memory == wanted);
+  for (size_t i = 0; i < wanted.size(); ++i) CHECK(S(out.memory[i]) == S(T(wanted[i])));
 }
 
 template <class T>
@@ -233,7 +240,46 @@ static void test_products() {
   }
 }
 
+// Tiles of tensor cores of all sizes: enough of them to fill a GPU.
+template <class T>
+static void test_tensor_tiles() {
+  for (int i = 0; i < 4; ++i) {
+    test_gemm<T>({66}, 66 + 4 * i, 72 + i, 24 * i + 8);
+    test_gemm<T>({132}, 65 + i, 136 + 8 * i, 40 * i + 3);
+  }
+}
+
+// Rounding of halves: all of them there and back, ties to even, and what is too large or small.
+template <class T>
+static void test_half() {
+  for (int bits = 0; bits < 1 << 16; ++bits) {
+    T x;
+    x.bits = static_cast<uint16_t>(bits);
+    const float value = x;
+    CHECK(value == value ? T(value).bits == bits : T(value) != T(value));
+    if (bits >= 0x7fff) continue;
+    T above = x;
+    ++above.bits;
+    if (!std::isfinite(value) || !std::isfinite(float(above))) continue;
+    const float middle = static_cast<float>((double(value) + double(float(above))) / 2);
+    CHECK(T(middle).bits == (bits % 2 ? above.bits : bits));
+    CHECK(T(std::nextafter(middle, value)).bits == bits);
+    CHECK(T(std::nextafter(middle, float(above))).bits == above.bits);
+  }
+  CHECK(std::isinf(float(T(HUGE_VALF))) && float(T(-HUGE_VALF)) < 0);
+  CHECK(std::isinf(float(T(3e38f))) == (std::is_same_v<T, F16>));
+}
+
 int main() {
+  test_half<Bf16>();
+  test_half<F16>();
+  test_products<Bf16>();
+  test_products<F16>();
+  test_tensor_tiles<Bf16>();
+  dl::cuda::tf32_products = true;
+  test_products<float>();
+  test_tensor_tiles<float>();
+  dl::cuda::tf32_products = false;
   test_products<float>();
   test_products<double>();
   for (int i = 0; i < 6; ++i) test_gemm<float>({100}, 68, 72 + 4 * i, 20 * i);  // 128 x 128 tiles

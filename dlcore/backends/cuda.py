@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 
+from dlcore import config
 from dlcore.backends import arrays, cupy
 from dlcore.backends.arrays import ArrayBatches, ArrayProgram
 from dlcore.backends.cpu import Steps, build, output_specs
@@ -212,6 +213,7 @@ class _Native:
     def __init__(self, graph, emission, *slots):
         from dlcore import _cuda
 
+        _cuda.allow_tf32(config.matmul_precision() == "tf32")
         self.native = build(_cuda, emission, *slots)
         self.emission = emission
         self._memories = [None] * len(emission.buffers)

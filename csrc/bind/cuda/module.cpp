@@ -8,6 +8,7 @@
 #include "bind/cuda/device_array.h"
 #include "cuda/device.h"
 #include "cuda/launch.h"
+#include "cuda/precision.h"
 
 namespace dl::bind {
 
@@ -17,6 +18,15 @@ std::vector<std::string> kernel_names() {
   const cuda::CudaKernelTable& table = cuda::table();
   std::vector<std::string> names;
   for (int i = 0; i < table.n_kernels; ++i) names.push_back(table.kernels[i].name);
+  return names;
+}
+
+std::vector<std::string> half_kernel_names() {
+  const cuda::CudaKernelTable& table = cuda::table();
+  std::vector<std::string> names;
+  for (int i = 0; i < table.n_kernels; ++i) {
+    if (table.kernels[i].halves) names.push_back(table.kernels[i].name);
+  }
   return names;
 }
 
@@ -112,6 +122,9 @@ PYBIND11_MODULE(_cuda, m) {
   m.def("available", &available, "None, or one sentence that says why no GPU can be used.");
   m.def("device", &device, "Name, capability, memory and versions of the GPU in use.");
   m.def("kernels", &kernel_names);
+  m.def("half_kernels", &half_kernel_names, "Those whose operands may be bfloat16 or float16.");
+  m.def("allow_tf32", [](bool allow) { cuda::tf32_products = allow; },
+        "Whether products of float32, of programs made from now on, go through tensor cores.");
   m.def("opcodes", &opcodes, "{name: (code, inputs, outputs)} of pointwise operations.");
   m.def("empty", &empty, py::arg("shape"), py::arg("dtype"), "An uninitialised DeviceArray.");
   m.def("trim", &cuda::trim, "Give memory that no array uses back to the device.");

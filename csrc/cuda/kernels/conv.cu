@@ -8,21 +8,12 @@
 // The input gradient is a convolution for each residue of the strides (common/conv.h). The filter
 // gradient sums over the batch: it is cut along the pixels, and partial sums are added in order.
 // Where each channel is a group of its own there is nothing to share: depthwise.cuh.
-#include "cuda/conv.cuh"
-
+#include "cuda/conv_product.cuh"
 #include "cuda/depthwise.cuh"
 
 namespace dl::cuda {
 
 namespace {
-
-struct ConvProduct {
-  Gathered a, b;
-  int64_t rows, cols, depth, part_depth;  // of one group
-  int64_t a_group, b_group;               // elements from group to group
-  int groups, parts, tile_rows, tile_cols;
-};
-static_assert(sizeof(ConvProduct) + sizeof(Results) <= 8192);
 
 // ---- on the device ----
 
@@ -31,12 +22,7 @@ __global__ void __launch_bounds__(C::kThreads)
     conv(const __grid_constant__ ConvProduct c, const __grid_constant__ Results r) {
   using T = typename C::Type;
   DL_SHARED(T, shared);
-  unsigned id = blockIdx.x;
-  const int64_t col = int64_t{id % c.tile_cols} * C::kCols;
-  id /= c.tile_cols;
-  const int64_t row = int64_t{id % c.tile_rows} * C::kRows;
-  id /= c.tile_rows;
-  const int group = static_cast<int>(id % c.groups), part = static_cast<int>(id / c.groups);
+  const auto [group, part, row, col] = ConvTile::of<C>(c);
   const int64_t k = part * c.part_depth;
   GatherLoader<C, C::kRows> a(c.a, group * c.a_group, static_cast<uint32_t>(row),
                               static_cast<uint32_t>(k));
@@ -45,55 +31,27 @@ __global__ void __launch_bounds__(C::kThreads)
   T sum[C::kHeight][C::kWidth];
   clear<C>(sum);
   multiply<C>(a, b, min(c.part_depth, c.depth - k), shared, sum);
-  const TileSpan tile{part * c.rows + row, group * c.cols + col, (group + 1) * c.cols,
-                      static_cast<int>(min(c.rows - row, int64_t{C::kRows}))};
-  store_tile<C>(r, sum, tile, shared);
+  store_tile<C>(r, sum, ConvTile::of<C>(c).template span<C>(c), shared);
 }
 
 // ---- on the host ----
-
-// Neighbours along the digit that counts fastest lie side by side, in whole aligned packs.
-bool loads_whole(const Gathered& g, const IndexMap& run, const IndexMap& other, int64_t vector) {
-  bool fits = run.other_fastest && run.other_stride == 1 && run.other.divisor % vector == 0 &&
-              other.other_stride % vector == 0 && reinterpret_cast<uintptr_t>(g.data) % 16 == 0;
-  for (int d = 0; d < 3; ++d)
-    fits &= run.stride[d] % vector == 0 && other.stride[d] % vector == 0;
-  return fits;
-}
-
-template <class T>
-void choose_loads(Gathered& g, int64_t group) {
-  constexpr int64_t V = 16 / sizeof(T);
-  const bool aligned = group % V == 0;
-  g.along_k = true;
-  g.whole = aligned && loads_whole(g, g.k, g.x, V);
-  if (g.whole) return;
-  g.along_k = false;
-  g.whole = aligned && loads_whole(g, g.x, g.k, V);
-  if (!g.whole) g.along_k = magnitude(g.k.other_stride) == 1 && g.k.other_fastest && g.extent > 1;
-}
 
 template <class C>
 cudaError_t start(ConvProduct c, Results r, cudaStream_t stream) {
   const size_t shared = choose_width<C>(r);
   if (const cudaError_t error = allow_shared(conv<C>, shared)) return error;
-  c.tile_rows = static_cast<int>(ceil_div(c.rows, C::kRows));
-  c.tile_cols = static_cast<int>(ceil_div(c.cols, C::kCols));
-  const int64_t blocks = int64_t{c.tile_rows} * c.tile_cols * c.groups * c.parts;
-  if (blocks >= int64_t{1} << 31) return cudaErrorInvalidValue;
-  return launch(conv<C>, static_cast<unsigned>(blocks), C::kThreads, shared, stream, c, r);
-}
-
-int64_t tiles_of(const ConvProduct& c, int64_t side) {
-  return ceil_div(c.rows, side) * ceil_div(c.cols, side) * c.groups;
+  const unsigned blocks = set_tiles<C>(c);
+  if (blocks == 0) return cudaErrorInvalidValue;
+  return launch(conv<C>, blocks, C::kThreads, shared, stream, c, r);
 }
 
 template <class T>
-cudaError_t start_tiles(ConvProduct& c, Results r, cudaStream_t stream) {
+cudaError_t start_tiles(DType dtype, ConvProduct& c, Results r, cudaStream_t stream) {
   constexpr int64_t kEnoughTiles = 96;
   if (c.groups > 1 && c.cols % (16 / static_cast<int>(sizeof(T))) != 0) {
     for (Results::Place& x : r.place) x.whole = false;  // a group's columns begin anywhere
   }
+  if (c.tensor) return launch_tensor_conv(dtype, c, r, stream);
   choose_loads<T>(c.a, c.a_group);
   choose_loads<T>(c.b, c.b_group);
   if constexpr (sizeof(T) == 4) {
@@ -106,7 +64,7 @@ cudaError_t start_tiles(ConvProduct& c, Results r, cudaStream_t stream) {
 int64_t tap_count(const ConvCall& c) { return c.axis[0].taps * c.axis[1].taps * c.axis[2].taps; }
 
 void cut_pixels(const ConvCall& c, ConvProduct& p) {
-  constexpr int64_t kBlocks = 2 * 132, kShortest = 256, kStep = 32;
+  constexpr int64_t kBlocks = 2 * 132, kShortest = 256, kStep = 64;
   constexpr int64_t kMostSums = int64_t{1} << 24;
   p.rows = tap_count(c) * c.channels, p.cols = c.filters, p.groups = static_cast<int>(c.groups);
   p.depth = c.batch * c.axis[0].out * c.axis[1].out * c.axis[2].out;
@@ -133,9 +91,11 @@ cudaError_t run_filter_grad(const Call& call, const ConvCall& c, Results& r, cud
   set_no_limits(p.b);
   p.a_group = c.channels * in.c, p.b_group = c.filters * out.c;
   set_addresses<T>(call.tensors, &dy + 1, r);
-  if (p.parts == 1) return start_tiles<T>(p, r, stream);
+  p.tensor = is_half(x.dtype) || c.tf32;
+  if (p.parts == 1) return start_tiles<T>(x.dtype, p, r, stream);
   T* partial = reinterpret_cast<T*>(call.shared);
-  if (const cudaError_t error = start_tiles<T>(p, partial_results(partial, r.cols), stream))
+  if (const cudaError_t error =
+          start_tiles<T>(x.dtype, p, partial_results(partial, r.cols), stream))
     return error;
   return launch_finish<T>(r, partial, p.parts, p.rows, stream);
 }
@@ -151,7 +111,8 @@ cudaError_t run_phase(const Call& call, const ConvCall& c, const ConvPhase (&pha
   Results r{};
   Expression e;
   c.read_expression(call, e, r);
-  if (place_results(views, views + e.n_out, image.dtype, e, r)) return cudaErrorInvalidValue;
+  if (place_results(views, views + e.n_out, compute_type(image.dtype), e, r))
+    return cudaErrorInvalidValue;
   set_addresses<T>(views, views + e.n_out, r);
   if (n == 0 || c.batch * phase[0].axis.out * phase[1].axis.out * phase[2].axis.out == 0)
     return cudaSuccess;
@@ -170,8 +131,9 @@ cudaError_t run_phase(const Call& call, const ConvCall& c, const ConvPhase (&pha
          filter_map(phase, f, inner, back ? f.k : f.c), {}, uint32_t(p.cols), false, false};
   set_limits(phase, p.a);
   set_no_limits(p.b);
+  p.tensor = is_half(image.dtype) || c.tf32;
   p.a_group = inner * in.c, p.b_group = c.filters * f.k;
-  return start_tiles<T>(p, r, stream);
+  return start_tiles<T>(image.dtype, p, r, stream);
 }
 
 template <class T>
@@ -195,7 +157,7 @@ const char* plan(const Call& call, Task task, Work& work) {
   Results r{};
   Expression e;
   if (const char* wrong = c.read_expression(call, e, r)) return wrong;
-  const DType dtype = call.tensors[e.n_out].dtype;
+  const DType dtype = compute_type(call.tensors[e.n_out].dtype);
   if (const char* wrong =
           place_results(call.tensors, call.tensors + e.n_out + 2, dtype, e, r))
     return wrong;
@@ -208,6 +170,8 @@ const char* plan(const Call& call, Task task, Work& work) {
       work.shared_bytes = parts * tap_count(c) * c.channels * c.filters * c.groups * size_of(dtype);
   }
   count_cost(call, c, e, work);
+  work.prepared_bytes = sizeof c.tf32;
+  if (call.prepared) *static_cast<bool*>(call.prepared) = c.tf32;
   return nullptr;
 }
 
@@ -217,7 +181,8 @@ cudaError_t run(const Call& call, const ConvCall& c, cudaStream_t stream) {
   Results r{};
   Expression e;
   c.read_expression(call, e, r);
-  place_results(call.tensors, call.tensors + e.n_out + 2, call.tensors[e.n_out].dtype, e, r);
+  place_results(call.tensors, call.tensors + e.n_out + 2,
+                compute_type(call.tensors[e.n_out].dtype), e, r);
   if (tap_count(c) * c.channels * c.filters == 0) return cudaSuccess;
   if (!c.depthwise) return run_filter_grad<T>(call, c, r, stream);
   set_addresses<T>(call.tensors, call.tensors + e.n_out + 2, r);
@@ -227,8 +192,9 @@ cudaError_t run(const Call& call, const ConvCall& c, cudaStream_t stream) {
 cudaError_t start(const Call& call, Task task, cudaStream_t stream) {
   ConvCall c;
   if (read_conv(call, task, c)) return cudaErrorInvalidValue;
-  if (call.tensors[c.e.n_out].dtype == DType::f32) return run<float>(call, c, stream);
-  return run<double>(call, c, stream);
+  if (call.prepared) c.tf32 = *static_cast<const bool*>(call.prepared);
+  if (call.tensors[c.e.n_out].dtype == DType::f64) return run<double>(call, c, stream);
+  return run<float>(call, c, stream);
 }
 
 }  // namespace

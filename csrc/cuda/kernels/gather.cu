@@ -22,7 +22,7 @@ struct alignas(sizeof(T) * V < 16 ? sizeof(T) * V : 16) Neighbours {
 
 template <class To, class From>
 __device__ inline To convert(From x) {
-  if constexpr (std::is_same_v<To, uint8_t> && std::is_floating_point_v<From>)
+  if constexpr (std::is_same_v<To, uint8_t> && !std::is_integral_v<From>)
     return static_cast<uint8_t>(static_cast<int32_t>(x));
   return static_cast<To>(x);
 }
@@ -60,6 +60,12 @@ __global__ void __launch_bounds__(kRowThreads) gather(const __grid_constant__ Ga
         break;
       case DType::i64:
         copy<To, int64_t, V>(p, to, from, there);
+        break;
+      case DType::bf16:
+        copy<To, Bf16, V>(p, to, from, there);
+        break;
+      case DType::f16:
+        copy<To, F16, V>(p, to, from, there);
         break;
       default:
         copy<To, uint8_t, V>(p, to, from, there);
@@ -103,6 +109,10 @@ cudaError_t launch_gather(const Call& call, cudaStream_t stream) {
       return start_gather<int32_t>(p, wide, stream);
     case DType::i64:
       return start_gather<int64_t>(p, wide, stream);
+    case DType::bf16:
+      return start_gather<Bf16>(p, wide, stream);
+    case DType::f16:
+      return start_gather<F16>(p, wide, stream);
     default:
       return start_gather<uint8_t>(p, wide, stream);
   }

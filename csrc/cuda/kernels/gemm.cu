@@ -1,4 +1,5 @@
-// out... = f(a @ b, extra inputs...), batched, with any strides.
+// out... = f(a @ b, extra inputs...), batched, with any strides. Halves, and floats where tf32 is
+// asked for, go through tensor cores (gemm_tensor.cu); what follows is float32 and float64.
 //
 // Each block makes one tile (tile.cuh) of one matrix of the batch: 128 x 128 where there are enough
 // of these to fill a large GPU and 16-byte loads are possible, else 64 x 64 or 32 x 32. Blocks that
@@ -7,7 +8,8 @@
 // A product whose left side lies transposed is a sum over a batch, the gradient of weights: where
 // it has few tiles it is cut along k too, and partial sums are added in order. No other is, so that
 // a row of a batch has the bits of that row alone.
-#include "cuda/results.cuh"
+#include "cuda/gemm.cuh"
+#include "cuda/precision.h"
 
 #include <cstring>
 
@@ -16,58 +18,6 @@
 namespace dl::cuda {
 
 namespace {
-
-constexpr int kBatchAxes = 4;
-constexpr int64_t kFullGpu = 132;  // multiprocessors of an H100
-constexpr int64_t kEnoughTiles = 96;
-constexpr int64_t kMostBlocks = int64_t{1} << 31;
-constexpr int kBandTiles = 8;
-
-struct Gemm {
-  Matrix a, b;
-  int64_t m, n, k, part_k;  // part_k: of a part of k
-  int parts, tile_rows, tile_cols;
-  int batch_axes;
-  int64_t batch[kBatchAxes], a_batch[kBatchAxes], b_batch[kBatchAxes];
-};
-
-static_assert(sizeof(Gemm) + sizeof(Results) <= 8192);  // arguments of a kernel
-
-struct Prepared {
-  Gemm g;
-  Results r;
-  int64_t batches;
-};
-
-// ---- on the device ----
-
-struct TilePlace {
-  int64_t batch, a_offset, b_offset;
-  int part, row, col;  // in tiles
-};
-
-__device__ inline TilePlace place_of(const Gemm& g, unsigned block) {
-  const unsigned tiles = g.tile_rows * g.tile_cols, band = kBandTiles * g.tile_cols;
-  unsigned id = block % tiles, outer = block / tiles;
-  TilePlace p{};
-  const int first = static_cast<int>(id / band) * kBandTiles;
-  const int height = min(kBandTiles, g.tile_rows - first);
-  id %= band;
-  p.row = first + static_cast<int>(id) % height;
-  p.col = static_cast<int>(id) / height;
-  p.part = static_cast<int>(outer % g.parts);
-  outer /= g.parts;
-  p.batch = outer;
-#pragma unroll
-  for (int d = kBatchAxes - 1; d >= 0; --d) {
-    if (d >= g.batch_axes) continue;
-    const int64_t i = outer % g.batch[d];
-    outer /= g.batch[d];
-    p.a_offset += i * g.a_batch[d];
-    p.b_offset += i * g.b_batch[d];
-  }
-  return p;
-}
 
 template <class C, Form kA, Form kB>
 __global__ void __launch_bounds__(C::kThreads)
@@ -82,17 +32,14 @@ __global__ void __launch_bounds__(C::kThreads)
   T sum[C::kHeight][C::kWidth];
   clear<C>(sum);
   multiply<C>(a, b, min(g.part_k, g.k - k), shared, sum);
-  const int64_t batches = gridDim.x / (unsigned(g.parts) * g.tile_rows * g.tile_cols);
-  const TileSpan tile{(p.part * batches + p.batch) * g.m + row, col, g.n,
-                      static_cast<int>(min(g.m - row, int64_t{C::kRows}))};
-  store_tile<C>(r, sum, tile, shared);
+  store_tile<C>(r, sum, span_of<C>(g, p), shared);
 }
 
 // ---- on the host ----
 
 // Leading axes over which b is constant are more rows of a, where a's strides continue; the others
 // are the batch.
-const char* read_axes(const Call& call, const Tensor& a, const Tensor& b, Prepared& p) {
+const char* read_axes(const Call& call, const Tensor& a, const Tensor& b, GemmPlan& p) {
   Gemm& g = p.g;
   const Tensor& out = call.tensors[0];
   int row = out.rank - 2, d = row - 1;
@@ -129,12 +76,8 @@ void choose_direction(Matrix& m, int64_t k) {
       m.extent <= 1 || (k > 1 && magnitude_or_one(m.k_stride) < magnitude_or_one(m.x_stride));
 }
 
-int64_t tiles_of(const Prepared& p, int64_t rows, int64_t cols) {
-  return ceil_div(p.g.m, rows) * ceil_div(p.g.n, cols) * p.batches;
-}
-
-void cut_k(Prepared& p) {
-  constexpr int64_t kShortest = 256, kStep = 32;
+void cut_k(GemmPlan& p) {
+  constexpr int64_t kShortest = 256, kStep = 64;
   Gemm& g = p.g;
   g.parts = 1;
   g.part_k = g.k;
@@ -146,7 +89,7 @@ void cut_k(Prepared& p) {
   g.parts = static_cast<int>(ceil_div(g.k, g.part_k));
 }
 
-const char* make(const Call& call, Expression& e, Prepared& p) {
+const char* make(const Call& call, Expression& e, GemmPlan& p) {
   if (const char* wrong = check_gemm(call)) return wrong;
   p = {};
   if (const char* wrong =
@@ -159,7 +102,8 @@ const char* make(const Call& call, Expression& e, Prepared& p) {
   cut_k(p);
   if (tiles_of(p, 32, 32) * p.g.parts >= kMostBlocks)
     return "gemm: expected fewer than 2^31 tiles of 32 x 32";
-  return place_results(call.tensors, b + 1, a->dtype, e, p.r);
+  p.tf32 = a->dtype == DType::f32 && tf32_products;
+  return place_results(call.tensors, b + 1, compute_type(a->dtype), e, p.r);
 }
 
 // Whether 16-byte loads along the direction of m are possible.
@@ -173,27 +117,26 @@ bool loads_whole(const Gemm& g, const Matrix& m, const int64_t* batch, int64_t v
 }
 
 template <class C, Form kA, Form kB>
-cudaError_t start(Prepared& p, const Results& r, cudaStream_t stream) {
+cudaError_t start(GemmPlan& p, const Results& r, cudaStream_t stream) {
   Results results = r;
   const size_t shared = choose_width<C>(results);
   if (const cudaError_t error = allow_shared(gemm<C, kA, kB>, shared)) return error;
   Gemm g = p.g;
-  g.tile_rows = static_cast<int>(ceil_div(g.m, C::kRows));
-  g.tile_cols = static_cast<int>(ceil_div(g.n, C::kCols));
-  const int64_t blocks = p.batches * g.parts * g.tile_rows * g.tile_cols;
-  return launch(gemm<C, kA, kB>, static_cast<unsigned>(blocks), C::kThreads, shared, stream, g,
-                results);
+  const unsigned blocks = set_tiles<C>(p, g);
+  return launch(gemm<C, kA, kB>, blocks, C::kThreads, shared, stream, g, results);
 }
 
-bool is_large(const Prepared& p) {
+bool is_large(const GemmPlan& p) {
   const Gemm& g = p.g;
   return g.a.whole && g.b.whole && g.m > 64 && g.n > 64 && (g.a.along_k || !g.b.along_k) &&
          tiles_of(p, 128, 128) * g.parts >= kEnoughTiles;
 }
 
 template <class T>
-cudaError_t start_tiles(Prepared& p, const Results& r, cudaStream_t stream) {
+cudaError_t start_tiles(const Call& call, GemmPlan& p, const Results& r, cudaStream_t stream) {
   const Gemm& g = p.g;
+  const DType dtype = call.tensors[p.r.e.n_out].dtype;
+  if (is_half(dtype) || p.tf32) return launch_tensor_gemm(dtype, p, r, stream);
   if constexpr (sizeof(T) == 4) {
     using C = LargeTile<T>;
     if (is_large(p)) {
@@ -208,15 +151,16 @@ cudaError_t start_tiles(Prepared& p, const Results& r, cudaStream_t stream) {
 }
 
 template <class T>
-cudaError_t run(const Call& call, Prepared& p, cudaStream_t stream) {
+cudaError_t run(const Call& call, GemmPlan& p, cudaStream_t stream) {
   const Tensor* a = call.tensors + p.r.e.n_out;
   p.g.a.data = a->data, p.g.b.data = a[1].data;
   p.g.a.whole = loads_whole(p.g, p.g.a, p.g.a_batch, 16 / sizeof(T));
   p.g.b.whole = loads_whole(p.g, p.g.b, p.g.b_batch, 16 / sizeof(T));
   set_addresses<T>(call.tensors, a + 2, p.r);
-  if (p.g.parts == 1) return start_tiles<T>(p, p.r, stream);
+  if (p.g.parts == 1) return start_tiles<T>(call, p, p.r, stream);
   T* partial = reinterpret_cast<T*>(call.shared);
-  if (const cudaError_t error = start_tiles<T>(p, partial_results(partial, p.g.n), stream))
+  if (const cudaError_t error =
+          start_tiles<T>(call, p, partial_results(partial, p.g.n), stream))
     return error;
   return launch_finish<T>(p.r, partial, p.g.parts, p.batches * p.g.m, stream);
 }
@@ -225,14 +169,14 @@ cudaError_t run(const Call& call, Prepared& p, cudaStream_t stream) {
 
 const char* plan_gemm(const Call& call, Work& work) {
   Expression e;
-  Prepared p;
+  GemmPlan p;
   if (const char* wrong = make(call, e, p)) return wrong;
   const Tensor& a = call.tensors[e.n_out];
   work.outputs = e.n_out;
   work.prepared_bytes = sizeof p;
   if (call.prepared) std::memcpy(call.prepared, &p, sizeof p);
   if (p.g.parts > 1)
-    work.shared_bytes = p.g.parts * p.batches * p.g.m * p.g.n * size_of(a.dtype);
+    work.shared_bytes = p.g.parts * p.batches * p.g.m * p.g.n * size_of(compute_type(a.dtype));
   const double sums = static_cast<double>(p.batches) * static_cast<double>(p.g.m) *
                       static_cast<double>(p.g.n);
   work.flops = sums * (2.0 * static_cast<double>(p.g.k) + (call.n_ints > 0 ? cost(e) : 0));
@@ -242,15 +186,15 @@ const char* plan_gemm(const Call& call, Work& work) {
 
 cudaError_t launch_gemm(const Call& call, cudaStream_t stream) {
   Expression e;
-  Prepared p;
+  GemmPlan p;
   if (call.prepared) {
     std::memcpy(&p, call.prepared, sizeof p);
   } else {
     make(call, e, p);
   }
   if (p.batches * p.g.m * p.g.n == 0) return cudaSuccess;
-  if (call.tensors[p.r.e.n_out].dtype == DType::f32) return run<float>(call, p, stream);
-  return run<double>(call, p, stream);
+  if (call.tensors[p.r.e.n_out].dtype == DType::f64) return run<double>(call, p, stream);
+  return run<float>(call, p, stream);
 }
 
 }  // namespace dl::cuda

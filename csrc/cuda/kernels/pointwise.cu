@@ -60,8 +60,7 @@ struct Elements {  // a pack of the result's elements, wherever they lie
 
   __device__ Pack<T, V> load(const Place& x) const {
     const int64_t at = offset(x);
-    if (x.packed && valid == V)
-      return *reinterpret_cast<const Pack<T, V>*>(reinterpret_cast<const T*>(x.data) + at);
+    if (x.packed && valid == V) return load_neighbours<T, V>(x.data, x.dtype, at);
     const int64_t step = rank > 0 ? x.stride[rank - 1] : 0;
     Pack<T, V> pack;
     if (step == 0) {
@@ -78,10 +77,7 @@ struct Elements {  // a pack of the result's elements, wherever they lie
 
   __device__ void store(const Place& x, const Pack<T, V>& pack) const {
     const int64_t at = offset(x);
-    if (x.packed && valid == V) {
-      *reinterpret_cast<Pack<T, V>*>(reinterpret_cast<T*>(x.data) + at) = pack;
-      return;
-    }
+    if (x.packed && valid == V) return store_neighbours<T, V>(x.data, x.dtype, at, pack);
     const int64_t step = rank > 0 ? x.stride[rank - 1] : 0;
 #pragma unroll
     for (int v = 0; v < V; ++v) {
@@ -142,7 +138,7 @@ const char* make(const Call& call, Expression& e, Pointwise& p) {
     Place& x = p.place[i];
     x.dtype = call.tensors[i].dtype;
     x.packed = p.width > 1 && p.rank > 0 && loops.stride[p.rank - 1][i] == 1 &&
-               x.dtype == (e.compute ? DType::f64 : DType::f32);
+               (e.compute ? is_packable<double>(x.dtype) : is_packable<float>(x.dtype));
     for (int d = 0; d < p.rank; ++d) {
       x.stride[d] = loops.stride[d][i];
       x.packed &= d == p.rank - 1 || x.stride[d] % p.width == 0;

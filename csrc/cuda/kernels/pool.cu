@@ -77,6 +77,24 @@ __device__ inline Pack<T, V>& pack_at(const Image& m, int64_t offset) {
   return *reinterpret_cast<Pack<T, V>*>(reinterpret_cast<T*>(m.data) + offset);
 }
 
+// Elements that are stored as E.
+template <class E, int V>
+__device__ inline Pack<Computed<E>, V> load_at(const Image& m, int64_t offset) {
+  const Pack<E, V> from = pack_at<E, V>(m, offset);
+  Pack<Computed<E>, V> x;
+#pragma unroll
+  for (int v = 0; v < V; ++v) x.v[v] = from.v[v];
+  return x;
+}
+
+template <class E, int V>
+__device__ inline void store_at(const Image& m, int64_t offset, const Pack<Computed<E>, V>& x) {
+  Pack<E, V> to;
+#pragma unroll
+  for (int v = 0; v < V; ++v) to.v[v] = E(x.v[v]);
+  pack_at<E, V>(m, offset) = to;
+}
+
 template <int V>
 __device__ inline void store_taps(const Pool& p, int64_t offset, const int32_t (&tap)[V]) {
   if (p.narrow) {
@@ -90,8 +108,9 @@ __device__ inline void store_taps(const Pool& p, int64_t offset, const int32_t (
   }
 }
 
-template <class T, int V>
+template <class E, int V>
 __device__ inline void pool_window(const Pool& p, const Spot& spot) {
+  using T = Computed<E>;
   const Range i = inside(p, 0, spot.at[0]), j = inside(p, 1, spot.at[1]),
               k = inside(p, 2, spot.at[2]);
   int64_t at = spot.n * p.x.batch + spot.c;
@@ -104,7 +123,7 @@ __device__ inline void pool_window(const Pool& p, const Spot& spot) {
     for (int64_t b = j.begin; b < j.end; ++b) {
 #pragma unroll 4
       for (int64_t c = k.begin; c < k.end; ++c) {
-        const Pack<T, V> x = pack_at<T, V>(
+        const Pack<T, V> x = load_at<E, V>(
             p.x, at + a * p.x.axis[0] + b * p.x.axis[1] + c * p.x.axis[2]);
         const int32_t here = static_cast<int32_t>((a * p.size[1] + b) * p.size[2] + c);
 #pragma unroll
@@ -124,15 +143,15 @@ __device__ inline void pool_window(const Pool& p, const Spot& spot) {
 #pragma unroll
     for (int v = 0; v < V; ++v) y.v[v] /= n;
   }
-  pack_at<T, V>(p.y, spot.offset(p.y)) = y;
+  store_at<E, V>(p.y, spot.offset(p.y), y);
   if (p.indexed) store_taps<V>(p, spot.offset(p.index), tap);
 }
 
-template <class T, int V>
+template <class E, int V>
 __global__ void __launch_bounds__(kThreads) pool(const __grid_constant__ Pool p, int64_t packs) {
   for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < packs;
        i += int64_t{gridDim.x} * kThreads)
-    pool_window<T, V>(p, Spot(i, p.out, p.channels, V));
+    pool_window<E, V>(p, Spot(i, p.out, p.channels, V));
 }
 
 template <int V>
@@ -149,15 +168,16 @@ __device__ inline void load_taps(const Pool& p, int64_t offset, int32_t (&tap)[V
 }
 
 // What window (a, b, c) adds to the element at `spot`.
-template <class T, int V>
+template <class E, int V>
 __device__ inline void add_window(const Pool& p, const Spot& spot, int64_t a, int64_t b, int64_t c,
-                                  Pack<T, V>& dx) {
+                                  Pack<Computed<E>, V>& dx) {
+  using T = Computed<E>;
   const Spot window = [&] {
     Spot w = spot;
     w.at[0] = a, w.at[1] = b, w.at[2] = c;
     return w;
   }();
-  Pack<T, V> g = pack_at<T, V>(p.y, window.offset(p.y));
+  Pack<T, V> g = load_at<E, V>(p.y, window.offset(p.y));
   if (p.kind == kMax) {
     int64_t mine = 0;
 #pragma unroll
@@ -176,7 +196,7 @@ __device__ inline void add_window(const Pool& p, const Spot& spot, int64_t a, in
   for (int v = 0; v < V; ++v) dx.v[v] += g.v[v];
 }
 
-template <class T, int V>
+template <class E, int V>
 __global__ void __launch_bounds__(kThreads)
     pool_grad(const __grid_constant__ Pool p, int64_t packs) {
   for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < packs;
@@ -184,11 +204,11 @@ __global__ void __launch_bounds__(kThreads)
     const Spot spot(i, p.in, p.channels, V);
     const Range ra = covering(p, 0, spot.at[0]), rb = covering(p, 1, spot.at[1]),
                 rc = covering(p, 2, spot.at[2]);
-    Pack<T, V> dx{};
+    Pack<Computed<E>, V> dx{};
     for (int64_t a = ra.begin; a < ra.end; ++a)
       for (int64_t b = rb.begin; b < rb.end; ++b)
-        for (int64_t c = rc.begin; c < rc.end; ++c) add_window<T, V>(p, spot, a, b, c, dx);
-    pack_at<T, V>(p.x, spot.offset(p.x)) = dx;
+        for (int64_t c = rc.begin; c < rc.end; ++c) add_window<E, V>(p, spot, a, b, c, dx);
+    store_at<E, V>(p.x, spot.offset(p.x), dx);
   }
 }
 
@@ -216,16 +236,16 @@ bool is_packed(const Image& m, int V, int64_t bytes) {
   return packed;
 }
 
-template <class T>
+template <class E>
 cudaError_t start(const Pool& p, bool gradient, cudaStream_t stream) {
-  constexpr int V = 16 / sizeof(T);
+  constexpr int V = 16 / sizeof(E);
   const bool wide = p.channels % V == 0 && is_packed(p.x, V, 16) && is_packed(p.y, V, 16) &&
                     (!p.indexed || is_packed(p.index, V, p.narrow ? V : 4 * V));
   const int64_t(&shape)[3] = gradient ? p.in : p.out;
   const int64_t packs =
       p.batch * shape[0] * shape[1] * shape[2] * (p.channels / (wide ? V : 1));
-  const auto kernel = gradient ? (wide ? pool_grad<T, V> : pool_grad<T, 1>)
-                               : (wide ? pool<T, V> : pool<T, 1>);
+  const auto kernel = gradient ? (wide ? pool_grad<E, V> : pool_grad<E, 1>)
+                               : (wide ? pool<E, V> : pool<E, 1>);
   return launch(kernel, grid_for(packs, kThreads), kThreads, 0, stream, p, packs);
 }
 
@@ -246,8 +266,10 @@ const char* plan(const Call& call, bool gradient, Work& work) {
 cudaError_t start(const Call& call, bool gradient, cudaStream_t stream) {
   Pool p{};
   make(call, gradient, p);
-  return call.tensors[0].dtype == DType::f32 ? start<float>(p, gradient, stream)
-                                             : start<double>(p, gradient, stream);
+  const DType dtype = call.tensors[0].dtype;
+  if (dtype == DType::f64) return start<double>(p, gradient, stream);
+  return with_storage<float>(
+      dtype, [&](auto kind) { return start<decltype(kind)>(p, gradient, stream); });
 }
 
 }  // namespace

@@ -66,8 +66,7 @@ struct Combine {
 
 template <class T, int V>
 __device__ inline Pack<T, V> load_pack(const Place& x, int64_t at, int64_t step) {
-  if (V > 1 && x.packed)
-    return *reinterpret_cast<const Pack<T, V>*>(reinterpret_cast<const T*>(x.data) + at);
+  if (V > 1 && x.packed) return load_neighbours<T, V>(x.data, x.dtype, at);
   Pack<T, V> pack;
 #pragma unroll
   for (int v = 0; v < V; ++v) pack.v[v] = load_element<T>(x.data, x.dtype, at + v * step);
@@ -193,7 +192,8 @@ const char* make(const Call& call, Expression& e, Reduce& p) {
   for (int t = 0; t < call.n_tensors; ++t) {
     Place& x = p.place[t];
     x.dtype = call.tensors[t].dtype;
-    x.packed = p.width > 1 && x.dtype == compute && l.stride[inner][t] == 1;
+    x.packed = p.width > 1 && l.stride[inner][t] == 1 &&
+               (e.compute ? is_packable<double>(x.dtype) : is_packable<float>(x.dtype));
     for (int d = 0; d < l.rank; ++d) {
       x.stride[d] = l.stride[d][t];
       x.packed &= d == inner || x.stride[d] % p.width == 0;

@@ -228,14 +228,14 @@ RowCut cut_of(const Tensor& x) {
 }
 
 RowCut cut_of(const Tensor& x) {
-  return x.dtype == DType::f32 ? cut_of<float>(x) : cut_of<double>(x);
+  return x.dtype == DType::f64 ? cut_of<double>(x) : cut_of<float>(x);
 }
 
 // An element costs `exps` exponentials, memory is passed over `passes` times.
 void plan_rows(const Tensor& x, double exps, int passes, Work& work) {
   const RowCut cut = cut_of(x);
   const double elements = static_cast<double>(cut.rows) * static_cast<double>(cut.size);
-  if (cut.chunks > 1) work.shared_bytes = cut.rows * cut.chunks * 4 * size_of(x.dtype);
+  if (cut.chunks > 1) work.shared_bytes = cut.rows * cut.chunks * 4 * size_of(compute_type(x.dtype));
   work.flops = elements * (20 * exps + 5) + 20.0 * static_cast<double>(cut.rows);
   work.bytes = elements * passes * static_cast<double>(size_of(x.dtype));
 }
@@ -295,8 +295,8 @@ const char* plan_softmax(const Call& call, Work& work) {
 }
 
 cudaError_t launch_softmax(const Call& call, cudaStream_t stream) {
-  return call.tensors[0].dtype == DType::f32 ? start_softmax<float>(call, stream)
-                                             : start_softmax<double>(call, stream);
+  return call.tensors[0].dtype == DType::f64 ? start_softmax<double>(call, stream)
+                                             : start_softmax<float>(call, stream);
 }
 
 const char* plan_softmax_grad(const Call& call, Work& work) {
@@ -306,8 +306,8 @@ const char* plan_softmax_grad(const Call& call, Work& work) {
 }
 
 cudaError_t launch_softmax_grad(const Call& call, cudaStream_t stream) {
-  return call.tensors[0].dtype == DType::f32 ? start_softmax_grad<float>(call, stream)
-                                             : start_softmax_grad<double>(call, stream);
+  return call.tensors[0].dtype == DType::f64 ? start_softmax_grad<double>(call, stream)
+                                             : start_softmax_grad<float>(call, stream);
 }
 
 const char* plan_softmax_cross_entropy(const Call& call, Work& work) {
@@ -318,8 +318,8 @@ const char* plan_softmax_cross_entropy(const Call& call, Work& work) {
 }
 
 cudaError_t launch_softmax_cross_entropy(const Call& call, cudaStream_t stream) {
-  return call.tensors[0].dtype == DType::f32 ? start_cross_entropy<float>(call, stream)
-                                             : start_cross_entropy<double>(call, stream);
+  return call.tensors[0].dtype == DType::f64 ? start_cross_entropy<double>(call, stream)
+                                             : start_cross_entropy<float>(call, stream);
 }
 
 }  // namespace dl::cuda

@@ -49,6 +49,12 @@ struct Barrier {
   uint64_t round = 0;
 };
 
+struct Copy {
+  void* to;
+  const void* from;
+  int bytes;
+};
+
 struct Fiber {
   void* stack = nullptr;  // where it stopped
   char* memory = nullptr;
@@ -56,6 +62,8 @@ struct Fiber {
   const Barrier* waits = nullptr;  // for the end of a round of this barrier
   uint64_t round = 0;
   uint3 index{};
+  std::vector<Copy> copies;  // that wait; groups end before the positions in `groups`
+  std::vector<size_t> groups;
 };
 
 struct Block {
@@ -67,7 +75,7 @@ struct Block {
   int current = 0;
   const std::function<void()>* body = nullptr;
 
-  Block() : fibers(kMaxBlock), warps(kMaxBlock / warpSize), slots(kMaxBlock * 8) {}
+  Block() : fibers(kMaxBlock), warps(kMaxBlock / warpSize), slots(kMaxBlock * kSlot) {}
   ~Block() {
     for (Fiber& f : fibers) {
       if (f.memory) munmap(f.memory, kStack);
@@ -123,6 +131,8 @@ void prepare(Fiber& fiber) {
   fiber.stack = top - 6;  // six saved registers, of any value
   fiber.done = false;
   fiber.waits = nullptr;
+  fiber.copies.clear();
+  fiber.groups.clear();
 }
 
 void run_block(Block& b, int threads) {
@@ -164,7 +174,30 @@ void warp_barrier() { wait(block().warps[block().current / warpSize]); }
 int lane() { return block().current % warpSize; }
 char* warp_slot(int lane) {
   Block& b = block();
-  return b.slots.data() + (b.current / warpSize * warpSize + lane) * 8;
+  return b.slots.data() + (b.current / warpSize * warpSize + lane) * kSlot;
+}
+
+void copy_later(void* to, const void* from, int bytes) {
+  Block& b = block();
+  b.fibers[b.current].copies.push_back({to, from, bytes});
+}
+void end_copies() {
+  Fiber& fiber = block().fibers[block().current];
+  fiber.groups.push_back(fiber.copies.size());
+}
+void wait_copies(int groups_left) {
+  Fiber& fiber = block().fibers[block().current];
+  const int ready = static_cast<int>(fiber.groups.size()) - groups_left;
+  if (ready <= 0) return;
+  const size_t done = fiber.groups[ready - 1];
+  for (size_t i = 0; i < done; ++i) {
+    const Copy& copy = fiber.copies[i];
+    std::memset(copy.to, 0, 16);
+    if (copy.bytes > 0) std::memcpy(copy.to, copy.from, copy.bytes);
+  }
+  fiber.copies.erase(fiber.copies.begin(), fiber.copies.begin() + done);
+  fiber.groups.erase(fiber.groups.begin(), fiber.groups.begin() + ready);
+  for (size_t& end : fiber.groups) end -= done;
 }
 
 void run(dim3 grid, dim3 size, size_t shared_bytes, const std::function<void()>& body) {

@@ -69,20 +69,40 @@ namespace dl_emulation {
 void* dynamic_shared();
 void block_barrier();
 void warp_barrier();
-char* warp_slot(int lane);  // 8 bytes of each lane of this thread's warp
+constexpr int kSlot = 32;
+char* warp_slot(int lane);  // kSlot bytes of each lane of this thread's warp
 int lane();
+// Asynchronous copies of 16 bytes to shared memory: made by the wait, not before it, so that a wait
+// that is missing shows.
+void copy_later(void* to, const void* from, int bytes);
+void end_copies();
+void wait_copies(int groups_left);
 // Runs `body` for every thread of the grid.
 void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body);
 
 template <class T>
 T exchange(T value, int from) {
-  static_assert(sizeof(T) <= 8);
+  static_assert(sizeof(T) <= kSlot);
   std::memcpy(warp_slot(lane()), &value, sizeof(T));
   warp_barrier();
   T other;
   std::memcpy(&other, warp_slot(from), sizeof(T));
   warp_barrier();
   return other;
+}
+
+// f(values), where values(lane) is what that lane of the warp has.
+template <class T, class F>
+void with_lanes(const T& value, F&& f) {
+  static_assert(sizeof(T) <= kSlot);
+  std::memcpy(warp_slot(lane()), &value, sizeof(T));
+  warp_barrier();
+  f([](int from) {
+    T other;
+    std::memcpy(&other, warp_slot(from), sizeof(T));
+    return other;
+  });
+  warp_barrier();
 }
 
 }  // namespace dl_emulation
