@@ -130,24 +130,35 @@ inline uint32_t round_tf32(uint32_t x) {
   return (x & 0x7f800000) == 0x7f800000 ? x : (x + 0x1000) & 0xffffe000;
 }
 
+// Half i of a word, or all of it.
+template <class E>
+inline float part_of(uint32_t word, int i) {
+  if constexpr (sizeof(E) == 4) {
+    return __uint_as_float(word);
+  } else {
+    E x;
+    x.bits = static_cast<uint16_t>(word >> 16 * i);
+    return x;
+  }
+}
+
 template <class E>
 inline void multiply_add(float (&sum)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  constexpr int kOfWord = 4 / sizeof(E);
   struct Words {
     uint32_t a[4], b[2];
   };
-  const auto value = [](uint32_t word, int i) {
-    E x;
-    std::memcpy(&x, reinterpret_cast<const char*>(&word) + i * sizeof(E), sizeof(E));
-    return static_cast<float>(x);
-  };
   const int lane = dl_emulation::lane(), g = lane / 4, t = lane % 4;
   dl_emulation::with_lanes(Words{{a[0], a[1], a[2], a[3]}, {b0, b1}}, [&](auto words) {
+    Words rows[4], cols[2][4];
+    for (int k = 0; k < 4; ++k) {
+      rows[k] = words(g * 4 + k);
+      for (int c = 0; c < 2; ++c) cols[c][k] = words((2 * t + c) * 4 + k);
+    }
     for (int s = 0; s < 4; ++s) {
       for (int k = 0; k < 8; ++k) {
-        const Words x = words(g * 4 + k % 4), y = words((2 * t + s % 2) * 4 + k % 4);
-        for (int i = 0; i < kOfWord; ++i)
-          sum[s] += value(x.a[s / 2 + k / 4 * 2], i) * value(y.b[k / 4], i);
+        const uint32_t x = rows[k % 4].a[s / 2 + k / 4 * 2], y = cols[s % 2][k % 4].b[k / 4];
+        for (int i = 0; i < 4 / static_cast<int>(sizeof(E)); ++i)
+          sum[s] += part_of<E>(x, i) * part_of<E>(y, i);
       }
     }
   });

@@ -1,0 +1,140 @@
+"""Kernels of the CUDA backend that store bfloat16 and float16: what they make is what the float32
+kernel makes of the same numbers, rounded once. Halves exist inside of programs alone, so these are
+written out: inputs are converted, the kernel runs, its results are converted back.
+"""
+
+import numpy as np
+import pytest
+
+from dlcore.program import dtypes
+
+_cuda = pytest.importorskip("dlcore._cuda")
+if _cuda.available() is not None:
+    pytest.skip(_cuda.available(), allow_module_level=True)
+
+F32, I32, U8 = (dtypes.CODES[name] for name in ("float32", "int32", "uint8"))
+_IDENTITY = [0, 1, 1, 0, 0, 0, 0]
+_BYTES = {F32: 4, I32: 4, U8: 1}
+
+
+def _strides(shape):
+    return tuple(int(np.prod(shape[i + 1 :], dtype=np.int64)) for i in range(len(shape)))
+
+
+def _operand(slot, code, shape):
+    return slot, 0, 0, code, tuple(shape), _strides(shape)
+
+
+def _run(kernel, outputs, inputs, ints, floats, half):
+    """The outputs of `kernel` as float32 (or integers); reals are stored as `half`, or None."""
+    real = dtypes.CODES[half] if half else F32
+    slots, instructions, operands = {}, [], []
+    n = len(inputs) + len(outputs)
+
+    def room(size):
+        slot = n + len(slots)
+        slots[slot] = max(int(size), 1)
+        return slot
+
+    results = [_operand(i, code, shape) for i, (shape, code) in enumerate(outputs)]
+    for shape, code in outputs:
+        stored = real if code == F32 else code
+        operands.append(_operand(room(4 * np.prod(shape)), stored, shape))
+    for i, x in enumerate(inputs):
+        code = dtypes.CODES[x.dtype.name]
+        given = _operand(len(outputs) + i, code, x.shape)
+        if code == F32:
+            stored = _operand(room(4 * x.size), real, x.shape)
+            instructions.append(("pointwise", [stored, given], _IDENTITY, []))
+            given = stored
+        operands.append(given)
+    instructions.append((kernel, operands, ints, floats))
+    for result, stored in zip(results, operands, strict=False):
+        instructions.append(("pointwise", [result, stored], _IDENTITY, []))
+    native = _cuda.Program(
+        n + len(slots),
+        instructions,
+        list(range(len(outputs), n)),
+        [(i, code, tuple(shape)) for i, (shape, code) in enumerate(outputs)],
+        slots,
+    )
+    made = native(*inputs)
+    return made if isinstance(made, tuple) else (made,)
+
+
+def _case(name, outputs, *inputs, ints=(), floats=(), exact=True):
+    call = name.split()[0], outputs, inputs, list(ints), list(floats)
+    return pytest.param(call, exact, id=name)
+
+
+def _real(*shape):
+    return np.random.default_rng(len(shape)).standard_normal(shape).astype("float32")
+
+
+_LABELS = np.arange(7, dtype="int32")
+_CASES = [
+    _case("gemm", [((33, 40), F32)], _real(33, 72), _real(72, 40), exact=False),
+    _case("gemm odd", [((5, 7), F32)], _real(5, 9), _real(9, 7), exact=False),
+    _case(
+        "conv",
+        [((2, 6, 6, 16), F32)],
+        _real(2, 8, 8, 8),
+        _real(3, 3, 8, 16),
+        ints=[2, 1, 1, 1, 1, 1, 0, 0],
+        exact=False,
+    ),
+    _case(
+        "conv depthwise",
+        [((2, 6, 6, 8), F32)],
+        _real(2, 8, 8, 8),
+        _real(3, 3, 1, 8),
+        ints=[2, 8, 1, 1, 1, 1, 0, 0],
+        exact=False,
+    ),
+    _case(
+        "pointwise",  # a sum
+        [((3, 44), F32)],
+        _real(3, 44),
+        _real(3, 44),
+        ints=[0, 1, 2, 0, 1, 1, 1, 2, 0, 1, 2],
+    ),
+    _case("reduce", [((3, 1), F32)], _real(3, 44), ints=[0, *_IDENTITY]),
+    _case("reduce rows", [((1, 44), F32)], _real(9, 44), ints=[1, *_IDENTITY]),
+    _case("softmax", [((5, 24), F32)], _real(5, 24), ints=[0]),
+    _case("softmax odd", [((5, 7), F32)], _real(5, 7), ints=[1]),
+    _case("softmax long", [((2, 9000), F32)], _real(2, 9000), ints=[0]),
+    _case("softmax_grad", [((5, 24), F32)], _real(5, 24), _real(5, 24), ints=[0]),
+    _case("gather", [((7, 12), F32)], _real(9, 12), _LABELS),
+    _case("gather odd", [((7, 3), F32)], _real(5, 3), _LABELS),
+    _case(
+        "pool max",
+        [((2, 3, 3, 8), F32), ((2, 3, 3, 8), U8)],
+        _real(2, 6, 6, 8),
+        ints=[0, 2, 2, 2, 2, 2, 0, 0],
+    ),
+    _case("pool odd", [((2, 3, 3, 5), F32)], _real(2, 6, 6, 5), ints=[1, 2, 2, 2, 2, 2, 0, 0]),
+    _case("pool_grad", [((2, 6, 6, 8), F32)], _real(2, 3, 3, 8), ints=[1, 2, 2, 2, 2, 2, 0, 0]),
+]
+
+
+@pytest.mark.parametrize("half", dtypes.HALVES)
+@pytest.mark.parametrize("call, exact", _CASES)
+def test_kernel(call, exact, half):
+    kernel, outputs, inputs, ints, floats = call
+
+    def rounded(x):
+        return dtypes.round_to_half(np, x, half).astype("float32") if x.dtype == "float32" else x
+
+    made = _run(kernel, outputs, inputs, ints, floats, half)
+    wanted = _run(kernel, outputs, [rounded(x) for x in inputs], ints, floats, None)
+    assert kernel in _cuda.half_kernels()
+    for x, y in zip(made, map(rounded, wanted), strict=True):
+        if exact:
+            np.testing.assert_array_equal(x, y)
+        else:
+            np.testing.assert_allclose(x, y, rtol=2**-7, atol=1e-5)
+
+
+def test_others_refuse():
+    with pytest.raises(ValueError, match="no halves"):
+        _run("arg_reduce", [((3, 1), I32)], [_real(3, 4)], [0], [], "bfloat16")
