@@ -19,10 +19,11 @@ __version__ = "0.1.0"
 # Loaded when first used, so that the import takes no longer than the kernels need.
 _MODULES = (
     "activations", "callbacks", "cli", "constraints", "data", "datasets", "distributed",
-    "initializers", "io", "layers", "losses", "metrics", "models", "optimizers", "preprocessing",
-    "regularizers", "utils",
+    "dtype_policies", "initializers", "io", "layers", "losses", "metrics", "mixed_precision",
+    "models", "optimizers", "preprocessing", "regularizers", "utils",
 )  # fmt: skip
 _NAMES = {
+    "DTypePolicy": "dtype_policies",
     "Input": "layers",
     "KerasTensor": "layers",
     "Layer": "layers",

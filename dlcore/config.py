@@ -1,6 +1,7 @@
 """Global settings, with the names of `keras.config`."""
 
 _floatx = "float32"
+_dtype_policy = None  # the name of one, or None for that of _floatx
 _epsilon = 1e-7
 _image_data_format = "channels_last"
 _check_numerics = False
@@ -28,6 +29,40 @@ def set_floatx(value):
     if value not in ("float32", "float64"):
         raise ValueError(f"set_floatx: expected 'float32' or 'float64', got {value!r}")
     _floatx = value
+
+
+def dtype_policy():
+    """The `DTypePolicy` of layers that are given no dtype; by default that of `floatx`."""
+    from dlcore import dtype_policies
+
+    return dtype_policies.get(_dtype_policy or _floatx)
+
+
+def set_dtype_policy(policy):
+    """Set in which type layers made from now on compute and keep their weights.
+
+    Parameters
+    ----------
+    policy : str or DTypePolicy
+        "float32", "float64", "mixed_bfloat16" or "mixed_float16"; None goes back to `floatx`.
+
+    Raises
+    ------
+    ValueError
+        For any other name.
+
+    Examples
+    --------
+    >>> import dlcore
+    >>> dlcore.config.set_dtype_policy("mixed_bfloat16")
+    >>> dlcore.layers.Dense(1).compute_dtype
+    'bfloat16'
+    >>> dlcore.config.set_dtype_policy("float32")
+    """
+    global _dtype_policy
+    from dlcore import dtype_policies
+
+    _dtype_policy = None if policy is None else dtype_policies.get(policy).name
 
 
 def epsilon():

@@ -105,18 +105,19 @@ def _draw(kind, shape, dtype, seed, a, b=0.0):
     counter, stream, key = _source(seed)
     if current_trace() is not None:
         counter = to_tensor(counter)
-    shape = tuple(int(s) for s in shape)
-    return random_bits(counter, shape, dtype, kind, key, stream, float(a), float(b))
+    shape, stored = tuple(int(s) for s in shape), dtypes.array_type(dtype)
+    x = random_bits(counter, shape, stored, kind, key, stream, float(a), float(b))
+    return x if stored == dtype else pw.cast(x, dtype)
 
 
 def uniform(shape, minval=0.0, maxval=1.0, dtype=None, seed=None):
     """Numbers spread evenly over minval <= x < maxval."""
-    return _draw("uniform", shape, dtypes.standardize(dtype), seed, minval, maxval)
+    return _draw("uniform", shape, dtypes.standardize(dtype, halves=True), seed, minval, maxval)
 
 
 def normal(shape, mean=0.0, stddev=1.0, dtype=None, seed=None):
     """Normally distributed numbers."""
-    return _draw("normal", shape, dtypes.standardize(dtype), seed, mean, stddev)
+    return _draw("normal", shape, dtypes.standardize(dtype, halves=True), seed, mean, stddev)
 
 
 def truncated_normal(shape, mean=0.0, stddev=1.0, dtype=None, seed=None):
@@ -188,7 +189,7 @@ def _log_gamma(shape, alpha, dtype, seed):
 
 def bernoulli(shape, p=0.5, dtype=None, seed=None):
     """1 with probability `p`, else 0."""
-    return _draw("bernoulli", shape, dtypes.standardize(dtype), seed, p)
+    return _draw("bernoulli", shape, dtypes.standardize(dtype, halves=True), seed, p)
 
 
 def randint(shape, minval, maxval, dtype="int32", seed=None):

@@ -16,7 +16,7 @@ PACKAGE = os.path.join(ROOT, "dlcore")
 
 # Room -> height. A file may import rooms of its own height or below.
 HEIGHTS = {
-    "config": 0, "lookup": 0,
+    "config": 0, "lookup": 0, "dtype_policies": 0,
     "backends": 1,
     "program": 2,
     "ops": 3,
@@ -25,13 +25,13 @@ HEIGHTS = {
     "activations": 5, "constraints": 5, "initializers": 5, "regularizers": 5, "losses": 5,
     "metrics": 5,
     "layers": 5, "optimizers": 5, "schedules": 5, "callbacks": 5,
-    "models": 6,
+    "models": 6, "mixed_precision": 6,
     "io": 7, "distributed": 7, "bench": 7, "check": 7,
     "cli": 8, "__main__": 8,
 }  # fmt: skip
 COMPILER = {"backends", "program", "ops"}
 # What a graph and its emitted form are: the words in which work is handed down to the backends.
-HANDED_DOWN = {"program.dtypes", "program.emit", "program.graph"}
+HANDED_DOWN = {"program.dtypes", "program.emit", "program.graph", "program.widen"}
 NATIVE = {"_cpu", "_cuda"}
 
 

@@ -6,6 +6,7 @@ import time
 import numpy as np
 
 from dlcore.program.graph import CONSTANT, INPUT
+from dlcore.program.widen import widen
 
 _DLPACK_GPU = (2, 13)  # kDLCUDA, kDLCUDAManaged
 
@@ -104,7 +105,7 @@ class ArrayProgram:
     instructions = ()
 
     def __init__(self, graph, arrays=HOST):
-        self.graph, self._arrays, self._constants = graph, arrays, {}
+        self.graph, self._arrays, self._constants = widen(graph), arrays, {}
         ArrayProgram.made += 1
 
     def __call__(self, *inputs):
@@ -123,7 +124,7 @@ class ArrayBatches:
     instructions = ()
 
     def __init__(self, graph, signature, arrays=HOST):
-        self.graph, self._batch, self._arrays = graph, signature.batch, arrays
+        self.graph, self._batch, self._arrays = widen(graph), signature.batch, arrays
         self._constants = {}
 
     def run(self, arrays, start, steps, index, outputs, deadline_ms=None):

@@ -7,6 +7,7 @@ import numpy as np
 from dlcore import _cpu
 from dlcore.program import dtypes
 from dlcore.program.emit import ARENA, CONSTANTS, Emission, NoKernel
+from dlcore.program.widen import widen
 
 _OPCODES = _cpu.opcodes()
 
@@ -18,6 +19,7 @@ def _kernels(module):
 
 def compile(graph):
     """A `CpuProgram`, or None if an op has no native kernel."""
+    graph = widen(graph)
     try:
         return CpuProgram(graph, Emission(graph, _OPCODES))
     except NoKernel:
@@ -27,7 +29,7 @@ def compile(graph):
 def compile_batches(graph, signature):
     """A `CpuBatches`, or None if an op has no native kernel."""
     try:
-        return CpuBatches(graph, signature)
+        return CpuBatches(widen(graph), signature)
     except NoKernel:
         return None
 

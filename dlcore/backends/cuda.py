@@ -15,6 +15,7 @@ from dlcore.backends.arrays import ArrayBatches, ArrayProgram
 from dlcore.backends.cpu import Steps, build, output_specs
 from dlcore.program import dtypes
 from dlcore.program.emit import Emission, NoKernel
+from dlcore.program.widen import widen
 
 NAME = "cuda"
 _CHUNK_BYTES = 64 << 20  # of rows that travel in one copy
@@ -236,7 +237,7 @@ class _Native:
 def _emission(graph, steps=None):
     from dlcore import _cuda
 
-    return Emission(graph, _cuda.opcodes(), steps)
+    return Emission(widen(graph), _cuda.opcodes(), steps)
 
 
 class CudaProgram:

@@ -57,6 +57,7 @@ _UNARY = (
     "hard_sigmoid", "hard_silu", "log_sigmoid", "tanh_shrink", "sinh", "cosh", "hard_tanh",
 )  # fmt: skip
 _POSITIVE = ("sqrt", "rsqrt", "log", "log1p", "reciprocal", "log2", "log10", "tan")
+_HALVES = ("bfloat16", "float16")
 _FLAT = ("sign", "floor", "ceil", "round", "trunc")
 _BINARY = ("add", "subtract", "multiply", "maximum", "minimum")
 _COMPARE = (
@@ -89,6 +90,9 @@ POINTWISE = [
     Row("isinf", ((37,),), gradient=False),
     Row("isfinite", ((37,),), gradient=False),
     Row("cast", ((37,),), {"dtype": "int32"}, low=-50, high=50, gradient=False),
+    *(Row("cast", ((1000,),), {"dtype": h}, gradient=False, ulps=0) for h in _HALVES),
+    Row("cast", ((1000,),), {"dtype": "float16"}, low=-8e4, high=8e4, gradient=False, ulps=0),
+    Row("cast", ((1000,),), {"dtype": "float16"}, low=-1e-6, high=1e-6, gradient=False, ulps=0),
 ]
 
 REDUCTIONS = [

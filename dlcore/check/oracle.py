@@ -6,6 +6,7 @@ import numpy as np
 from dlcore.backends.arrays import interpret
 from dlcore.program.differentiate import gradients
 from dlcore.program.graph import Graph, Trace
+from dlcore.program.widen import widen
 
 
 def as_list(y):
@@ -17,7 +18,7 @@ def run(f, arrays):
     with Trace() as trace:
         outputs = as_list(f(*[trace.input(x.shape, x.dtype.name) for x in arrays]))
         graph = Graph(trace, outputs)
-    return list(interpret(graph, arrays))
+    return list(interpret(widen(graph), arrays))
 
 
 def wide(x):
@@ -32,7 +33,7 @@ def gradient(f, arrays):
         tensors = [trace.input(x.shape, x.dtype.name) for x in arrays]
         value = f(*tensors)
         graph = Graph(trace, [value, *gradients(value, [tensors[i] for i in floats])])
-    value, *dxs = interpret(graph, arrays)
+    value, *dxs = interpret(widen(graph), arrays)
     return value, dxs
 
 

@@ -20,6 +20,7 @@ def run(options):
         "threads": f"{dlcore.get_num_threads()} of {len(os.sched_getaffinity(0))} cores",
         **_devices(),
         "float type": dlcore.config.floatx(),
+        "dtype policy": dlcore.config.dtype_policy().name,
         "data sets": os.environ.get("DLCORE_DATA") or "~/.dlcore",
     }
     width = max(map(len, lines)) + 2

@@ -153,7 +153,7 @@ class MultiHeadAttention(Layer):
         kernel = (self.kernel_initializer, self.kernel_regularizer, self.kernel_constraint)
         bias = (self.bias_initializer, self.bias_regularizer, self.bias_constraint)
         options = (kernel, bias if self.use_bias else None)
-        return _Projection(shape, options, axes, name=name, dtype=self.dtype)
+        return _Projection(shape, options, axes, name=name, dtype=self.dtype_policy)
 
     def build(self, input_shape):
         heads = self.num_heads

@@ -289,7 +289,7 @@ class RandomContrast(_RandomImages):
     def transform(self, x):
         f = self._uniform((x.shape[0], 1, 1, 1), 1 - self._less, 1 + self._more)
         mean = ops.mean(x, axis=(1, 2), keepdims=True)
-        return ops.clip((x - mean) * f + mean, *self.value_range)
+        return self._as_float(ops.clip((x - mean) * f + mean, *self.value_range))
 
 
 class RandomErasing(_RandomImages):

@@ -10,13 +10,13 @@ import threading
 
 import numpy as np
 
-from dlcore import lookup, ops
+from dlcore import dtype_policies, lookup, ops
 from dlcore.layers import spec, symbolic
 from dlcore.layers.masks import hand_on, mask_of, masks_of
 from dlcore.layers.names import automatic_name
 from dlcore.layers.weights import Weights
-from dlcore.program import function, tracing
-from dlcore.program.dtypes import is_float, standardize
+from dlcore.program import current_trace, function, tracing
+from dlcore.program.dtypes import HALVES, is_float
 
 
 class _Call(threading.local):
@@ -66,10 +66,10 @@ class Layer(Weights):
         Penalty on the output, added to the loss.
     trainable : bool, default True
         Whether optimizers change the weights.
-    dtype : str, optional
-        Of weights and computation; by default `config.floatx()`.
+    dtype : str or DTypePolicy, optional
+        Of weights and computation; by default `config.dtype_policy()`.
     autocast : bool, default True
-        Whether float inputs are cast to `dtype`.
+        Whether float inputs and weights are cast to the type of computation.
     name : str, optional
         By default the class in snake case with a number.
     input_shape, input_dim : tuple of int, int, optional
@@ -104,7 +104,7 @@ class Layer(Weights):
         self._build_specs = None
         self.activity_regularizer = None
         self.autocast = True
-        self.dtype = standardize(None)
+        self.dtype_policy = None
         return self
 
     def __init_subclass__(cls, **kwargs):
@@ -133,7 +133,7 @@ class Layer(Weights):
             known = dict.fromkeys(lookup.argument_names(type(self)))
             lookup.lookup(f"{self._name} argument", known, next(iter(unknown)))
         self._trainable = bool(trainable)
-        self.dtype = standardize(dtype, self._name)
+        self.dtype_policy = dtype
         self.autocast = autocast
         self.activity_regularizer = regularizers.get(activity_regularizer)
         if input_dim is not None:
@@ -165,11 +165,24 @@ class Layer(Weights):
         return self._name
 
     @property
+    def dtype_policy(self):
+        """The `DTypePolicy`: in which types the layer computes and keeps its weights."""
+        return self._dtype_policy
+
+    @dtype_policy.setter
+    def dtype_policy(self, policy):
+        self._dtype_policy = dtype_policies.get(policy)
+        self.dtype = self._dtype_policy.variable_dtype
+        self._eager.clear()
+
+    @property
     def compute_dtype(self):
-        return self.dtype
+        """The type of what the layer computes."""
+        return self._dtype_policy.compute_dtype
 
     @property
     def variable_dtype(self):
+        """The type of the weights, as `dtype`."""
         return self.dtype
 
     def __call__(self, inputs, *args, training=None, **kwargs):
@@ -181,10 +194,15 @@ class Layer(Weights):
             self._clear_losses()
         _call.training = training
         _call.depth += 1
+        trace, dtype = current_trace(), self._dtype_policy.compute_dtype
+        casts = self.autocast and dtype in HALVES
+        autocast, trace.autocast = trace.autocast, dtype if casts else None
         try:
             mask = masks_of(inputs)
             if self.autocast:
                 inputs = spec.map_leaves(self._cast_float, inputs)
+                if casts:
+                    args, kwargs = spec.map_leaves(self._cast_float, (args, kwargs))
             if not self.built:
                 self._build_for(inputs)
             if training is not None and _takes(type(self), "training", len(args)):
@@ -196,6 +214,7 @@ class Layer(Weights):
         finally:
             _call.training = outer
             _call.depth -= 1
+            trace.autocast = autocast
         if self.activity_regularizer is not None:
             for y in spec.leaves(outputs):
                 self._call_losses.append(self.activity_regularizer(y))
@@ -207,16 +226,17 @@ class Layer(Weights):
         self._build_specs = spec.batch_specs(inputs)
 
     def _cast_float(self, x):
-        if getattr(x, "dtype", self.dtype) == self.dtype or not is_float(str(x.dtype)):
+        dtype = self._dtype_policy.compute_dtype
+        if getattr(x, "dtype", dtype) == dtype or not is_float(str(x.dtype)):
             return x
-        y = ops.cast(x, self.dtype)
+        y = ops.cast(x, dtype)
         if mask_of(x) is not None:
             y.mask = x.mask
         return y
 
     def _as_float(self, x):
-        """`x` in the layer's dtype, integers too: for layers that multiply by weights."""
-        return x if x.dtype == self.dtype else ops.cast(x, self.dtype)
+        """`x` in the type of computation, integers too: for layers that multiply by weights."""
+        return x if x.dtype == self.compute_dtype else ops.cast(x, self.compute_dtype)
 
     def _on_arrays(self, inputs, args, training, kwargs):
         if type(inputs) is not np.ndarray or inputs.dtype == object or args or kwargs:
@@ -327,8 +347,11 @@ class Layer(Weights):
         names = lookup.argument_names(type(self))
         args, kwargs = self._given
         given = dict(zip(names, args, strict=False)) | kwargs
-        given |= {k: getattr(self, k) for k in ("name", "trainable", "dtype") if k in names}
+        given |= {k: getattr(self, k) for k in ("name", "trainable") if k in names}
         given |= {k: self.__dict__[k] for k in names if k in self.__dict__}
+        if "dtype" in names:
+            policy = self.dtype_policy
+            given["dtype"] = policy.name if self.dtype == policy.variable_dtype else self.dtype
         return {k: spec.plain(self, given[k]) for k in names if k in given}
 
     @classmethod

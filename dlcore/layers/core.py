@@ -6,10 +6,11 @@ Maxout   y = max over j of (x w_j + b_j)            x (..., D)  w (D, k U)  b (k
 
 import numpy as np
 
-from dlcore import activations, ops, random
+from dlcore import activations, config, ops, random
 from dlcore.layers import spec
 from dlcore.layers.base import Layer
 from dlcore.layers.symbolic import Connection
+from dlcore.program.dtypes import standardize
 
 
 class InputLayer(Layer):
@@ -29,7 +30,8 @@ class InputLayer(Layer):
     """
 
     def __init__(self, shape=None, batch_size=None, dtype=None, batch_shape=None, name=None):
-        super().__init__(dtype=dtype, name=name)
+        super().__init__(dtype=config.floatx(), name=name)
+        self.dtype = standardize(dtype, self.name)
         if shape is None and batch_shape is None:
             raise ValueError(f"{self.name}: expected shape or batch_shape, got neither")
         if shape is None:

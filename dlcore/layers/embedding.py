@@ -105,7 +105,7 @@ class Embedding(_TakesIds):
         ids = to_tensor(inputs)
         ids = ids if ids.dtype in ("int32", "int64") else ops.cast(ids, "int32")
         rows = OPS["gather"](to_tensor(self.embeddings), ops.ravel(ids))
-        return ops.reshape(rows, (*ids.shape, self.output_dim))
+        return ops.cast(ops.reshape(rows, (*ids.shape, self.output_dim)), self.compute_dtype)
 
     def get_config(self):
         config = super().get_config()
@@ -231,10 +231,10 @@ class TokenAndPositionEmbedding(_TakesIds):
             embeddings_regularizer,
             embeddings_constraint,
             mask_zero,
-            dtype=self.dtype,
+            dtype=self.dtype_policy,
         )
         self.position_embedding = PositionEmbedding(
-            sequence_length, embeddings_initializer, dtype=self.dtype
+            sequence_length, embeddings_initializer, dtype=self.dtype_policy
         )
         self.autocast, self.supports_masking = False, bool(mask_zero)
 

@@ -16,6 +16,7 @@ class _OnAxes(Layer):
     """Knows the sizes of some axes of its input."""
 
     supports_masking = True
+    _casts_weights = False
 
     def _build_on(self, input_shape, axes):
         self._axes, self._sizes = self._check_axes(input_shape, axes)

@@ -138,7 +138,7 @@ class GlobalAveragePooling1D(GlobalAveragePooling2D):
         if mask is None:
             return super().call(inputs)
         first = self.data_format == "channels_first"
-        weight = ops.expand_dims(ops.cast(mask, self.dtype), 1 if first else 2)
+        weight = ops.expand_dims(ops.cast(mask, self.compute_dtype), 1 if first else 2)
         axis = 2 if first else 1
         total = ops.sum(self._as_float(inputs) * weight, axis, self.keepdims)
         return total / ops.maximum(ops.sum(weight, axis, self.keepdims), 1.0)

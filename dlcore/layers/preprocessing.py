@@ -68,6 +68,8 @@ class Normalization(Layer):
     [[-1.0, 1.0]]
     """
 
+    _casts_weights = False
+
     def __init__(self, axis=-1, mean=None, variance=None, invert=False, **kwargs):
         super().__init__(**kwargs)
         if (mean is None) != (variance is None):
@@ -149,7 +151,7 @@ class Normalization(Layer):
         else:
             mean, variance = (self._given_number(v, shape) for v in (self.mean, self.variance))
         deviation = ops.maximum(ops.sqrt(variance), config.epsilon())
-        return x * deviation + mean if self.invert else (x - mean) / deviation
+        return self._as_float(x * deviation + mean if self.invert else (x - mean) / deviation)
 
     def _given_number(self, value, shape):
         value = np.asarray(value, self.dtype)

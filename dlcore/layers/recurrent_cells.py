@@ -64,7 +64,8 @@ class _Cell(Layer):
 
     def get_initial_state(self, batch_size=None):
         """Zeros (batch_size, units) for each state."""
-        return [ops.zeros((batch_size, self.units), self.dtype) for _ in range(self._states)]
+        shape = batch_size, self.units
+        return [ops.zeros(shape, self.compute_dtype) for _ in range(self._states)]
 
     def call(self, inputs, states, training=False):
         """One step: inputs (batch, features), states; returns the output and the new states."""
@@ -81,7 +82,7 @@ class _Cell(Layer):
         if training and self.dropout:
             x = random.dropout(x, self.dropout, (rows, 1, x.shape[2]), self.seed_generator)
         if training and self.recurrent_dropout:
-            ones = ops.ones((rows, self.units), self.dtype)
+            ones = ops.ones((rows, self.units), self.compute_dtype)
             drop = random.dropout(ones, self.recurrent_dropout, None, self.seed_generator)
         given = dict(zip(("h", "c"), states or (), strict=False))
         y, *last = self._run(x, mask=mask, drop=drop, backwards=backwards, **given)
@@ -261,7 +262,7 @@ def initial_states(cell, rows):
     if hasattr(cell, "get_initial_state"):
         states = cell.get_initial_state(batch_size=rows)
         return list(states) if isinstance(states, (list, tuple)) else [states]
-    return [ops.zeros((rows, n), cell.dtype) for n in _sizes(cell)]
+    return [ops.zeros((rows, n), cell.compute_dtype) for n in _sizes(cell)]
 
 
 def step(cell, x, states, training):

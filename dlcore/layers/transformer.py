@@ -54,7 +54,7 @@ class _Block(Layer):
             kernel_initializer=self.kernel_initializer,
             bias_initializer=self.bias_initializer,
             name=name,
-            dtype=self.dtype,
+            dtype=self.dtype_policy,
         )
 
     def _dense(self, units, activation=None):
@@ -63,11 +63,11 @@ class _Block(Layer):
             activation,
             kernel_initializer=self.kernel_initializer,
             bias_initializer=self.bias_initializer,
-            dtype=self.dtype,
+            dtype=self.dtype_policy,
         )
 
     def _norm(self):
-        return LayerNormalization(epsilon=self.layer_norm_epsilon, dtype=self.dtype)
+        return LayerNormalization(epsilon=self.layer_norm_epsilon, dtype=self.dtype_policy)
 
     def build(self, input_shape):
         if len(input_shape) != 3:

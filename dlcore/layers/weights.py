@@ -8,6 +8,8 @@ from dlcore.program.dtypes import is_float, standardize
 class Weights:
     """Base of `Layer`: the weights, their values, and which of them are trained."""
 
+    _casts_weights = True  # False: `call` sees them in their own type
+
     def add_weight(
         self,
         shape=None,
@@ -34,7 +36,9 @@ class Weights:
         constraint : Constraint or str, optional
             Applied after each step of an optimizer.
         name : str, optional
-        autocast, aggregation
+        autocast : bool, default True
+            Whether `call` sees it in the type of computation.
+        aggregation
             Accepted for Keras' sake, and not needed here.
 
         Returns
@@ -51,6 +55,7 @@ class Weights:
         with spec.suspended():
             value = spec.initial_value(self.name, initializer, shape, dtype)
         variable = Variable(value, dtype, trainable, name or "variable")
+        variable.autocast = bool(autocast and self._casts_weights and is_float(variable.dtype))
         variable.regularizer = regularizers.get(regularizer)
         variable.constraint = constraints.get(constraint)
         self._weights.append(variable)
@@ -159,7 +164,8 @@ class Weights:
 _NO_PARTS = frozenset(
     (
         "_given", "_weights", "_connections", "_call_losses", "_call_metrics", "_eager",
-        "_adds_losses", "_name", "_trainable", "built", "dtype", "autocast", "_build_specs",
+        "_adds_losses", "_name", "_trainable", "built", "dtype", "_dtype_policy", "autocast",
+        "_build_specs",
         "_symbols", "_programs", "_functions", "_fast_predict", "_fast_on_batch",
         "_compile_config", "_optimized", "_states", "_trained",
     )

@@ -18,7 +18,8 @@ _EPSILON = 1e-7
 
 
 def as_float(x, dtype=None):
-    """`x` as floats: of `dtype`, else of its own float type, else of `floatx()`."""
+    """`x` as floats: of `dtype`, else of its own float type (halves as float32), else of
+    `floatx()`."""
     x = ops.convert_to_tensor(x)
     current = str(x.dtype)
     dtype = dtype or (current if current in _FLOATS else floatx())

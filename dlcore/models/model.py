@@ -282,7 +282,7 @@ class Model(Trainer):
         """The constructor's arguments; the layers and how they are connected."""
         if self._graph is None or type(self).__init__ is not Model.__init__:
             return super().get_config()
-        config = {"name": self.name, "trainable": self._trainable, "dtype": self.dtype}
+        config = {"name": self.name, "trainable": self._trainable, "dtype": self.dtype_policy.name}
         with sharing.writing(self):
             return config | graph_config(self._graph) | {"extras": list(self._extra_names)}
 

@@ -66,7 +66,10 @@ class Steps(Layer):
             For several outputs a list or dictionary of lists.
         weighted_metrics : list, optional
             Metrics that take `sample_weight` and `class_weight` into account.
-        run_eagerly, steps_per_execution, jit_compile, auto_scale_loss
+        auto_scale_loss : bool, default True
+            Whether `LossScaleOptimizer` is put around the optimizer of a model with the policy
+            "mixed_float16".
+        run_eagerly, steps_per_execution, jit_compile
             Accepted for Keras' sake: steps are always compiled, and many run per call.
         """
         optimizer = optimizers.get(optimizer)
@@ -74,6 +77,9 @@ class Steps(Layer):
         if self._output_form() is not None:
             compiled.set_outputs(self._output_form())
         self._compiled = compiled
+        scales = auto_scale_loss and self.dtype_policy.name == "mixed_float16"
+        if scales and not isinstance(optimizer, optimizers.LossScaleOptimizer):
+            optimizer = optimizers.LossScaleOptimizer(optimizer)
         self.optimizer, self.loss = optimizer, loss
         self._compile_config = {
             "loss": loss, "loss_weights": loss_weights, "metrics": metrics,
@@ -126,7 +132,8 @@ class Steps(Layer):
         y_pred = self(x, training=True)
         loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
         variables = self._trained_variables()
-        self.optimizer.apply(gradients(loss, variables), variables)
+        scaled = self.optimizer.scale_loss(loss)
+        self.optimizer.apply(gradients(scaled, variables), variables)
         self._update_metrics(loss, x, y, y_pred, sample_weight)
 
     def test_step(self, data):

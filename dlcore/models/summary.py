@@ -3,6 +3,7 @@
 import numpy as np
 
 from dlcore.layers import spec
+from dlcore.program.dtypes import HALVES, array_type
 
 
 def text(model, line_length, expand_nested, show_trainable, batch):
@@ -112,10 +113,17 @@ def _totals(model, batch):
     lines = [
         f"Parameters: {total:,} ({_bytes(size)}); trainable {trainable:,}, frozen {frozen:,}",
     ]
+    lines += _policies(model)
     sizes = [n for x in spec.leaves(model._build_specs or ()) for n in x.shape[1:]]
     if model.built and None not in sizes:
         lines += _costs(model, batch, size)
     return lines
+
+
+def _policies(model):
+    """What layers compute in, where that is not what their weights are in."""
+    halves = {layer.compute_dtype for layer in model._layers_within()} & set(HALVES)
+    return [f"Computation in {', '.join(sorted(halves))}; weights in float32"] if halves else []
 
 
 def _costs(model, batch, weight_bytes):
@@ -147,7 +155,7 @@ def _targets(compiled, outputs, batch):
     for head, y in zip(heads, outputs, strict=True):
         labels = head.loss is not None and head.loss.integer_targets
         shape = y.shape[1:-1] if labels else y.shape[1:]
-        targets.append(np.zeros((batch, *shape), "int32" if labels else y.dtype))
+        targets.append(np.zeros((batch, *shape), "int32" if labels else array_type(y.dtype)))
     return targets if len(targets) > 1 else targets[0]
 
 

@@ -241,7 +241,8 @@ class Trainer(Steps):
             data = data.part(0, _at_most("predict", "steps", steps, data.rows, batch))
         specs, structure = flatten(self._output_specs(data))
         outputs = [
-            backends.empty((data.rows, *s.shape[1:]), s.dtype, data.inputs[0]) for s in specs
+            backends.empty((data.rows, *shape[1:]), dtypes.array_type(dtype), data.inputs[0])
+            for shape, dtype in specs
         ]
         runner = self._runner("predict", data, batch)
         callback_list = CallbackList(

@@ -23,6 +23,7 @@ from dlcore.ops.op import (
 )
 from dlcore.ops.reduction import sum as sum_
 from dlcore.ops.shaping import arange, broadcast_to, expand_dims, reshape, transpose
+from dlcore.program.dtypes import array_type
 
 
 def _options(rest, has_bias, has_mask):
@@ -129,7 +130,7 @@ Op(
     "attention",
     lambda q, k, v, *rest, **_: [
         ((*q.shape[:3], v.shape[3]), q.dtype),
-        ((q.shape[0], q.shape[2], q.shape[1]), q.dtype),
+        ((q.shape[0], q.shape[2], q.shape[1]), array_type(q.dtype)),
     ],
     _attention,
     _attention_gradient,

@@ -51,7 +51,7 @@ def _affine_transform(images, transform, interpolation, fill_mode, fill_value, d
     if transform.ndim not in (1, 2) or transform.shape[-1] != 8:
         raise ValueError(f"{name}: expected transform (N, 8) or (8,), got {transform.shape}")
     x = images if images.ndim == 4 else expand_dims(images, 0)
-    x = channels_last(cast_to(x, dtypes.as_float(x.dtype)), data_format)
+    x = channels_last(cast_to(x, dtypes.array_type(dtypes.as_float(x.dtype))), data_format)
     matrix = transform[..., :6]
     matrix = broadcast_to(matrix, (x.shape[0], 6)) if matrix.ndim == 1 else matrix
     y = affine_sample(x, matrix, None, interpolation, fill_mode, fill_value)

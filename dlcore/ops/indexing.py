@@ -98,7 +98,7 @@ def one_hot(x, num_classes, axis=-1, dtype=None):
     if axis not in (-1, x.ndim):
         raise ValueError(f"one_hot: expected axis -1, got {axis}")
     hot = pw.equal(expand_dims(x, -1), to_tensor(arange(num_classes)))
-    return pw.cast(hot, dtypes.standardize(dtype, "one_hot"))
+    return pw.cast(hot, dtypes.standardize(dtype, "one_hot", halves=True))
 
 
 @traceable(2)

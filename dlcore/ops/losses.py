@@ -49,6 +49,12 @@ Op(
 )
 
 
+def _in_float32(x):
+    """`x` as floats, halves as float32."""
+    x = as_float(x)
+    return cast_to(x, dtypes.array_type(x.dtype))
+
+
 @traceable(2)
 def sparse_softmax_cross_entropy(logits, labels):
     """-log softmax(logits)[label] per row.
@@ -62,7 +68,7 @@ def sparse_softmax_cross_entropy(logits, labels):
     -------
     (N,) float
     """
-    logits, labels = as_float(logits), to_tensor(labels)
+    logits, labels = _in_float32(logits), to_tensor(labels)
     if labels.dtype not in ("int32", "int64"):
         labels = pw.cast(labels, "int32")
     return OPS["softmax_cross_entropy"](logits, labels)[0]
@@ -80,8 +86,15 @@ def softmax_cross_entropy(logits, targets):
     -------
     (N,) float
     """
-    logits = as_float(logits)
+    logits = _in_float32(logits)
     return OPS["softmax_cross_entropy"](logits, cast_to(to_tensor(targets), logits.dtype))[0]
+
+
+def _shows_all(node, activation):
+    """Whether the numbers of `node` are those of its input: halves as float32, or reshaped."""
+    if node.op.name == "cast":
+        return node.inputs[0].dtype in dtypes.HALVES and dtypes.is_float(node.outputs[0].dtype)
+    return node.op.name == "reshape" and activation == "sigmoid"
 
 
 def logits_of(y, activation="softmax"):
@@ -89,7 +102,7 @@ def logits_of(y, activation="softmax"):
     if not isinstance(y, Tensor):
         return None
     node = y.node
-    while node.op.name == "reshape" and activation == "sigmoid":
+    while _shows_all(node, activation):
         node = node.inputs[0].node
     if node.op.name != activation or node.attrs.get("log"):
         return None

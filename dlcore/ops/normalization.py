@@ -28,6 +28,7 @@ from dlcore.ops.op import (
     traceable,
 )
 from dlcore.ops.shaping import _dense, moveaxis, ones, reshape, transpose, zeros
+from dlcore.program.dtypes import array_type
 
 # Moments of rows. x (B, R, C): over R and the channels of each of G groups.
 
@@ -83,14 +84,14 @@ def _over_rows(x, ndim):
 
 Op(
     "moments",  # x -> mean, variance (B, G)
-    lambda x, groups: [((x.shape[0], groups), x.dtype)] * 2,
+    lambda x, groups: [((x.shape[0], groups), array_type(x.dtype))] * 2,
     _moments,
     _moments_gradient,
     kernel=lambda node: ("moments", [node.attrs["groups"]], []),
 )
 Op(
     "centered_sums",  # dy, x (B, R, C), mean (B, C) -> sums of dy and of dy (x - mean), (B, C)
-    lambda dy, x, mean: [(mean.shape, x.dtype)] * 2,
+    lambda dy, x, mean: [(mean.shape, array_type(x.dtype))] * 2,
     lambda xp, dy, x, mean: (
         xp.sum(dy, axis=1),
         xp.sum(dy * (x - mean[:, None]), axis=1),
@@ -113,7 +114,7 @@ def _rows(x, batched):
 
 def _normalize_shape(x, gamma, beta, batched, groups, epsilon):
     shape = (x.shape[0] if batched else 1, groups)
-    return [(x.shape, x.dtype), (shape, x.dtype), (shape, x.dtype)]
+    return [(x.shape, x.dtype), *[(shape, array_type(x.dtype))] * 2]
 
 
 def _normalize(xp, x, gamma, beta, batched, groups, epsilon):
@@ -195,7 +196,7 @@ def _layer_norm_gradient(g, y, x, gamma, beta, centered, epsilon):
 
 Op(
     "layer_norm",  # x (N, D), gamma, beta (D) -> y, mean (N), inv (N)
-    lambda x, *_, **attrs: [(x.shape, x.dtype)] + [(x.shape[:1], x.dtype)] * 2,
+    lambda x, *_, **attrs: [(x.shape, x.dtype)] + [(x.shape[:1], array_type(x.dtype))] * 2,
     _layer_norm,
     _layer_norm_gradient,
     kernel=lambda node: ("layer_norm", [int(node.attrs["centered"])], [node.attrs["epsilon"]]),
@@ -203,7 +204,7 @@ Op(
 )
 Op(
     "layer_norm_grad",  # dy, x, mean, inv, gamma -> dx, dgamma, dbeta
-    lambda dy, x, *_, **attrs: [(x.shape, x.dtype)] + [(x.shape[1:], x.dtype)] * 2,
+    lambda dy, x, *_, **attrs: [(x.shape, x.dtype)] + [(x.shape[1:], array_type(x.dtype))] * 2,
     _layer_norm_grad,
     no_second_gradient("layer_normalization"),
     kernel=lambda node: ("layer_norm_grad", [int(node.attrs["centered"])], []),
@@ -247,7 +248,8 @@ def moments(x, axes, keepdims=False, synchronized=False):
     else:
         rows, groups = (math.prod(sizes), count, 1), 1
         x = transpose(x, kept + axes)
-    return tuple(reshape(t, final) for t in OPS["moments"](reshape(_dense(x), rows), groups=groups))
+    found = OPS["moments"](reshape(_dense(x), rows), groups=groups)
+    return tuple(pw.cast(reshape(t, final), x.dtype) for t in found)
 
 
 def _channels_last(name, x, axis):
@@ -259,10 +261,11 @@ def _channels_last(name, x, axis):
 
 
 def _vectors(name, x, *vectors):
-    """Vectors over the channels of x as tensors of its type; None as it is."""
+    """Vectors over the channels of x as tensors of its type, for halves of float32; None as it
+    is."""
     result = []
     for v in vectors:
-        v = None if v is None else pw.cast(to_tensor(v), x.dtype)
+        v = None if v is None else pw.cast(to_tensor(v), array_type(x.dtype))
         if v is not None and v.shape != x.shape[-1:]:
             raise ValueError(f"{name}: expected vectors of {x.shape[-1]} channels, got {v.shape}")
         result.append(v)
@@ -295,7 +298,8 @@ def _batch_normalization(x, mean, variance, offset, scale, axis, epsilon):
     factor = pw.rsqrt(variance + epsilon)
     factor = factor if scale is None else factor * scale
     shift = -(mean * factor) if offset is None else offset - mean * factor
-    return back(x * factor + shift)  # in one operation, which convolutions take as their epilogue
+    # in one operation, which convolutions take as their epilogue
+    return back(pw.cast(x * factor + shift, x.dtype))
 
 
 def normalize_channels(name, x, gamma, beta, axis, epsilon, groups=None):
@@ -307,8 +311,9 @@ def normalize_channels(name, x, gamma, beta, axis, epsilon, groups=None):
     """
     x, back = _channels_last(name, as_float(x), axis)
     gamma, beta = _vectors(name, x, gamma, beta)
-    gamma = ones(x.shape[-1:], x.dtype) if gamma is None else gamma
-    beta = zeros(x.shape[-1:], x.dtype) if beta is None else beta
+    dtype = array_type(x.dtype)
+    gamma = ones(x.shape[-1:], dtype) if gamma is None else gamma
+    beta = zeros(x.shape[-1:], dtype) if beta is None else beta
     attrs = {"batched": groups is not None, "groups": groups or x.shape[-1], "epsilon": epsilon}
     y, mean, variance = OPS["normalize_channels"](x, gamma, beta, **attrs)
     return back(y), mean, variance
@@ -320,11 +325,12 @@ def _normalize_rows(name, x, gamma, beta, axis, epsilon, centered):
     order = kept + axes
     sizes = tuple(x.shape[a] for a in axes)
     n, size = math.prod(x.shape[a] for a in kept), math.prod(sizes)
+    dtype = array_type(x.dtype)
 
     def vector(v, what, value):
         if v is None:
-            return _dense(OPS["broadcast_to"](to_tensor(value, x.dtype), shape=(size,)))
-        v = pw.cast(to_tensor(v), x.dtype)
+            return _dense(OPS["broadcast_to"](to_tensor(value, dtype), shape=(size,)))
+        v = pw.cast(to_tensor(v), dtype)
         if v.shape != sizes and v.size != size:
             raise ValueError(f"{name}: expected {what} of shape {sizes}, got {v.shape}")
         return reshape(_dense(v), (size,))

@@ -185,8 +185,22 @@ def to_tensor(x, dtype=None):
         return x
     trace = current_trace()
     if isinstance(x, Variable):
-        return trace.read(x)
+        return cast_to(trace.read(x), _seen_as(x))
     return _constant(to_array(x, dtype), dtype)
+
+
+def _seen_as(variable):
+    """The type of a variable in the open trace: weights have that of the layer's computation."""
+    trace = current_trace()
+    if not variable.autocast or trace is None or trace.autocast is None:
+        return variable.dtype
+    return trace.autocast
+
+
+def result_tensor(x):
+    """`x` as what leaves a program: arrays hold no halves."""
+    x = to_tensor(x)
+    return cast_to(x, dtypes.array_type(x.dtype))
 
 
 def _constant(value, dtype):
@@ -222,8 +236,10 @@ def to_array(x, dtype=None):
 
 def dtype_of(x):
     """dtype name of a tensor-like; None for a Python float, "bool" for bools and small ints."""
-    if isinstance(x, (Tensor, Variable)):
+    if isinstance(x, Tensor):
         return x.dtype
+    if isinstance(x, Variable):
+        return _seen_as(x)
     if isinstance(x, bool):
         return "bool"
     if isinstance(x, int):

@@ -14,6 +14,7 @@ from dlcore.ops.linalg import matmul
 from dlcore.ops.op import cast_to, to_tensor, traceable
 from dlcore.ops.recurrence import recurrence
 from dlcore.ops.shaping import flip, reshape, transpose, zeros
+from dlcore.program.dtypes import array_type
 
 
 def _times(values, masks=()):
@@ -88,6 +89,9 @@ def _run(tensors, names, kind, activation, gate, backwards):
     z = matmul(reshape(transpose(x, (1, 0, 2)), (steps * rows, x.shape[2])), w)
     if "b" in given:
         z = pw.add(z, given["b"])
+    dtype, stored = x.dtype, array_type(x.dtype)  # steps of halves are taken in float32
+    given = {k: cast_to(v, stored) if k != "mask" else v for k, v in given.items()}
+    x, u, z = given["x"], given["u"], cast_to(z, stored)
     sequences, matrices = [reshape(z, (steps, rows, w.shape[1]))], [u]
     step = {"simple_rnn": _simple_rnn, "lstm": _lstm, "gru": _gru}.get(kind, _gru_reset_before)
     step = step(activation) if kind == "simple_rnn" else step(activation, gate)
@@ -111,7 +115,8 @@ def _run(tensors, names, kind, activation, gate, backwards):
     histories = recurrence(step, key, sequences, matrices, states, backwards)
     y = histories[0][:steps] if backwards else histories[0][1:]
     y = transpose(flip(y, 0) if backwards else y, (1, 0, 2))
-    return [y, *(h[0 if backwards else steps] for h in histories)]
+    last = [h[0 if backwards else steps] for h in histories]
+    return [cast_to(t, dtype) for t in (y, *last)]
 
 
 def _linear(x):

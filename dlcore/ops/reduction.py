@@ -1,11 +1,13 @@
 """Reductions over axes: sum, mean, max, min, prod, var, std, argmax, norm, logsumexp."""
 
 import builtins
+import functools
 import math
 
 from dlcore.ops import pointwise as pw
 from dlcore.ops.op import OPS, Op, as_float, cast_to, check_axes, check_axis, to_tensor, traceable
 from dlcore.ops.shaping import ravel, reshape
+from dlcore.program.dtypes import HALVES
 
 _KINDS = {"sum": 0, "max": 1, "min": 2, "prod": 3}
 
@@ -110,23 +112,37 @@ def min(x, axis=None, keepdims=False):
 amax, amin = max, min
 
 
+def _in_float32(f):
+    """`f(x, ...)` of halves with float32 in between."""
+
+    @functools.wraps(f)
+    def wrapped(x, *args, **kwargs):
+        x = as_float(x)
+        if x.dtype not in HALVES:
+            return f(x, *args, **kwargs)
+        return cast_to(f(cast_to(x, "float32"), *args, **kwargs), x.dtype)
+
+    return wrapped
+
+
 @traceable()
+@_in_float32
 def mean(x, axis=None, keepdims=False):
     """Mean over `axis` (None: all); NaN of nothing."""
-    x = as_float(x)
     axes = check_axes("mean", axis, x.ndim)
     n = math.prod(x.shape[a] for a in axes)
     return sum(x, axes, keepdims) * (1.0 / n if n else math.nan)
 
 
 @traceable()
+@_in_float32
 def var(x, axis=None, keepdims=False):
     """Variance over `axis`: mean of squared distances from the mean."""
-    x = as_float(x)
     return mean(pw.square(x - mean(x, axis, True)), axis, keepdims)
 
 
 @traceable()
+@_in_float32
 def std(x, axis=None, keepdims=False):
     """Standard deviation over `axis`."""
     return pw.sqrt(var(x, axis, keepdims))
@@ -167,9 +183,9 @@ def argmin(x, axis=None, keepdims=False):
 
 
 @traceable()
+@_in_float32
 def logsumexp(x, axis=None, keepdims=False):
     """log(sum(exp(x))) over `axis`, without overflow."""
-    x = as_float(x)
     axes = check_axes("logsumexp", axis, x.ndim)
     top = pw.stop_gradient(max(x, axes, True))
     top = pw.where(pw.isfinite(top), top, 0.0)
@@ -177,9 +193,9 @@ def logsumexp(x, axis=None, keepdims=False):
 
 
 @traceable()
+@_in_float32
 def norm(x, ord=None, axis=None, keepdims=False):
     """Euclidean norm over `axis` (None: all); ord 1 and inf give the sum and the largest of |x|."""
-    x = as_float(x)
     if ord in (None, 2, "fro", "euclidean"):
         return pw.sqrt(sum(pw.square(x), axis, keepdims))
     if ord == 1:
@@ -196,9 +212,9 @@ def count_nonzero(x, axis=None):
 
 
 @traceable()
+@_in_float32
 def normalize(x, axis=-1, order=2, epsilon=None):
     """x divided by its norm over `axis`."""
-    x = as_float(x)
     n = norm(x, order, axis, keepdims=True)
     return x / pw.maximum(n, 1e-12 if epsilon is None else epsilon)
 

@@ -161,7 +161,7 @@ def resize(
         raise ValueError(f"{name}: expected images of 3 or 4 axes, got {images.shape}")
     height, width = check_sizes(name, "size", size, 2)
     x = images if images.ndim == 4 else expand_dims(images, 0)
-    x = channels_last(cast_to(x, dtypes.as_float(x.dtype)), data_format)
+    x = channels_last(cast_to(x, dtypes.array_type(dtypes.as_float(x.dtype))), data_format)
     if 0 in x.shape[1:3]:
         raise ValueError(f"{name}: expected images with pixels, got {images.shape}")
     if crop_to_aspect_ratio or pad_to_aspect_ratio:

@@ -189,7 +189,7 @@ def affine_sample(
         raise ValueError(f"affine_sample: expected float images, got {x.dtype}")
     shape = tuple(x.shape[1:3]) if shape is None else tuple(int(n) for n in shape)
     return OPS["affine_sample"](
-        x, cast_to(matrix, x.dtype), shape=shape, interpolation=interpolation,
+        x, cast_to(matrix, dtypes.array_type(x.dtype)), shape=shape, interpolation=interpolation,
         fill_mode=fill_mode, fill_value=float(fill_value),
     )  # fmt: skip
 

@@ -387,9 +387,9 @@ def full(shape, fill_value, dtype=None):
     shape = _ints("full", shape)
     if any(s < 0 for s in shape):
         raise ValueError(f"full: expected sizes of at least 0, got {shape}")
-    dtype = dtypes.standardize(dtype, "full")
+    dtype = dtypes.standardize(dtype, "full", halves=True)
     if current_trace() is None:
-        return np.full(shape, fill_value, dtype)
+        return np.full(shape, fill_value, dtypes.array_type(dtype))
     value = cast_to(to_tensor(fill_value, dtype), dtype)
     return broadcast_to(value, shape)
 
@@ -469,8 +469,8 @@ def convert_to_tensor(x, dtype=None):
     if current_trace() is None:
         x = x if isinstance(x, Symbol) or backends.is_device_array(x) else to_array(x)
         return x if dtype is None else cast(x, dtype)
-    x = to_tensor(x)
-    return x if dtype is None else cast_to(x, dtypes.standardize(dtype, "convert_to_tensor"))
+    x, who = to_tensor(x), "convert_to_tensor"
+    return x if dtype is None else cast_to(x, dtypes.standardize(dtype, who, halves=True))
 
 
 def convert_to_numpy(x):

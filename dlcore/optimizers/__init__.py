@@ -2,10 +2,13 @@
 
 from dlcore import lookup
 from dlcore.optimizers import schedules
+from dlcore.optimizers.loss_scale import LossScaleOptimizer
 from dlcore.optimizers.optimizer import Optimizer
 from dlcore.optimizers.rules import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Nadam, RMSprop
 
-_CLASSES = [SGD, Adadelta, Adagrad, Adam, AdamW, Adamax, Nadam, Optimizer, RMSprop]
+_CLASSES = [
+    SGD, Adadelta, Adagrad, Adam, AdamW, Adamax, LossScaleOptimizer, Nadam, Optimizer, RMSprop,
+]  # fmt: skip
 _TABLE = {name: c for c in _CLASSES for name in (c.__name__, c.__name__.lower())}
 
 

@@ -212,6 +212,10 @@ class Optimizer(lookup.Configurable):
             any(variable is v for v in listed) or any(re.search(p, variable.name) for p in patterns)
         )
 
+    def scale_loss(self, loss):
+        """What `apply` expects the gradients of: the loss itself; see `LossScaleOptimizer`."""
+        return loss
+
     def apply_gradients(self, grads_and_vars):
         """One step from pairs (gradient, variable)."""
         pairs = list(grads_and_vars)

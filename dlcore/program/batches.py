@@ -58,7 +58,7 @@ class BatchProgram:
         return self._compiled
 
     def _trace(self):
-        from dlcore.ops.op import to_tensor
+        from dlcore.ops.op import result_tensor
 
         with Trace() as trace:
             tensors = [
@@ -67,7 +67,7 @@ class BatchProgram:
             ]
             result = self._f(*tensors)
             leaves = flatten(result)[0] if self._output_rows else []
-            outputs = [to_tensor(x) for x in leaves]
+            outputs = [result_tensor(x) for x in leaves]
             for t in outputs:
                 if not t.shape or t.shape[0] != self._batch:
                     raise ValueError(

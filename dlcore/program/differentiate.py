@@ -48,6 +48,7 @@ def gradients(loss, xs):
                 raise ValueError(
                     f"{node.op.name}: expected a gradient of shape {x.shape}, got {dx.shape}"
                 )
+            dx = dx if dx.dtype == x.dtype else ops.cast(dx, x.dtype)
             sums[x] = dx if x not in sums else ops.add(sums[x], dx)
     return [sums[t] if t in sums else ops.zeros_like(t) for t in targets]
 

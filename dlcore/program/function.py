@@ -84,14 +84,14 @@ def _trace_eager(f, tensors, axes, rest, kwargs, is_list):
 
 def _flatten_result(result):
     """(tensors, rebuild): rebuild is None for a single tensor."""
-    from dlcore.ops.op import to_tensor
+    from dlcore.ops.op import result_tensor
 
     if result is None:
         return [], lambda _: None
     if not isinstance(result, (tuple, list, dict)):
-        return [to_tensor(result)], None
+        return [result_tensor(result)], None
     leaves, tree = flatten(result)
-    return [to_tensor(x) for x in leaves], lambda values: unflatten(tree, values)
+    return [result_tensor(x) for x in leaves], lambda values: unflatten(tree, values)
 
 
 def flatten(tree):

@@ -94,6 +94,7 @@ class Trace:
         self.inputs = []
         self.reads = {}  # Variable -> Tensor with its value when the program starts
         self.state = {}  # Variable -> Tensor with its current value
+        self.autocast = None  # the half as which weights of layers are seen
         self.streams = 0  # random streams handed out, see dlcore.random
         self._known = {}
 

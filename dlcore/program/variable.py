@@ -55,8 +55,8 @@ class Variable(Operators):
     """
 
     __slots__ = (
-        "__weakref__", "_array", "constraint", "dtype", "memory", "name", "regularizer",
-        "trainable",
+        "__weakref__", "_array", "autocast", "constraint", "dtype", "memory", "name",
+        "regularizer", "trainable",
     )  # fmt: skip
 
     def __init__(self, value, dtype=None, trainable=True, name=None):
@@ -75,13 +75,18 @@ class Variable(Operators):
         self.trainable = trainable
         self.name = name or "variable"
         self.regularizer = self.constraint = None
+        self.autocast = False  # whether layers see it in the type that they compute in
 
     @property
     def value(self):
         """The live array (a view: it changes when programs run), or a symbolic tensor in a
         trace. While the variable lives on a GPU, the array is a read-only copy."""
         trace = current_trace()
-        return self._look() if trace is None else trace.read(self)
+        if trace is None:
+            return self._look()
+        from dlcore.ops.op import to_tensor
+
+        return to_tensor(self)
 
     def _look(self):
         memory = self.memory

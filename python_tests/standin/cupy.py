@@ -143,7 +143,8 @@ for _name in (
     "full_like",
     "isfinite", "isinf", "isnan", "log", "log1p", "logical_and", "logical_not", "logical_or",
     "matmul", "max", "maximum", "mean", "min", "minimum", "mod", "ones", "power", "prod", "repeat",
-    "reshape", "rint", "sign", "sin", "sort", "sqrt", "stack", "sum", "swapaxes",
+    "copysign", "frexp", "ldexp", "reshape", "rint", "sign", "sin", "sort", "sqrt", "stack", "sum",
+    "swapaxes",
     "take_along_axis", "tanh", "transpose", "trunc", "unique", "zeros",
 ):  # fmt: skip
     globals()[_name] = _function(_name)
