@@ -160,5 +160,10 @@ class ArrayBatches:
         """The results of all steps at once: each copy from a GPU waits for it."""
         for y, results in zip(outputs, zip(*parts, strict=True), strict=True):
             value = self._arrays.module.concatenate(results)
-            value = self._arrays.home(value) if isinstance(y, np.ndarray) else value
-            y[start : start + len(value)] = value
+            rows = y[start : start + len(value)]
+            if isinstance(y, np.ndarray):
+                rows[...] = self._arrays.home(value)
+            elif self._arrays.on_gpu:
+                rows[...] = value
+            else:
+                rows.set(value)

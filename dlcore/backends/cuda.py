@@ -85,6 +85,10 @@ class GpuArray:
         reader.bind(0, self._holder)
         return reader.read(0, 0, dtypes.CODES[self.dtype.name], self.shape)
 
+    def set(self, array):
+        """Copy a NumPy array of the same shape and dtype here."""
+        self._holder.set(np.ascontiguousarray(array, self.dtype))
+
     def __array__(self, *_args, **_kwargs):
         raise TypeError("expected an array on the host, got one on the GPU; use .get()")
 
@@ -175,24 +179,22 @@ ARRAYS = CudaArrays()
 
 
 def compile(graph):
-    """A `CudaProgram`, or the formulas where an op has no kernel."""
-    try:
-        return CudaProgram(graph)
-    except NoKernel:
-        return ArrayProgram(graph, _formulas())
+    """A `CudaProgram`, or the formulas."""
+    return _first_that_can(CudaProgram, ArrayProgram, graph)
 
 
 def compile_batches(graph, signature):
-    """A `CudaBatches`, or the formulas where an op has no kernel."""
+    """A `CudaBatches`, or the formulas."""
+    return _first_that_can(CudaBatches, ArrayBatches, graph, signature)
+
+
+def _first_that_can(native, formulas, *given):
+    """The native program, or the formulas where an op has no kernel or a kernel refuses the call:
+    on CuPy, which is then imported, else on NumPy."""
     try:
-        return CudaBatches(graph, signature)
-    except NoKernel:
-        return ArrayBatches(graph, signature, _formulas())
-
-
-def _formulas():
-    """What runs formulas: CuPy, which is then imported, or NumPy."""
-    return ARRAYS if cupy.missing() is None else arrays.HOST
+        return native(*given)
+    except (NoKernel, ValueError):
+        return formulas(*given, ARRAYS if cupy.missing() is None else arrays.HOST)
 
 
 def place(given):
