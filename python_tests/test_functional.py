@@ -1,8 +1,10 @@
 """Models that are graphs: against the same formulas in a `call`, and against Sequential."""
 
 import copy
+import gc
 import json
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -598,3 +600,17 @@ def test_errors(act, message):
     with pytest.raises((ValueError, TypeError, AttributeError), match=message):
         act(model)
     compiled(model).fit([A, B], [Y, LABELS], verbose=0)  # the model still works
+
+
+def test_results_of_a_function_die_at_once():
+    """A list of results is in no cycle, so the next call finds their memory in the pool."""
+    f = dlcore.function(lambda x: [x * 2.0, {"sum": ops.sum(x, axis=0)}])
+    x = np.ones((8, 4), "float32")
+    gc.disable()
+    try:
+        results = f(x)
+        dying = [weakref.ref(results[0]), weakref.ref(results[1]["sum"])]
+        del results
+        assert [y() for y in dying] == [None, None]
+    finally:
+        gc.enable()

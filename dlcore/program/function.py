@@ -109,18 +109,19 @@ def flatten(tree):
 
 def unflatten(spec, leaves):
     """The inverse of `flatten`."""
-    it = iter(leaves)
+    return _build(spec, iter(leaves))
 
-    def build(s):
-        if s is None:
-            return next(it)
-        kind, keys, children = s
-        values = [build(c) for c in children]
-        if kind is dict:
-            return dict(zip(keys, values, strict=True))
-        return kind(*values) if hasattr(kind, "_fields") else kind(values)
 
-    return build(spec)
+def _build(spec, leaves):
+    # Not a function inside `unflatten`: one that calls itself is a cycle, which would hold the
+    # arrays until the collector comes, and the next call would have to map new memory.
+    if spec is None:
+        return next(leaves)
+    kind, keys, children = spec
+    values = [_build(c, leaves) for c in children]
+    if kind is dict:
+        return dict(zip(keys, values, strict=True))
+    return kind(*values) if hasattr(kind, "_fields") else kind(values)
 
 
 def _hashable(x):
