@@ -29,7 +29,6 @@ constexpr int64_t kWinogradBytes = 393216;   // 16 matrices of inputs and of sum
 constexpr int64_t kMostTiles = 96, kFewTiles = 24;  // of a block
 constexpr int64_t kCellBytes = 256;          // of a row of a cell's sums, and of its channels
 constexpr int64_t kMostWinogradRow = 4096;   // bytes of a tile's channels: scratch
-constexpr double kMinBlockFlops = 2e6;
 constexpr int64_t kMostParts = 32, kMostCells = 16;
 
 double real(int64_t x) { return static_cast<double>(x); }
@@ -274,10 +273,11 @@ void choose_cells(Conv& c, int lanes, int64_t size) {
 }
 
 void choose_winograd_tiles(Conv& c, int lanes, int64_t size) {
-  const double parts = flops_of(c) / kMinBlockFlops;
+  const double parts = flops_of(c) / kMinPartFlops;
   const int64_t wanted = static_cast<int64_t>(parts < kMostParts ? parts : kMostParts);
-  c.tiles = least(tiles_in_cache(c.inner, c.width * lanes, size),
-                  ceil_div(all_tiles(c), most(1, wanted)));
+  const int64_t tiles = least(tiles_in_cache(c.inner, c.width * lanes, size),
+                              ceil_div(all_tiles(c), most(1, wanted)));
+  c.tiles = round_up(tiles, max_height(c.width));
 }
 
 // Cells whose 16 matrices of sums fit L2, cut over the batch as others are.
