@@ -223,6 +223,17 @@ def test_a_masked_query_gives_the_bias():
     np.testing.assert_array_equal(y[~kept], 1)
 
 
+def test_a_query_that_sees_no_key_gives_the_bias():
+    """With the weights and without, which are then 0 as in Keras."""
+    layer = layers.MultiHeadAttention(2, 3, bias_initializer="ones")
+    x, mask = heads("float32", 2, 4, 6), np.ones((2, 4, 4), bool)
+    mask[1, 2] = False
+    y, weights = layer(x, x, attention_mask=mask, return_attention_scores=True)
+    np.testing.assert_array_equal(y[1, 2], 1)
+    np.testing.assert_array_equal(weights[1, :, 2], 0)
+    np.testing.assert_allclose(layer(x, x, attention_mask=mask), y, rtol=1e-5, atol=1e-6)
+
+
 def test_attention_dropout_only_while_training():
     layer = layers.MultiHeadAttention(1, 4, dropout=0.5)
     x = heads("float32", 2, 6, 4)

@@ -35,11 +35,15 @@ def _causal(queries, keys):
     return ops.greater_equal(ops.expand_dims(ops.arange(queries), 1), ops.arange(keys))
 
 
-def _weights(scores, mask, drop):
-    """softmax of scores (..., T, S) where the mask allows, and the same after dropout."""
+def _weights(scores, mask, drop, blind_gets_zero=False):
+    """softmax of scores (..., T, S) where the mask allows, and the same after dropout. A query that
+    sees no key weighs all alike, or none: as Keras' layers do.
+    """
     if mask is not None:
         scores = ops.where(mask, scores, _HIDDEN)
     weights = ops.softmax(scores)
+    if mask is not None and blind_gets_zero:
+        weights = ops.where(mask, weights, 0.0)
     return weights, drop(weights)
 
 
@@ -211,7 +215,7 @@ class MultiHeadAttention(Layer):
         if causal:
             mask = _both(mask, _causal(q.shape[2], k.shape[2]))
         scores = ops.matmul(q, ops.swapaxes(k, -1, -2)) * (1.0 / math.sqrt(self.key_dim))
-        weights, dropped = _weights(scores, mask, self._drop(training))
+        weights, dropped = _weights(scores, mask, self._drop(training), blind_gets_zero=True)
         return ops.transpose(ops.matmul(dropped, v), (0, 2, 1, 3)), weights
 
     def _drop(self, training):
