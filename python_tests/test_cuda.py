@@ -40,6 +40,30 @@ def test_arrays_without_cupy(cuda):
         np.asarray(y)
 
 
+def test_arithmetic_losses_and_weights_on_the_gpu_without_cupy(cuda):
+    x = np.arange(6, dtype="float32").reshape(3, 2)
+    there = backends.device_array(x)
+    for y, expected in ((-there, -x), (2.0 - there * x, 2 - x * x), (there[:, 1], x[:, 1])):
+        assert type(y) is cuda.GpuArray
+        np.testing.assert_array_equal(y.get(), expected)
+    assert dlcore.losses.MeanSquaredError()(there, x + 1).get() == 1
+    assert float(dlcore.metrics.MeanSquaredError()(there, x + 1)) == 1
+    v = dlcore.Variable(x)
+    dlcore.optimizers.SGD(0.5).apply([there], [v])
+    np.testing.assert_array_equal(v.numpy(), x / 2)
+    layer = dlcore.layers.Dense(2, use_bias=False)
+    layer.build((None, 3))
+    layer.set_weights([there])
+    np.testing.assert_array_equal(layer.get_weights()[0], x)
+
+
+class Exported:
+    """An array of a GPU by DLPack alone."""
+
+    def __dlpack_device__(self):
+        return 2, 0
+
+
 class Foreign:
     """An array of another library."""
 
@@ -70,6 +94,11 @@ def test_arrays_that_do_not_fit_are_explained(cuda, changes, error, message):
     there = backends.device_array(np.zeros((3, 2), "float32"))
     with pytest.raises(error, match=message):
         ops.exp(Foreign(there, **changes))
+
+
+def test_dlpack_asks_for_cupy(cuda):
+    with pytest.raises(TypeError, match="got Exported; install CuPy for DLPack"):
+        ops.exp(Exported())
 
 
 def test_a_kernel_that_refuses_a_call_leaves_it_to_the_formulas(cuda, monkeypatch):

@@ -224,6 +224,24 @@ def test_training_as_on_the_cpu(gpu_backend, build):
     np.testing.assert_allclose(c, f, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("build", [mlp, convnet, recurrent])
+def test_mixed_precision_as_on_the_cpu(gpu_backend, build, policy):
+    x, y = data_for(build)
+    results = []
+    dlcore.config.set_dtype_policy(policy)
+    try:
+        for device in ("cpu", "gpu"):
+            dlcore.set_device(device)
+            model = build()
+            losses = model.fit(x, y, epochs=2, verbose=0, shuffle=False).history["loss"]
+            results.append((losses, model.predict(x, verbose=0)))
+    finally:
+        dlcore.config.set_dtype_policy(None)
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0.03, atol=0.01)
+
+
 def test_weights_and_data_stay_on_the_device(cupy):
     x, y = points()
     model = mlp()

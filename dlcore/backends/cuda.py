@@ -15,6 +15,7 @@ from dlcore.backends.arrays import ArrayBatches, ArrayProgram
 from dlcore.backends.cpu import Steps, build, output_specs
 from dlcore.program import dtypes
 from dlcore.program.emit import Emission, NoKernel
+from dlcore.program.graph import Operators
 from dlcore.program.widen import widen
 
 NAME = "cuda"
@@ -52,8 +53,9 @@ def _empty(shape, dtype):
     return _cuda.empty(tuple(shape), dtypes.CODES[np.dtype(dtype).name])
 
 
-class GpuArray:
-    """A contiguous array on the GPU, where no CuPy is at hand: shape, dtype, `get()`, rows.
+class GpuArray(Operators):
+    """A contiguous array on the GPU, where no CuPy is at hand: shape, dtype, `get()`, arithmetic,
+    parts.
 
     holder : anything with __cuda_array_interface__, which owns the memory.
     """
@@ -95,8 +97,14 @@ class GpuArray:
     def __len__(self):
         return self.shape[0]
 
-    def __getitem__(self, rows):
-        return GpuArray(self._holder[rows])
+    def __getitem__(self, key):
+        """Rows are the same memory; any other part is a new array."""
+        if isinstance(key, slice) and key.step in (None, 1):
+            return GpuArray(self._holder[key])
+        from dlcore.ops.shaping import get_item
+        from dlcore.program.function import run_eagerly
+
+        return run_eagerly(get_item, (self,), (key,), {}, False, None)
 
     def __repr__(self):
         return f"<GpuArray {self.dtype}{list(self.shape)}>"
@@ -121,9 +129,10 @@ class CudaArrays(cupy.CupyArrays):
     def own(self, x, dtype=None):
         if self.module is not None:
             return super().own(x, dtype)
-        dtype = np.dtype(dtype or dtypes.standardize(np.dtype(_type(x)), "array"))
         if arrays.is_on_gpu(x):
             x = x if isinstance(x, GpuArray) else GpuArray(_shown(x))
+        dtype = np.dtype(dtype or dtypes.standardize(np.dtype(_type(x)), "array"))
+        if isinstance(x, GpuArray):
             if x.flags.c_contiguous and x.dtype == dtype:
                 return x
             if not x.flags.c_contiguous:

@@ -276,7 +276,7 @@ def check_axis(name, axis):
 
 def assign_all(name, variables, values):
     """Set `variables` to `values`; nothing is changed when a shape is wrong."""
-    values = [np.asarray(v) for v in values]
+    values = [np.asarray(backends.to_host(v)) for v in values]
     if len(values) != len(variables):
         raise ValueError(f"{name}: expected {len(variables)} weights, got {len(values)}")
     for i, (variable, value) in enumerate(zip(variables, values, strict=True)):

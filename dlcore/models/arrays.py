@@ -23,8 +23,10 @@ def as_array(who, what, x):
             f"{who}: expected {what} on device 'cpu', got an array of a GPU;"
             " call dlcore.set_device('gpu')"
         )
+    if on_gpu:
+        x = backends.device_array(x)
     try:
-        array = backends.device_array(x) if on_gpu else np.asarray(x)
+        array = x if on_gpu else np.asarray(x)
         if array.dtype == object:
             array = array.astype(np.float64)
     except (ValueError, TypeError):
