@@ -23,44 +23,55 @@ namespace dl::DL_LEVEL {
 
 // exp(t^2 / 2) P(N > t) for t >= 0, N standard normal: a smooth function without cancellation
 // anywhere
-template <class T>
-inline Vec<T> scaled_tail(Vec<T> t) {
+template <class T, int N>
+DL_INLINE Pack<T, N> scaled_tail(Pack<T, N> t) {
   constexpr T c = Format<T>::kTailCentre;
-  Vec<T> w = T(1) / (t + c);
-  return w * polynomial<T>(T(1) - T(2 * c) * w, Format<T>::kTail);
+  const Pack<T, N> w = T(1) / (t + c);
+  return w * polynomial(T(1) - T(2 * c) * w, Format<T>::kTail);
 }
 
-// exp(-t^2 / 2), with the rounding error of t^2 put right
-template <class T>
-inline Vec<T> gaussian(Vec<T> t) {
-  Vec<T> h = t * t, low = product_error<T>(t, t, h);
-  const auto reduced = reduce_exp(Pack<T, 1>{T(-0.5) * h});
-  return scale<T>(exp_of_reduced(Pack<T, 1>{reduced.r.v[0] - T(0.5) * low}).v[0], reduced);
+// exp(-t^2 / 2), with the rounding error of t^2 put right; by way of a larger number, as that may be
+// subnormal
+template <class T, int N>
+DL_INLINE Pack<T, N> gaussian(Pack<T, N> t) {
+  constexpr int far = Format<T>::kBias / 2;
+  constexpr T back = sizeof(T) == 4 ? T(0x1p-63) : T(0x1p-511);
+  const Pack<T, N> h = t * t;
+  const Pack<T, N> low =
+      each(t, h, [](Vec<T> t, Vec<T> h) { return product_error<T>(t, t, h); });
+  const Reduced<T, N> reduced = reduce_exp(T(-0.5) * h);
+  return exp_of_reduced(reduced.r - T(0.5) * low) * power_of_two(reduced, far) * back;
+}
+
+template <class T, int N>
+DL_INLINE Pack<T, N> erf(Pack<T, N> x) {
+  using F = Format<T>;
+  const Pack<T, N> t =
+      each(x, [](Vec<T> x) { return at_most<T>(absolute<T>(x), Format<T>::kErfEnd); });
+  const Pack<T, N> z = t * t;
+  const Reduced<T, N> reduced = reduce_exp(T(-1) * z);
+  const Pack<T, N> e = exp_of_reduced(reduced.r) * power_of_two(reduced),
+                   big = T(1) - T(2) * e * scaled_tail(t * T(1.41421356237309504880)),
+                   small = t + t * polynomial(z, F::kErf);
+  Pack<T, N> y;
+  for (int k = 0; k < N; ++k)
+    y.v[k] = with_sign<T>(t.v[k] < T(1) ? small.v[k] : big.v[k], x.v[k]);
+  return y;
 }
 
 template <class T>
 inline Vec<T> erf(Vec<T> x) {
-  using F = Format<T>;
-  Vec<T> t = at_most<T>(absolute<T>(x), F::kErfEnd);
-  Vec<T> z = t * t;
-  const auto reduced = reduce_exp(Pack<T, 1>{-z});
-  Vec<T> e = (exp_of_reduced(reduced.r) * power_of_two(reduced)).v[0];
-  Vec<T> big = T(1) - T(2) * e * scaled_tail<T>(t * T(1.41421356237309504880));
-  Vec<T> y = t < T(1) ? t + t * polynomial<T>(z, F::kErf) : big;
-  return copy_sign<T>(y, x);
+  return erf(Pack<T, 1>{x}).v[0];
 }
 
-// The normal distribution at x: density without its factor, and cumulative probability
-template <class T>
-struct Normal {
-  Vec<T> e, cumulative;
-};
-
-template <class T>
-inline Normal<T> normal(Vec<T> x) {
-  Vec<T> t = at_most<T>(absolute<T>(x), Format<T>::kTailEnd);
-  Vec<T> e = gaussian<T>(t), q = e * scaled_tail<T>(t);
-  return {e, x < T(0) ? q : T(1) - q};
+// The normal distribution at x: cumulative probability, and density without its factor
+template <class T, int N>
+DL_INLINE Pack<T, N> normal(Pack<T, N> x, Pack<T, N>& density) {
+  const Pack<T, N> t =
+      each(x, [](Vec<T> x) { return at_most<T>(absolute<T>(x), Format<T>::kTailEnd); });
+  density = gaussian(t);
+  return each(density * scaled_tail(t), x,
+              [](Vec<T> q, Vec<T> x) { return x < T(0) ? q : T(1) - q; });
 }
 
 // x = n pi / 2 + r; libm does what lies beyond kTrigBound, where n times the parts of pi / 2 is no

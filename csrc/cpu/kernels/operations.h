@@ -92,17 +92,18 @@ DL_INLINE Pack<T, N> gelu_tanh_slope(Pack<T, N> x) {
   return y + y * (T(1) - y) * (x * (z * T(3 * kGeluCubic) + T(kGeluLinear)));
 }
 
-template <class T>
-inline Vec<T> gelu(Vec<T> x) {
-  return at_least<T>(x, -Format<T>::kTailEnd) *
-         normal<T>(x).cumulative;
+template <class T, int N>
+DL_INLINE Pack<T, N> gelu(Pack<T, N> x) {
+  Pack<T, N> density;
+  return at_least(x, -Format<T>::kTailEnd) * normal(x, density);
 }
 
-template <class T>
-inline Vec<T> gelu_slope(Vec<T> x) {
-  x = clamp<T>(x, -Format<T>::kTailEnd, Format<T>::kTailEnd);
-  auto [e, cumulative] = normal<T>(x);
-  return cumulative + x * e * T(0.39894228040143267794);  // 1 / sqrt(2 pi)
+template <class T, int N>
+DL_INLINE Pack<T, N> gelu_slope(Pack<T, N> x) {
+  x = clamp(x, -Format<T>::kTailEnd, Format<T>::kTailEnd);
+  Pack<T, N> density;
+  const Pack<T, N> y = normal(x, density);
+  return y + x * density * T(0.39894228040143267794);  // 1 / sqrt(2 pi)
 }
 
 template <class T>
@@ -166,7 +167,7 @@ DL_APPLY(log, log<T>(x))
 DL_APPLY(log1p, log1p<T>(x))
 DL_APPLY_PACK(tanh, tanh(x))
 DL_APPLY_PACK(sigmoid, sigmoid(x))
-DL_APPLY(erf, erf<T>(x))
+DL_APPLY_PACK(erf, erf(x))
 DL_APPLY(sin, sin<T>(x))
 DL_APPLY(cos, cos<T>(x))
 DL_APPLY(floor, floor<T>(x))
@@ -192,8 +193,8 @@ DL_APPLY(multiply_add, x* y + z)
 DL_APPLY(softplus, softplus<T>(x))
 DL_APPLY_PACK(silu, silu(x))
 DL_APPLY_PACK(silu_grad, x* silu_slope(y))
-DL_APPLY(gelu, gelu<T>(x))
-DL_APPLY(gelu_grad, x* gelu_slope<T>(y))
+DL_APPLY_PACK(gelu, gelu(x))
+DL_APPLY_PACK(gelu_grad, x* gelu_slope(y))
 DL_APPLY_PACK(gelu_tanh, gelu_tanh(x))
 DL_APPLY_PACK(gelu_tanh_grad, x* gelu_tanh_slope(y))
 DL_APPLY(sigmoid_grad, x* y*(T(1) - y))
@@ -216,8 +217,8 @@ DL_INLINE void apply_adam_update(const Pack<T, N>* s, Pack<T, N>* d) {
   d[0] = s[0] - s[4] * d[1] / (each(d[2], square_root<T>) + s[7]);
 }
 
-// Functions written for packs: their loops run over kPack vectors at a time.
-constexpr bool takes_packs(int64_t opcode) {
+// Vectors that loops take at a time: several for functions written for packs.
+constexpr int vectors_of(int64_t opcode) {
   switch (opcode) {
     case op_exp:
     case op_tanh:
@@ -226,9 +227,12 @@ constexpr bool takes_packs(int64_t opcode) {
     case op_silu_grad:
     case op_gelu_tanh:
     case op_gelu_tanh_grad:
-      return true;
+    case op_erf:
+    case op_gelu:
+    case op_gelu_grad:
+      return kPack;
     default:
-      return false;
+      return 1;
   }
 }
 
@@ -245,7 +249,7 @@ struct Place {
   struct Op_##name {                                       \
     static constexpr int kIn = inputs, kOut = outputs;     \
     static constexpr bool kLong = cost(op_##name) >= 20;                  \
-    static constexpr int kVectors = takes_packs(op_##name) ? kPack : 1;   \
+    static constexpr int kVectors = vectors_of(op_##name);                \
     template <class T, int N>                                             \
     static DL_INLINE void apply(const Pack<T, N>* s, Pack<T, N>* d) {        \
       apply_##name(s, d);                                                 \
