@@ -1,14 +1,19 @@
 """What nvcc made: cuda_code.py LOG MODULE. The log of a build with `-Xptxas -v` must show no
-spilled registers beyond those listed here, and the module must hold code for all GPUs that are
-supported."""
+spilled registers beyond those listed here, the module must hold code for all GPUs that are
+supported, and kernels for tensor cores must use them, which is seen where there is cuobjdump."""
 
 import collections
+import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
 
 WANTED = {("code", 80), ("code", 90), ("PTX", 90)}
+
+# Tensor cores, and what feeds them: ldmatrix, asynchronous copies.
+TENSOR = {"HMMA", "LDSM", "LDGSTS"}
 
 # Registers put aside around a loop and not in it, as the machine code of gemm shows: their cost is
 # lost in the loop's.
@@ -65,6 +70,26 @@ def code(module):
     return found
 
 
+def without_tensor_cores(module):
+    """(function, architecture, what it lacks) of the kernels named for tensor cores; None where
+    nothing can read machine code."""
+    reader = shutil.which("cuobjdump", path=f"{os.environ.get('PATH', '')}:/usr/local/cuda/bin")
+    if reader is None:
+        return None
+    used, key = {}, None
+    text = subprocess.Popen([reader, "-sass", module], stdout=subprocess.PIPE, text=True)
+    for line in text.stdout:
+        if match := re.search(r"arch = (\w+)", line):
+            arch = match[1]
+        elif match := re.search(r"Function : (\w+)", line):
+            key = match[1], arch
+            if "_tensor" in match[1]:
+                used[key] = set()
+        elif key in used and (match := re.search(r"\*/\s+(?:@!?U?P\w+ )?([A-Z]\w+)", line)):
+            used[key].add(match[1])
+    return [(readable(n), a, TENSOR - found) for (n, a), found in used.items() if TENSOR - found]
+
+
 def main(log, module):
     with open(log, encoding="utf-8") as file:
         spilled = {(readable(name), arch): n for name, arch, n in spills(file)}
@@ -77,9 +102,14 @@ def main(log, module):
         may, why = MAY_SPILL.get(name, (FEW_BYTES, "a few"))
         wrong |= n > may
         print(f"{name} on {arch}: {n} bytes spilled, " + (why if n <= may else f"more than {may}"))
+    lacking = without_tensor_cores(module)
+    if lacking is None:
+        print("tensor cores: not looked for, there is no cuobjdump")
+    for name, arch, what in lacking or ():
+        print(f"{name} on {arch}: without {', '.join(sorted(what))}")
     if missing := WANTED - set(found):
         print("missing:", missing)
-    sys.exit(wrong or bool(missing))
+    sys.exit(wrong or bool(missing) or bool(lacking))
 
 
 main(*sys.argv[1:])

@@ -31,7 +31,9 @@ HEIGHTS = {
 }  # fmt: skip
 COMPILER = {"backends", "program", "ops"}
 # What a graph and its emitted form are: the words in which work is handed down to the backends.
-HANDED_DOWN = {"program.dtypes", "program.emit", "program.graph", "program.widen"}
+HANDED_DOWN = {
+    "program.dtypes", "program.emit", "program.graph", "program.halves", "program.widen",
+}  # fmt: skip
 NATIVE = {"_cpu", "_cuda"}
 
 

@@ -6,7 +6,11 @@ written out: inputs are converted, the kernel runs, its results are converted ba
 import numpy as np
 import pytest
 
+from dlcore import ops
 from dlcore.program import dtypes
+from dlcore.program.emit import Emission
+from dlcore.program.graph import Graph, Trace
+from dlcore.program.halves import store_halves
 
 _cuda = pytest.importorskip("dlcore._cuda")
 if _cuda.available() is not None:
@@ -138,3 +142,23 @@ def test_kernel(call, exact, half):
 def test_others_refuse():
     with pytest.raises(ValueError, match="no halves"):
         _run("arg_reduce", [((3, 1), I32)], [_real(3, 4)], [0], [], "bfloat16")
+
+
+@pytest.mark.parametrize("half", dtypes.HALVES)
+def test_programs_store_halves_where_kernels_take_them(half):
+    def f(x, w):
+        x, w = ops.cast(x, half), ops.cast(w, half)
+        y = ops.softmax(ops.relu(ops.matmul(x, w) + 1))
+        return y, ops.layer_normalization(y, w[0], w[0]), ops.cast(x, "float32")
+
+    def operands(taking):
+        with Trace() as trace:
+            shapes = (8, 16), (16, 4)
+            graph = Graph(trace, f(*(trace.input(shape, "float32") for shape in shapes)))
+        emission = Emission(store_halves(graph, taking), _cuda.opcodes())
+        return {i[0]: [dtypes.NAMES[t[3]] for t in i[1]] for i in emission.instructions}
+
+    kernels = operands({"gemm", "softmax"})
+    assert kernels["gemm"][:3] == [half] * 3 and kernels["softmax"] == [half] * 2
+    assert set(kernels["layer_norm"]) == {"float32"}
+    assert set(operands(set())["gemm"][1:3]) == {"float32"}

@@ -145,8 +145,9 @@ __device__ inline T sign(T x) {
 }
 
 // x in a format of `kept` explicit bits of the mantissa and exponents of `low` and more.
-template <class T>
+template <class Half, class T>
 __device__ inline T round_to(T x, int kept, int low, T largest) {
+  if constexpr (sizeof(T) == 4) return x == x ? static_cast<float>(Half(x)) : x;
   const T size = fabs(x);
   if (!(size < T(HUGE_VAL)) || size == T(0)) return x;
   const int exponent = ilogb(size);
@@ -217,8 +218,8 @@ struct Interpreter {
     }                                                                        \
     return true;
       DL_APPLY(power, pow(x, y))
-      DL_APPLY(round_bf16, round_to(x, 7, -126, T(0x1.fep127)))
-      DL_APPLY(round_f16, round_to(x, 10, -14, T(65504)))
+      DL_APPLY(round_bf16, (round_to<Bf16>(x, 7, -126, T(0x1.fep127))))
+      DL_APPLY(round_f16, (round_to<F16>(x, 10, -14, T(65504))))
       DL_APPLY(floor_divide, floor_divide(x, y))
       DL_APPLY(mod, floor_mod(x, y))
       DL_APPLY(expm1, expm1(x))

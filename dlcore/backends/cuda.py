@@ -16,7 +16,7 @@ from dlcore.backends.cpu import Steps, build, output_specs
 from dlcore.program import dtypes
 from dlcore.program.emit import Emission, NoKernel
 from dlcore.program.graph import Operators
-from dlcore.program.widen import widen
+from dlcore.program.halves import store_halves
 
 NAME = "cuda"
 _CHUNK_BYTES = 64 << 20  # of rows that travel in one copy
@@ -248,7 +248,7 @@ class _Native:
 def _emission(graph, steps=None):
     from dlcore import _cuda
 
-    return Emission(widen(graph), _cuda.opcodes(), steps)
+    return Emission(store_halves(graph, frozenset(_cuda.half_kernels())), _cuda.opcodes(), steps)
 
 
 class CudaProgram:

@@ -18,6 +18,7 @@ from dlcore.program.fuse import (
 from dlcore.program.graph import CONSTANT, INPUT, scalar_value
 from dlcore.program.lower import lower
 from dlcore.program.schedule import Copy, plan
+from dlcore.program.widen import ROUNDINGS
 
 ARENA, CONSTANTS = 0, 1
 
@@ -184,7 +185,7 @@ class Emission:
 
     def _scalar_zero(self, dtype, shape):
         offset = -(-self.constant_bytes // 64) * 64
-        self.constants.append((offset, np.zeros(1, dtype)))
+        self.constants.append((offset, np.zeros(1, dtypes.array_type(dtype))))
         self.constant_bytes = offset + 8
         return self._operand((CONSTANTS, offset, 0), 0, dtype, shape, (0,) * len(shape))
 
@@ -347,4 +348,6 @@ def _opcode(node):
     if node.op.name != "cast":
         return node.op.name
     source, target = node.inputs[0].dtype, node.attrs["dtype"]
+    if target in ROUNDINGS:
+        return ROUNDINGS[target]
     return "trunc" if dtypes.is_float(source) and not dtypes.is_float(target) else "identity"

@@ -27,9 +27,9 @@ def _parts(trace, node, inputs):
     return [cast_to(z, y.dtype) for z, y in zip(outputs, node.outputs, strict=True)]
 
 
-def rebuild(graph, make, stored=lambda dtype: dtype):
+def rebuild(graph, make, stored=lambda dtype: dtype, result=lambda t: t):
     """A copy of `graph`: ``make(trace, node, inputs)`` gives the outputs of a node that is no leaf,
-    `stored` the type of leaves."""
+    `stored` the type of leaves, `result` what is given back for a tensor."""
     new = {}
 
     def leaf(node):
@@ -49,7 +49,7 @@ def rebuild(graph, make, stored=lambda dtype: dtype):
             if node.op is VARIABLE:
                 trace.reads[node.attrs["variable"]] = new[node.outputs[0]]
         trace.state = trace.reads | {v: new[t] for v, t in graph.updates}
-        return Graph(trace, [new[t] for t in graph.outputs])
+        return Graph(trace, [result(new[t]) for t in graph.outputs])
 
 
 def copied(trace, node, inputs, stored=lambda dtype: dtype):

@@ -11,7 +11,7 @@ from dlcore.program.dtypes import HALVES, array_type
 from dlcore.program.graph import CONSTANT
 from dlcore.program.lower import copied, rebuild
 
-_ROUNDINGS = {"bfloat16": "round_bf16", "float16": "round_f16"}
+ROUNDINGS = {"bfloat16": "round_bf16", "float16": "round_f16"}
 # Ops whose results are numbers of their inputs, but for the sign, or 0, 1 and -1.
 _CHOOSING = frozenset(
     (
@@ -63,7 +63,7 @@ class _Widening:
         from dlcore.ops.op import OPS
 
         self.exact.add(old)
-        op = OPS[_ROUNDINGS[old.dtype]]
+        op = OPS[ROUNDINGS[old.dtype]]
         return trace.add(op, (new,), {}, [(new.shape, new.dtype)]).outputs[0]
 
     def _is_exact(self, y):

@@ -135,7 +135,7 @@ __device__ inline void finish(const Reduce& p, const ReducePart& part, int64_t o
 }
 
 template <class T, int V, bool plain>
-__global__ void __launch_bounds__(kReduceThreads) reduce(const __grid_constant__ Reduce p) {
+__global__ void __launch_bounds__(kReduceThreads, 2) reduce(const __grid_constant__ Reduce p) {
   using P = Pack<T, V>;
   __shared__ P meet[kReduceThreads];
   const ReducePart part(p.cut, V);
