@@ -132,7 +132,7 @@ cudaError_t start_depthwise(const ConvCall& c, const ConvPhase (&phase)[3], cons
 
 // Parts of the pixels of a filter gradient.
 inline int64_t depthwise_parts(const ConvCall& c) {
-  constexpr int64_t kBlocks = 8 * 132, kShortest = 512;
+  constexpr int64_t kBlocks = 8 * kFullGpu, kShortest = 512;
   const int64_t pixels = c.batch * c.axis[0].out * c.axis[1].out * c.axis[2].out;
   const int64_t each = ceil_div(c.groups * c.filters, kDepthLanes) * c.axis[0].taps *
                        c.axis[1].taps * c.axis[2].taps;

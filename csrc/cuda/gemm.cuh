@@ -6,8 +6,6 @@
 namespace dl::cuda {
 
 constexpr int kBatchAxes = 4;
-constexpr int64_t kFullGpu = 132;  // multiprocessors of an H100
-constexpr int64_t kEnoughTiles = 96;
 constexpr int64_t kMostBlocks = int64_t{1} << 31;
 constexpr int kBandTiles = 8;
 

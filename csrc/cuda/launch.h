@@ -67,6 +67,14 @@ cudaError_t allow_shared(void (*kernel)(P...), size_t bytes) {
 
 constexpr bool is_half(DType t) { return t == DType::bf16 || t == DType::f16; }
 
+// Multiprocessors of an H100. What is cut by it has the same bits on every GPU; its tests, on the
+// processor, take a small number.
+#ifndef DL_FULL_GPU
+#define DL_FULL_GPU 132
+#endif
+constexpr int64_t kFullGpu = DL_FULL_GPU;
+constexpr int64_t kEnoughTiles = kFullGpu * 8 / 11;  // for large tiles to beat more of small ones
+
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Blocks for `items` parts of work in grid-stride loops: enough to fill any GPU a few times over.

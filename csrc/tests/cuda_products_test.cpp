@@ -2,6 +2,7 @@
 // and write lies in buffers of exactly the size needed. Values are small integers, so that every
 // result is exact and any order of sums gives it; halves are rounded once, when they are stored.
 #include "cuda/half.cuh"
+#include "cuda/launch.h"
 #include "cuda/precision.h"
 
 #include "common/conv_call.h"
@@ -14,6 +15,7 @@
 
 using namespace dl;
 using dl::cuda::Bf16, dl::cuda::F16, dl::cuda::Computed, dl::cuda::Task;
+using dl::cuda::kEnoughTiles, dl::cuda::kFullGpu;
 
 namespace dl::cuda {
 #define DL_KERNEL(name)                        \
@@ -232,7 +234,7 @@ static void test_products(int n = 40) {
   }
   test_gemm<T>({}, 40, 36, 1500);   // sums cut along k, where a lies transposed
   test_gemm<T>({}, 40, 36, 1503);
-  test_gemm<T>({12}, 200, 100, 32);  // 64 x 64 tiles
+  test_gemm<T>({2}, 200, 100, 32);  // 64 x 64 tiles
   for (int i = 0; i < n; ++i) {
     const Geometry g = any_geometry();
     for (const Task task : {Task::forward, Task::input_grad, Task::filter_grad})
@@ -243,9 +245,9 @@ static void test_products(int n = 40) {
 // Tiles of tensor cores of all sizes: enough of them to fill a GPU.
 template <class T>
 static void test_tensor_tiles() {
-  test_gemm<T>({66}, 66, 72, 8);
-  test_gemm<T>({66}, 70, 73, 90);
-  test_gemm<T>({132}, 65, 136, 72);
+  test_gemm<T>({kFullGpu / 2}, 66, 72, 8);
+  test_gemm<T>({kFullGpu / 2}, 70, 73, 90);
+  test_gemm<T>({kFullGpu}, 65, 136, 72);
 }
 
 // Rounding of halves: all of them there and back, ties to even, and what is too large or small.
@@ -281,5 +283,5 @@ int main() {
   dl::cuda::tf32_products = false;
   test_products<float>();
   test_products<double>();
-  for (int i = 0; i < 6; ++i) test_gemm<float>({100}, 68, 72 + 4 * i, 20 * i);  // 128 x 128 tiles
+  for (int i = 0; i < 6; ++i) test_gemm<float>({kEnoughTiles}, 68, 72 + 4 * i, 20 * i);  // 128 x 128 tiles
 }

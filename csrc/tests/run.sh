@@ -36,7 +36,7 @@ for file in $runner; do
   compile "$file" "address_$name.o" "$address"
   compile "$file" "thread_$name.o" "$thread"
 done
-emulated="-Icsrc/tests/cuda $address"
+emulated="-Icsrc/tests/cuda -DDL_FULL_GPU=8 $address"
 kernels= cuda=
 for test in "$@"; do
   case $test in

@@ -47,7 +47,6 @@ cudaError_t start(ConvProduct c, Results r, cudaStream_t stream) {
 
 template <class T>
 cudaError_t start_tiles(DType dtype, ConvProduct& c, Results r, cudaStream_t stream) {
-  constexpr int64_t kEnoughTiles = 96;
   if (c.groups > 1 && c.cols % (16 / static_cast<int>(sizeof(T))) != 0) {
     for (Results::Place& x : r.place) x.whole = false;  // a group's columns begin anywhere
   }
@@ -64,7 +63,7 @@ cudaError_t start_tiles(DType dtype, ConvProduct& c, Results r, cudaStream_t str
 int64_t tap_count(const ConvCall& c) { return c.axis[0].taps * c.axis[1].taps * c.axis[2].taps; }
 
 void cut_pixels(const ConvCall& c, ConvProduct& p) {
-  constexpr int64_t kBlocks = 2 * 132, kShortest = 256, kStep = 64;
+  constexpr int64_t kBlocks = 2 * kFullGpu, kShortest = 256, kStep = 64;
   constexpr int64_t kMostSums = int64_t{1} << 24;
   p.rows = tap_count(c) * c.channels, p.cols = c.filters, p.groups = static_cast<int>(c.groups);
   p.depth = c.batch * c.axis[0].out * c.axis[1].out * c.axis[2].out;

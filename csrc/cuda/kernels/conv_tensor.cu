@@ -101,10 +101,9 @@ cudaError_t start(ConvProduct& c, Results r, cudaStream_t stream) {
 
 template <class E>
 cudaError_t start_tiles(ConvProduct& c, const Results& r, cudaStream_t stream) {
-  constexpr int64_t kEnoughTiles = 66;  // half of an H100's multiprocessors
   choose_loads<E>(c.a, c.a_group);
   choose_loads<E>(c.b, c.b_group);
-  if (c.rows > 64 && c.cols > 64 && tiles_of(c, 128) * c.parts >= kEnoughTiles)
+  if (c.rows > 64 && c.cols > 64 && tiles_of(c, 128) * c.parts >= kFullGpu / 2)
     return start<MiddleTensorTile<E>>(c, r, stream);
   return start<SmallTensorTile<E>>(c, r, stream);
 }

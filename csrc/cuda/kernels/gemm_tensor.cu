@@ -8,7 +8,6 @@ namespace dl::cuda {
 
 namespace {
 
-constexpr int64_t kFullGpu = 132;  // multiprocessors of an H100
 
 template <class C>
 __global__ void __launch_bounds__(C::kThreads, C::kBlocks)
