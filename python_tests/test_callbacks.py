@@ -295,6 +295,16 @@ def test_one_line_per_epoch_without_a_terminal(capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_a_stopped_epoch_counts_the_steps_done(capsys):
+    m = model()
+
+    def stop(batch, logs):
+        m.stop_training = batch == 1
+
+    m.fit(X, Y, 10, callbacks=[callbacks.LambdaCallback(on_train_batch_end=stop)])
+    assert capsys.readouterr().out.startswith("Epoch 1/1: 2 steps in ")
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True

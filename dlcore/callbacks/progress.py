@@ -84,7 +84,7 @@ class ProgbarLogger(Callback):
 
     def _finish(self, logs):
         seconds = time.perf_counter() - self._begin
-        steps = self.params["steps"] or self._done
+        steps = self._done  # fewer than planned where training was stopped
         line = (
             f"{self._title}: {steps} steps in {_duration(seconds)},"
             f" {_duration(seconds / max(steps, 1))} per step, {_figures(logs)}"
