@@ -18,7 +18,8 @@ def markdown(results):
     about = results["machine"]
     lines = [
         "Median (min..max) of one call or training step. Limit: the multiply-add peak for GEMM and "
-        "training, read bandwidth for the others, measured in the same rounds. Ratio: time of the "
+        "training, read bandwidth for the others, measured in the same rounds; convolutions count "
+        "as direct ones, so minimal filtering may pass it. Ratio: time of the "
         "best peer / time of dlcore. State A: both cores share an L3 (a cache line takes less than "
         "200 ns between them), B: they do not.",
         "",
