@@ -6,6 +6,7 @@ import pytest
 import dlcore
 from dlcore import ops
 from dlcore.backends.arrays import ArrayProgram
+from dlcore.ops.normalization import normalize_channels
 from dlcore.program import BatchProgram, Graph, Trace, gradients, pack
 from dlcore.program.fuse import find_layouts, fuse, reshape_strides
 from dlcore.program.schedule import plan
@@ -264,16 +265,40 @@ def test_batches_see_the_rows_in_order(indexed, dtype):
         program.run([x, labels], start=0, steps=5, index=index, outputs=outputs)
 
 
-@pytest.mark.parametrize(
-    "f",
-    [
-        lambda x: ops.max_pool(ops.reshape(x, (1, 4, 4, 1)), 2),
-        lambda x: ops.layer_normalization(x),
-        lambda x: ops.lstm(ops.reshape(x, (1, 4, 4)), np.eye(4, 8), np.ones((2, 8)))[0],
-    ],
-    ids=["max_pool", "layer_normalization", "lstm"],
-)
-def test_second_derivatives_that_are_missing_are_refused(f):
+def _attend(x, **options):
+    x = ops.reshape(x, (1, 4, 2, 2))
+    keys = ops.sin(x[:, :, :1] * 3.0)  # shared by both heads
+    return ops.dot_product_attention(x, keys, ops.square(keys), **options)
+
+
+_TWICE = {
+    "max_pool": lambda x: ops.max_pool(ops.reshape(x, (1, 4, 4, 1)), 3, 1, "same"),
+    "batch_normalization": lambda x: normalize_channels("norm", x, None, None, -1, 1e-3)[0],
+    "group_normalization": lambda x: normalize_channels("norm", x, None, None, -1, 1e-3, 2)[0],
+    "layer_normalization": lambda x: ops.layer_normalization(x, x[0], epsilon=1e-3),
+    "rms_normalization": lambda x: ops.rms_normalization(x, x[1], epsilon=1e-3),
+    "attention": _attend,
+    "attention_bias": lambda x: _attend(x, bias=x, is_causal=True),
+    "attention_mask": lambda x: _attend(x, mask=np.tri(4, k=1) > 0),
+}
+
+
+@pytest.mark.parametrize("f", _TWICE.values(), ids=_TWICE)
+def test_second_derivatives_of_kernels(f):
+    """The derivative of |dx|^2 along a direction, against finite differences of dx."""
+    rng = np.random.default_rng(3)
+    x, direction = rng.normal(size=(2, 4, 4))
+    first = dlcore.grad(lambda x: ops.sum(ops.sin(f(x))))
+    second = dlcore.grad(lambda x: ops.sum(ops.square(first(x))))(x)
+    step = 1e-6
+    ends = [np.sum(np.square(first(x + s * step * direction))) for s in (1, -1)]
+    assert np.sum(second * direction) == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-6)
+
+
+def test_second_derivatives_of_recurrences_are_refused():
+    def f(x):
+        return ops.lstm(ops.reshape(x, (1, 4, 4)), np.eye(4, 8), np.ones((2, 8)))[0]
+
     inner = dlcore.grad(lambda x: ops.sum(ops.square(f(x))))
     assert np.isfinite(inner(np.arange(16.0).reshape(4, 4))).all()
     with pytest.raises(ValueError, match="got a second one"):

@@ -16,13 +16,13 @@ from dlcore.ops.op import (
     Op,
     as_float,
     cast_to,
-    no_second_gradient,
     promoted,
     to_tensor,
     traceable,
 )
 from dlcore.ops.reduction import sum as sum_
 from dlcore.ops.shaping import arange, broadcast_to, expand_dims, reshape, transpose
+from dlcore.program.differentiate import gradient_of
 from dlcore.program.dtypes import array_type
 
 
@@ -82,29 +82,51 @@ def _attention_grad(xp, dy, y, lse, q, k, v, *rest, causal, scale, has_bias, has
 
 
 def _attention_gradient(gs, ys, q, k, v, *rest, **attrs):
-    if gs[0] is None:
-        return [None] * (3 + len(rest))
-    dq, dk, dv = OPS["attention_grad"](gs[0], *ys, q, k, v, *rest, **attrs)
-    if not attrs["has_bias"]:
-        return [dq, dk, dv] + [None] * len(rest)
-    return [dq, dk, dv, _bias_gradient(gs[0], *ys, q, k, v, *rest, **attrs)] + [None] * (
-        len(rest) - 1
-    )
+    dy, dlse = gs
+    if dlse is not None:  # by a second derivative only
+        dy = pw.multiply(ys[0], 0.0) if dy is None else dy
+        return _gradients_by_scores(dy, *ys, q, k, v, *rest, dlse=dlse, **attrs)
+    found = [*OPS["attention_grad"](dy, *ys, q, k, v, *rest, **attrs)]
+    if attrs["has_bias"]:
+        found.append(_scores_gradient(dy, *ys, q, k, v, *rest, **attrs)[1])
+    return found + [None] * (3 + len(rest) - len(found))
 
 
-def _bias_gradient(dy, y, lse, q, k, v, bias, mask=None, *, causal, scale, **_):
-    """Of the scores, which the kernel does not keep: this holds the T x S matrix."""
+def _gradients_by_scores(dy, y, lse, q, k, v, *rest, dlse=None, **attrs):
+    """What `attention_grad` computes and the gradient of a bias, written with ops."""
+    p, ds = _scores_gradient(dy, y, lse, q, k, v, *rest, dlse=dlse, **attrs)
+    batch, groups, shared = q.shape[0], k.shape[2], q.shape[2] // k.shape[2]
+
+    def to_rows(x):  # (B, N, T, H) -> (B, T, N, H)
+        return transpose(x, (0, 2, 1, 3))
+
+    def to_keys(x, of):  # x^T of, summed over the heads that share a key
+        x = matmul(transpose(x, (0, 1, 3, 2)), to_rows(of))
+        return to_rows(sum_(reshape(x, (batch, groups, shared, *x.shape[2:])), 2))
+
+    dq = to_rows(matmul(ds, _repeated_heads(k, shared))) * attrs["scale"]
+    found = [dq, to_keys(ds, q) * attrs["scale"], to_keys(p, dy)]
+    return found + [ds] * attrs["has_bias"] + [None] * attrs["has_mask"]
+
+
+def _repeated_heads(x, times):
+    """(B, S, K, H) as (B, K times, S, H)."""
+    x = transpose(x, (0, 2, 1, 3))
+    if times == 1:
+        return x
+    b, n, rows, columns = x.shape
+    x = broadcast_to(expand_dims(x, 2), (b, n, times, rows, columns))
+    return reshape(x, (b, n * times, rows, columns))
+
+
+def _scores_gradient(dy, y, lse, q, k, v, *rest, causal, scale, has_bias, has_mask, dlse=None):
+    """The weights p and the gradient of the scores plus bias, which the kernel does not keep: both
+    hold T x S for each head."""
     shared = q.shape[2] // k.shape[2]
-
-    def heads_first(x, repeat=1):
-        x = transpose(x, (0, 2, 1, 3))
-        if repeat == 1:
-            return x
-        b, n, rows, columns = x.shape
-        x = broadcast_to(expand_dims(x, 2), (b, n, repeat, rows, columns))
-        return reshape(x, (b, n * repeat, rows, columns))
-
-    scores = matmul(heads_first(q), transpose(heads_first(k, shared), (0, 1, 3, 2))) * scale + bias
+    bias, mask = _options(rest, has_bias, has_mask)
+    keys = transpose(_repeated_heads(k, shared), (0, 1, 3, 2))
+    scores = matmul(transpose(q, (0, 2, 1, 3)), keys) * scale
+    scores = scores if bias is None else scores + bias
     seen = mask
     if causal:
         order = pw.greater_equal(
@@ -114,8 +136,10 @@ def _bias_gradient(dy, y, lse, q, k, v, bias, mask=None, *, causal, scale, **_):
     p = pw.exp(scores - expand_dims(lse, -1))
     if seen is not None:
         p = pw.where(seen, p, 0.0)
-    inner = expand_dims(transpose(sum_(dy * y, -1), (0, 2, 1)), -1)
-    return p * (matmul(heads_first(dy), transpose(heads_first(v, shared), (0, 1, 3, 2))) - inner)
+    inner = transpose(sum_(dy * y, -1), (0, 2, 1))
+    inner = inner if dlse is None else inner - dlse
+    values = transpose(_repeated_heads(v, shared), (0, 1, 3, 2))
+    return p, p * (matmul(transpose(dy, (0, 2, 1, 3)), values) - expand_dims(inner, -1))
 
 
 def _kernel(name):
@@ -142,7 +166,7 @@ Op(
     "attention_grad",
     lambda dy, y, lse, q, k, v, *rest, **_: [(x.shape, x.dtype) for x in (q, k, v)],
     _attention_grad,
-    no_second_gradient("dot_product_attention"),
+    gradient_of(lambda *args, **attrs: _gradients_by_scores(*args, **attrs)[:3]),
     kernel=_kernel("attention_grad"),
 )
 

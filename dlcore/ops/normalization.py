@@ -17,17 +17,18 @@ import math
 
 from dlcore.config import epsilon as default_epsilon
 from dlcore.ops import pointwise as pw
+from dlcore.ops import reduction
 from dlcore.ops.op import (
     OPS,
     Op,
     as_float,
     check_axes,
     check_axis,
-    no_second_gradient,
     to_tensor,
     traceable,
 )
-from dlcore.ops.shaping import _dense, moveaxis, ones, reshape, transpose, zeros
+from dlcore.ops.shaping import _dense, expand_dims, moveaxis, ones, reshape, transpose, zeros
+from dlcore.program.differentiate import gradient_of
 from dlcore.program.dtypes import array_type
 
 # Moments of rows. x (B, R, C): over R and the channels of each of G groups.
@@ -82,6 +83,13 @@ def _over_rows(x, ndim):
     return reshape(x, (x.shape[0], *(1,) * (ndim - 2), x.shape[1]))
 
 
+def _centered_sums_gradient(g, y, dy, x, mean):
+    g = [zeros(mean.shape, mean.dtype) if t is None else t for t in g]
+    first, second = (_over_rows(t, 3) for t in g)
+    d = x - _over_rows(mean, 3)
+    return [first + second * d, second * dy, -(g[1] * y[0])]
+
+
 Op(
     "moments",  # x -> mean, variance (B, G)
     lambda x, groups: [((x.shape[0], groups), array_type(x.dtype))] * 2,
@@ -96,7 +104,7 @@ Op(
         xp.sum(dy, axis=1),
         xp.sum(dy * (x - mean[:, None]), axis=1),
     ),
-    no_second_gradient("normalization"),
+    _centered_sums_gradient,
     kernel=lambda node: ("centered_sums", [], []),
 )
 
@@ -188,10 +196,23 @@ def _layer_norm_grad(xp, dy, x, mean, inv, gamma, centered):
 
 
 def _layer_norm_gradient(g, y, x, gamma, beta, centered, epsilon):
-    dx, dgamma, dbeta = OPS["layer_norm_grad"](
-        _dense(g[0]), x, y[1], y[2], gamma, centered=centered
-    )
+    dy = pw.multiply(x, 0.0) if g[0] is None else _dense(g[0])
+    _, mean, inv = y
+    dx, dgamma, dbeta = OPS["layer_norm_grad"](dy, x, mean, inv, gamma, centered=centered)
+    if g[1] is not None and centered:
+        dx = dx + expand_dims(g[1] / x.shape[1], 1)
+    if g[2] is not None:
+        slope = g[2] * pw.power(inv, 3) / -x.shape[1]
+        dx = dx + (x - expand_dims(mean, 1)) * expand_dims(slope, 1)
     return [dx, dgamma, dbeta]
+
+
+def _layer_norm_grad_parts(dy, x, mean, inv, gamma, centered):
+    h, g = (x - expand_dims(mean, 1)) * expand_dims(inv, 1), dy * gamma
+    dx = g - h * reduction.mean(g * h, 1, keepdims=True)
+    if centered:
+        dx = dx - reduction.mean(g, 1, keepdims=True)
+    return dx * expand_dims(inv, 1), reduction.sum(dy * h, 0), reduction.sum(dy, 0)
 
 
 Op(
@@ -206,7 +227,7 @@ Op(
     "layer_norm_grad",  # dy, x, mean, inv, gamma -> dx, dgamma, dbeta
     lambda dy, x, *_, **attrs: [(x.shape, x.dtype)] + [(x.shape[1:], array_type(x.dtype))] * 2,
     _layer_norm_grad,
-    no_second_gradient("layer_normalization"),
+    gradient_of(_layer_norm_grad_parts),
     kernel=lambda node: ("layer_norm_grad", [int(node.attrs["centered"])], []),
     optional=2,
 )

@@ -11,8 +11,8 @@ import itertools
 import math
 
 from dlcore.ops import pointwise, reduction  # noqa: F401, their gradients are shortened here
-from dlcore.ops.op import OPS, Op, as_float, no_second_gradient, to_tensor, traceable
-from dlcore.ops.shaping import _dense, _ints
+from dlcore.ops.op import OPS, Op, as_float, to_tensor, traceable
+from dlcore.ops.shaping import _dense, _ints, pad
 from dlcore.ops.spatial import (
     channels_last,
     check_data_format,
@@ -109,6 +109,16 @@ def _max_pool_shape(x, shape, size, **_):
     return [(shape, x.dtype), (shape, "uint8" if math.prod(size) <= 256 else "int32")]
 
 
+def _max_pool_grad_gradient(g, dx, dy, index, shape, size, strides, before):
+    """g where the maxima lie."""
+    windows = _Windows(shape[1:-1], dy.shape[1:-1], size, strides, before)
+    edges = zip(windows.inside, windows.padded, strict=True)
+    sides = [(at.start, whole - at.stop) for at, whole in edges]
+    padded = pad(g, [(0, 0), *sides, (0, 0)])
+    taps = [pointwise.where(pointwise.equal(index, tap), padded[cut], 0) for tap, cut in windows]
+    return [sum(taps[1:], taps[0]), None]
+
+
 # Attributes: shape of the result; size, strides and padding before, per spatial axis.
 Op(
     "max_pool",  # x -> y, index
@@ -124,7 +134,7 @@ Op(
     "max_pool_grad",  # dy, index -> dx
     lambda dy, index, shape, **_: (shape, dy.dtype),
     _max_pool_grad,
-    no_second_gradient("max_pool"),
+    _max_pool_grad_gradient,
     kernel=_kernel("pool_grad", 0),
 )
 

@@ -4,7 +4,8 @@ Baydin et al., "Automatic differentiation in machine learning: a survey", JMLR 2
 """
 
 from dlcore.program import dtypes
-from dlcore.program.graph import current_trace
+from dlcore.program.graph import Graph, Trace, current_trace
+from dlcore.program.lower import inlined
 from dlcore.program.variable import Variable
 
 
@@ -51,6 +52,32 @@ def gradients(loss, xs):
             dx = dx if dx.dtype == x.dtype else ops.cast(dx, x.dtype)
             sums[x] = dx if x not in sums else ops.add(sums[x], dx)
     return [sums[t] if t in sums else ops.zeros_like(t) for t in targets]
+
+
+def gradient_of(function):
+    """The gradient of an op that computes what `function` does, in one kernel: that of `function`,
+    written with ops that have gradients.
+
+    It serves the second derivatives of kernels. It is made in a trace of its own, where the inputs
+    depend on nothing.
+    """
+
+    def gradient(dys, ys, *inputs, **attrs):
+        from dlcore import ops
+
+        given = [dy for dy in dys if dy is not None]
+        with Trace() as trace:
+            xs = [trace.input(x.shape, x.dtype) for x in inputs]
+            results = zip(function(*xs, **attrs), dys, strict=True)
+            seeds = [trace.input(dy.shape, dy.dtype) for dy in given]
+            wanted = [y for y, dy in results if dy is not None]
+            terms = [ops.sum(y * dy) for y, dy in zip(wanted, seeds, strict=True)]
+            floats = [x for x in xs if dtypes.is_float(x.dtype)]
+            graph = Graph(trace, gradients(sum(terms[1:], terms[0]), floats))
+        dxs = iter(inlined(graph, [*inputs, *given]))
+        return [next(dxs) if dtypes.is_float(x.dtype) else None for x in inputs]
+
+    return gradient
 
 
 def _backward(node, dys):

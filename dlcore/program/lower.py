@@ -6,7 +6,7 @@ their neighbours. The parts compute in float32 what is stored as halves.
 """
 
 from dlcore.program.dtypes import HALVES
-from dlcore.program.graph import CONSTANT, INPUT, VARIABLE, Graph, Trace
+from dlcore.program.graph import CONSTANT, INPUT, VARIABLE, Graph, Trace, current_trace
 
 
 def lower(graph):
@@ -50,6 +50,20 @@ def rebuild(graph, make, stored=lambda dtype: dtype, result=lambda t: t):
                 trace.reads[node.attrs["variable"]] = new[node.outputs[0]]
         trace.state = trace.reads | {v: new[t] for v, t in graph.updates}
         return Graph(trace, [result(new[t]) for t in graph.outputs])
+
+
+def inlined(graph, values):
+    """The outputs of `graph` for the tensors `values` as its inputs, in the open trace."""
+    trace = current_trace()
+    new = dict(zip(graph.inputs, values, strict=True))
+    for node in graph.nodes:
+        if node.op is CONSTANT:
+            y = node.outputs[0]
+            new[y] = trace.constant(node.attrs["value"], y.dtype)
+        elif node.op is not INPUT:
+            outputs = copied(trace, node, [new[x] for x in node.inputs])
+            new.update(zip(node.outputs, outputs, strict=True))
+    return [new[t] for t in graph.outputs]
 
 
 def copied(trace, node, inputs, stored=lambda dtype: dtype):
