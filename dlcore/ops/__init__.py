@@ -16,6 +16,13 @@ from dlcore.program.variable import Variable
 
 # Loaded when first used, so that the import takes no longer than a small network needs.
 _HOMES = {
+    "arranging": (
+        "append", "array", "array_split", "bartlett", "blackman", "copy", "depth_to_space", "diag",
+        "diagflat", "diagonal", "dsplit", "dstack", "empty", "empty_like", "extract_sequences",
+        "fliplr", "flipud", "geomspace", "hamming", "hanning", "hsplit", "hstack", "identity",
+        "kaiser", "logspace", "meshgrid", "repeat", "roll", "rot90", "space_to_depth", "tile",
+        "tri", "tril", "triu", "unravel_index", "vander", "vsplit", "vstack",
+    ),
     "attention": ("dot_product_attention",),
     "convolution": (
         "conv", "conv_filter_grad", "conv_input_grad", "conv_transpose", "depthwise_conv",
@@ -27,8 +34,15 @@ _HOMES = {
     "pooling": (
         "average_pool", "average_pool_grad", "max_pool", "max_pool_grad", "max_pool_with_index",
     ),
+    "products": (
+        "cross", "einsum", "inner", "kron", "outer", "tensordot", "trace", "vdot",
+    ),
     "recurrent": ("gru", "lstm", "simple_rnn"),
     "sampling": ("affine_sample",),
+    "updating": (
+        "scatter", "scatter_update", "segment_max", "segment_min", "segment_prod", "segment_sum",
+        "slice", "slice_update",
+    ),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

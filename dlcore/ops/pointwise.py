@@ -49,7 +49,7 @@ def _sum_to(x, shape):
     if x.shape == tuple(shape):
         return x
     extra = len(x.shape) - len(shape)
-    if extra < 0 or math.prod(x.shape) < math.prod(shape):
+    if extra < 0 or 0 < math.prod(x.shape) < math.prod(shape):
         return OPS["broadcast_to"](x, shape=tuple(shape))
     axes = [i for i in range(len(x.shape)) if i < extra or (shape[i - extra] == 1 != x.shape[i])]
     summed = OPS["reduce"](x, kind="sum", axes=tuple(axes)) if axes else x
