@@ -80,6 +80,11 @@ POINTWISE = [
     Row("mod", ((5, 7), (7,)), low=0.7, high=0.9, gradient=False),
     Row("floor_divide", ((5, 7), (7,)), low=0.7, high=3.1, gradient=False),
     Row("where", ((5, 7), (5, 7), (7,)), dtypes=("i2",)),
+    *(Row(op, ((37,),)) for op in ("arctan", "arcsinh", "cbrt", "erfc", "sparse_plus")),
+    *(Row(op, ((37,),), low=-0.9, high=0.9) for op in ("arcsin", "arccos", "arctanh", "erfinv")),
+    Row("arccosh", ((37,),), low=1.1, high=9.0),
+    *(Row(op, ((5, 7), (7,))) for op in ("arctan2", "hypot", "logaddexp", "fmod")),
+    Row("sparsemax", ((5, 7),)),
     Row("clip", ((37,),), {"x_min": -1.0, "x_max": 1.5}),
     Row("gelu", ((37,),), {"approximate": False}),
     Row("gelu", ((37,),), {"approximate": True}),
@@ -151,6 +156,14 @@ SHAPES = [
     Row("take", ((9, 6), (4, 2)), {"axis": 1}, dtypes=(None, "i6")),
     Row("take", ((9, 6), (4,)), {"axis": None}, dtypes=(None, "i54")),
     Row("take_along_axis", ((4, 6), (4, 3)), dtypes=(None, "i6")),
+    Row("cumsum", ((4, 37),), {"axis": 1}, ulps=16),
+    Row("cumprod", ((4, 9),), {"axis": 0}),
+    Row("tile", ((4, 6),), {"repeats": (2, 1, 3)}),
+    Row("roll", ((4, 6),), {"shift": 2, "axis": 1}),
+    Row("tril", ((4, 6),)),
+    Row("diag", ((6,),), {"k": -1}),
+    Row("scatter_update", ((4, 6), (3, 1), (3, 6)), dtypes=(None, "i4")),
+    Row("segment_sum", ((9, 3), (9,)), {"num_segments": 4}, dtypes=(None, "i4")),
     Row("one_hot", ((5,),), {"num_classes": 7}, dtypes=("i7",), gradient=False),
 ]
 
@@ -170,6 +183,7 @@ MATMUL = [
     Row("matmul", ((5, 6), (6,))),
     Row("matmul", ((6,), (6,))),
     Row("dot", ((5, 6), (6, 7))),
+    Row("tensordot", ((4, 5, 6), (6, 5, 3)), {"axes": ((1, 2), (1, 0))}),
 ]  # fmt: skip
 
 SAMPLING = [

@@ -23,10 +23,22 @@ _HOMES = {
         "kaiser", "logspace", "meshgrid", "repeat", "roll", "rot90", "space_to_depth", "tile",
         "tri", "tril", "triu", "unravel_index", "vander", "vsplit", "vstack",
     ),
+    "arithmetic": (
+        "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_not", "bitwise_or",
+        "bitwise_right_shift", "bitwise_xor", "deg2rad", "divide_no_nan", "exp2", "fabs", "fmax",
+        "fmin", "fmod", "gcd", "heaviside", "isneginf", "isposinf", "isreal", "lcm", "ldexp",
+        "left_shift", "logaddexp2", "logical_xor", "nan_to_num", "rad2deg", "right_shift",
+        "saturate_cast", "select", "signbit", "sinc", "sparse_plus", "sparse_sigmoid", "sparsemax",
+        "squareplus",
+    ),
     "attention": ("dot_product_attention",),
     "convolution": (
         "conv", "conv_filter_grad", "conv_input_grad", "conv_transpose", "depthwise_conv",
         "separable_conv",
+    ),
+    "elementary": (
+        "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "cbrt", "erfc",
+        "erfinv", "hypot", "logaddexp",
     ),
     "normalization": (
         "batch_normalization", "layer_normalization", "moments", "rms_normalization",
@@ -39,6 +51,13 @@ _HOMES = {
     ),
     "recurrent": ("gru", "lstm", "simple_rnn"),
     "sampling": ("affine_sample",),
+    "statistics": (
+        "allclose", "argpartition", "average", "bincount", "cdist", "corrcoef", "correlate",
+        "diff", "digitize", "histogram", "isclose", "isin", "median", "nanargmax",
+        "nanargmin", "nancumprod", "nancumsum", "nanmax", "nanmean", "nanmedian", "nanmin",
+        "nanpercentile", "nanprod", "nanquantile", "nanstd", "nansum", "nanvar", "nonzero",
+        "percentile", "ptp", "quantile", "searchsorted", "trapezoid",
+    ),
     "updating": (
         "scatter", "scatter_update", "segment_max", "segment_min", "segment_prod", "segment_sum",
         "slice", "slice_update",

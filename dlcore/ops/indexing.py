@@ -1,15 +1,28 @@
-"""Rows by index: take, its gradient, one-hot; and what runs on concrete arrays only: top_k,
-cumsum, sort."""
+"""Rows by index: take, its gradient, one-hot; running sums; and what runs on concrete arrays only:
+top_k, sort."""
 
-import numpy as np
-
-from dlcore import backends
 from dlcore.ops import pointwise as pw
-from dlcore.ops.op import OPS, Op, as_float, check_axis, to_array, to_tensor, traceable
+from dlcore.ops.op import (
+    OPS,
+    Op,
+    as_float,
+    check_axis,
+    concrete,
+    is_symbolic,
+    to_tensor,
+    traceable,
+)
 from dlcore.ops.reduction import sum as sum_
-from dlcore.ops.shaping import arange, expand_dims, moveaxis, ravel, reshape
+from dlcore.ops.shaping import (
+    arange,
+    concatenate,
+    expand_dims,
+    moveaxis,
+    ravel,
+    reshape,
+    split,
+)
 from dlcore.program import dtypes
-from dlcore.program.graph import Tensor
 
 
 def _gather(xp, table, index):
@@ -128,40 +141,60 @@ def in_top_k(targets, predictions, k):
     return pw.logical_and(pw.logical_and(pw.less(larger, float(k)), finite), inside)
 
 
-def _concrete(name, x):
-    """(NumPy or CuPy, x as an array of it)."""
-    if isinstance(x, Tensor):
-        raise TypeError(f"{name}: expected a concrete array, got a symbolic tensor")
-    xp, x = backends.array_module(x)
-    return xp, to_array(x) if xp is np else x
-
-
 def top_k(x, k, sorted=True):
     """(values, indices) of the k largest along the last axis of a concrete array."""
-    xp, x = _concrete("top_k", x)
+    xp, x = concrete("top_k", x)
     order = xp.argsort(-x, axis=-1, kind="stable")[..., :k]
     return xp.take_along_axis(x, order, -1), order.astype("int32")
 
 
+def _accumulate(name, x, axis, dtype):
+    """ "cumsum" or "cumprod" along `axis` (None: of the flat tensor)."""
+    if is_symbolic(x):
+        return _running(x, name, axis, dtype)
+    xp, x = concrete(name, x)
+    small = x.dtype.name in ("bool", "uint8")
+    return getattr(xp, name)(x, axis).astype(dtype or ("int32" if small else x.dtype))
+
+
+@traceable()
+def _running(x, name, axis, dtype):
+    """By doubling: after k steps each element holds those of the 2^k places up to its own."""
+    x, combine = to_tensor(x), pw.add if name == "cumsum" else pw.multiply
+    if dtype is not None or x.dtype in ("bool", "uint8"):
+        x = pw.cast(x, dtype or "int32")
+    x, axis = (ravel(x), 0) if axis is None else (x, check_axis(name, axis, x.ndim))
+    n, step = x.shape[axis], 1
+    while step < n:
+        first, rest = split(x, [step], axis)
+        x = concatenate([first, combine(rest, split(x, [n - step], axis)[0])], axis)
+        step *= 2
+    return x
+
+
 def cumsum(x, axis=None, dtype=None):
-    """Running sum along `axis` of a concrete array."""
-    xp, x = _concrete("cumsum", x)
-    return xp.cumsum(x, axis).astype(dtype or x.dtype)
+    """Running sum along `axis` (None: of the flat tensor)."""
+    return _accumulate("cumsum", x, axis, dtype)
+
+
+def cumprod(x, axis=None, dtype=None):
+    """Running product along `axis` (None: of the flat tensor)."""
+    return _accumulate("cumprod", x, axis, dtype)
 
 
 def sort(x, axis=-1):
     """A concrete array sorted along `axis`."""
-    xp, x = _concrete("sort", x)
+    xp, x = concrete("sort", x)
     return xp.sort(x, axis)
 
 
 def argsort(x, axis=-1):
     """Indices (int32) that sort a concrete array along `axis`; equal elements keep their order."""
-    xp, x = _concrete("argsort", x)
+    xp, x = concrete("argsort", x)
     return xp.argsort(x, axis, kind="stable").astype("int32")
 
 
 def unique(x):
     """The different values of a concrete array, sorted."""
-    xp, x = _concrete("unique", x)
+    xp, x = concrete("unique", x)
     return xp.unique(x)

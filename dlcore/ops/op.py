@@ -10,7 +10,7 @@ from dlcore.backends.memory import when_device_changes
 from dlcore.program import dtypes
 from dlcore.program.function import run_eagerly
 from dlcore.program.graph import Tensor, current_trace, scalar_value
-from dlcore.program.symbol import first_symbol
+from dlcore.program.symbol import Symbol, first_symbol
 from dlcore.program.variable import Variable
 
 
@@ -232,6 +232,19 @@ def to_array(x, dtype=None):
             if dtype == "int32" and array.size and abs(array).max() > 2**31 - 1:
                 dtype = "int64"
     return np.asarray(array, dtypes.standardize(dtype, "array"))
+
+
+def is_symbolic(*xs):
+    """Whether some of `xs` get their values only when a program runs."""
+    return any(isinstance(x, (Tensor, Symbol)) for x in xs)
+
+
+def concrete(name, x):
+    """(NumPy or CuPy, x as an array of it)."""
+    if is_symbolic(x):
+        raise TypeError(f"{name}: expected a concrete array, got a symbolic tensor")
+    xp, x = backends.array_module(x)
+    return xp, to_array(x) if xp is np else x
 
 
 def dtype_of(x):

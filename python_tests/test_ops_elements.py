@@ -1,0 +1,254 @@
+"""More pointwise ops and statistics, held to NumPy and SciPy's values."""
+
+import math
+
+import numpy as np
+import pytest
+from numpy_cases import Case, check_gradient, check_values
+
+import dlcore
+from dlcore import ops
+from dlcore.ops import elementary
+
+
+def _unary(*names, low=-2.0, high=2.0, gradient=True):
+    return [
+        Case(n, lambda m, x, n=n: getattr(m, n)(x), ((7, 5),), None, gradient, (), low, high)
+        for n in names
+    ]
+
+
+def _binary(*names, gradient=True, dtypes=()):
+    return [
+        Case(n, lambda m, x, y, n=n: getattr(m, n)(x, y), ((7, 5), (5,)), None, gradient, dtypes)
+        for n in names
+    ]
+
+
+def _reduced(*names, gradient=True):
+    return [
+        Case(
+            f"{n} {axis}",
+            lambda m, x, n=n, axis=axis: (
+                getattr(m, n)(m.where(x > 1.2, m.nan, x), axis=axis)
+                if m is np
+                else getattr(m, n)(m.where(x > 1.2, math.nan, x), axis=axis)
+            ),
+            ((7, 5),),
+            None,
+            gradient,
+        )
+        for n in names
+        for axis in (None, 0, 1)
+    ]
+
+
+_erfc = np.vectorize(math.erfc, otypes=[float])
+
+CASES = [
+    *_unary("arctan", "arcsinh", "cbrt", "exp2", "deg2rad", "rad2deg", "fabs", "sinc", low=-9),
+    *_unary("arcsin", "arccos", "arctanh", low=-0.9, high=0.9),
+    *_unary("arccosh", low=1.1, high=20.0),
+    *_unary("signbit", "isposinf", "isneginf", "isreal", gradient=False),
+    *_binary("arctan2", "hypot", "logaddexp", "logaddexp2", "fmax", "fmin", "fmod"),
+    *_binary("heaviside", "isclose", gradient=False),
+    *_binary("bitwise_and", "bitwise_or", "bitwise_xor", "gcd", "lcm", gradient=False,
+             dtypes=("i60", "i60")),
+    *_binary("left_shift", "right_shift", gradient=False, dtypes=("i60", "i5")),
+    *_binary("logical_xor", gradient=False, dtypes=("i2", "i2")),
+    *_binary("ldexp", dtypes=(None, "i5")),
+    Case("bitwise_not", lambda m, x: m.bitwise_not(x), ((7,),), None, False, ("i60",)),
+    Case("erfc", lambda m, x: m.erfc(x), ((7, 5),), _erfc, low=-3, high=5),
+    Case("erfinv", lambda m, x: m.erfinv(m.erf(x)), ((7, 5),), lambda x: x, rtol=1e-5),
+    Case(
+        "divide_no_nan",
+        lambda m, x, y: m.divide_no_nan(x, y),
+        ((7, 5), (5,)),
+        lambda x, y: np.where(y == 0, 0, x / np.where(y == 0, 1, y)),
+        dtypes=(None, "i3"),
+    ),
+    Case(
+        "nan_to_num",
+        lambda m, x: m.nan_to_num(m.log(x - 0.2), nan=7.0, neginf=3.0),
+        ((7, 5),),
+    ),
+    Case(
+        "select",
+        lambda m, x, y: m.select([x > 1, x > 0], [y, x * y], 3.0),
+        ((7, 5), (5,)),
+    ),
+    Case(
+        "squareplus",
+        lambda m, x: m.squareplus(x),
+        ((9,),),
+        lambda x: (x + np.sqrt(x * x + 4)) / 2,
+    ),
+    Case(
+        "sparse_plus",
+        lambda m, x: m.sparse_plus(x),
+        ((9,),),
+        lambda x: np.where(x < -1, 0, np.where(x > 1, x, (x + 1) ** 2 / 4)),
+    ),
+    Case(
+        "sparse_sigmoid",
+        lambda m, x: m.sparse_sigmoid(x),
+        ((9,),),
+        lambda x: np.clip((x + 1) / 2, 0, 1),
+    ),
+    *(
+        Case(
+            f"sparsemax {axis}",
+            lambda m, x, axis=axis: m.sparsemax(x, axis),
+            ((4, 6),),
+            lambda x, axis=axis: np.apply_along_axis(_simplex, axis, x),
+        )
+        for axis in (-1, 0)
+    ),
+    *_reduced("nansum", "nanprod", "nanmax", "nanmin", "nanmean", "nanvar", "nanstd"),
+    *_reduced("nanargmax", "nanargmin", gradient=False),
+    *(
+        Case(f"{n} {axis}", lambda m, x, n=n, axis=axis: getattr(m, n)(x, axis=axis), ((5, 7),))
+        for n in ("cumsum", "cumprod", "average", "ptp")
+        for axis in (None, 0, 1)
+    ),
+    Case("nancumsum", lambda m, x: m.nancumsum(x, axis=1), ((5, 7),)),
+    Case("nancumprod", lambda m, x: m.nancumprod(x, axis=1), ((5, 7),)),
+    *(Case(f"diff {n}", lambda m, x, n=n: m.diff(x, n, 0), ((4, 3),)) for n in (0, 1, 2, 5)),
+    Case("average by", lambda m, x, w: m.average(x, None, w), ((4, 3), (4, 3)), low=0.5),
+    Case(
+        "average along",
+        lambda m, x, w: m.average(x, 0, w) if m is ops else np.average(x, 0, w),
+        ((4, 3), (4,)),
+        low=0.5,
+    ),
+    Case("trapezoid", lambda m, y: m.trapezoid(y, dx=0.5, axis=0), ((4, 3),)),
+    Case("trapezoid at", lambda m, y, x: m.trapezoid(y, x), ((4, 3), (3,))),
+    Case("corrcoef", lambda m, x: m.corrcoef(x), ((3, 6),)),
+    Case(
+        "cdist",
+        lambda m, x, y: m.cdist(x, y),
+        ((3, 4), (2, 4)),
+        lambda x, y: np.linalg.norm(x[:, None] - y, axis=-1),
+    ),
+    Case("isin", lambda m, a, b: m.isin(a, b), ((9,), (3,)), None, False, ("i9", "i9")),
+    *(
+        Case(f"searchsorted {s}", lambda m, a, v, s=s: m.searchsorted(m.cumsum(a), v, s),
+             ((9,), (3, 2)), None, False, ("i3", "i15"))
+        for s in ("left", "right")
+    ),
+    Case("digitize", lambda m, x: m.digitize(x, np.array([-1.0, 0.0, 1.0])), ((9,),), None, False),
+]  # fmt: skip
+
+
+def _simplex(x):
+    """Sparsemax by sorting."""
+    z = np.sort(x)[::-1]
+    k = np.arange(1, len(x) + 1)
+    inside = 1 + k * z > np.cumsum(z)
+    t = (np.cumsum(z)[inside][-1] - 1) / k[inside][-1]
+    return np.maximum(x - t, 0)
+
+
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_value(case, dtype):
+    check_values(case, dtype)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.gradient], ids=lambda c: c.name)
+def test_gradient(case):
+    check_gradient(case)
+
+
+# Errors in units in the last place that inverse functions may have in float32 and float64.
+ULPS = {"arctan": 3, "arctan2": 3.5, "arcsin": 4.5, "arccos": 4.5, "arcsinh": 2.5, "arccosh": 3.5,
+        "arctanh": 2.5, "cbrt": 1.5, "hypot": 2.5, "erfc": 8, "erfinv": 9}  # fmt: skip
+
+
+def _domain(name):
+    rng = np.random.default_rng(0)
+    u = rng.uniform(-1, 1, 5000)
+    near = np.sign(u) * (1 - 10 ** rng.uniform(-7, 0, 5000))
+    wide = np.sign(u) * 10 ** rng.uniform(-10, 10, 5000)
+    if name in ("arcsin", "arccos", "arctanh", "erfinv"):
+        return [np.concatenate([u, near, wide[abs(wide) < 1]])]
+    if name in ("arctan2", "hypot"):
+        return [wide, rng.permutation(wide)]
+    return [{"arccosh": 1 + abs(wide), "erfc": 9 * u}.get(name, wide)]
+
+
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+@pytest.mark.parametrize("name", ULPS)
+def test_accuracy(name, dtype):
+    xs = [x.astype(dtype) for x in _domain(name)]
+    kind = "longdouble" if dtype == "float64" and not name.startswith("erf") else "float64"
+    with np.errstate(all="ignore"):
+        expected = elementary._TABLE[name][0](np, *(x.astype(kind) for x in xs))
+    unit = np.spacing(np.abs(expected.astype(dtype))).astype("longdouble")
+    y = getattr(ops, name)(*xs)
+    np.testing.assert_array_equal(np.isnan(y), np.isnan(expected))
+    assert np.nanmax(np.abs(y - expected) / unit) <= ULPS[name]
+
+
+@pytest.mark.parametrize("name", sorted(elementary._TABLE))
+def test_extremes(name):
+    x = np.array([0.0, -0.0, 1, -1, np.inf, -np.inf, np.nan, 1e30, 1e-30, 2, -2], "float32")
+    xs = [x] if name in ULPS and len(_domain(name)) == 1 else [x.repeat(11), np.tile(x, 11)]
+    if name == "hypot":  # NumPy passes infinities beside NaN
+        keep = ~(np.isnan(xs[0]) | np.isnan(xs[1]))
+        xs = [x[keep] for x in xs]
+    y = getattr(ops, name)(*xs)
+    with np.errstate(all="ignore"):
+        expected = elementary._TABLE[name][0](np, *(x.astype("float64") for x in xs))
+    np.testing.assert_allclose(y, expected.astype("float32"), rtol=2e-6)
+    kept = ~np.isnan(y)
+    np.testing.assert_array_equal(np.signbit(y)[kept], np.signbit(expected)[kept])
+
+
+def test_inverse_functions_are_native():
+    f = dlcore.function(lambda x: ops.arctan(x) * 2.0 + ops.erfinv(x))
+    program = f.compiled(np.ones(3, "float32"))
+    if hasattr(program, "native"):
+        assert {i["kernel"] for i in program.instructions} == {"pointwise"}
+
+
+def test_numbers_are_saturated():
+    x = np.array([-1e20, -3.7, 300.0, 3e9], "float32")
+    np.testing.assert_array_equal(ops.saturate_cast(x, "uint8"), [0, 0, 255, 255])
+    np.testing.assert_array_equal(ops.saturate_cast(x, "int32"), [-(2**31), -3, 300, 2**31 - 1])
+    np.testing.assert_array_equal(ops.saturate_cast(np.array([-5, 999]), "uint8"), [0, 255])
+
+
+def test_counts_and_orders():
+    x = np.array([[3.0, 1.0, 2.0], [9.0, 7.0, 8.5]], "float32")
+    assert ops.median(x).item() == np.median(x) and ops.median(x).dtype == "float32"
+    np.testing.assert_allclose(
+        ops.quantile(x, [0.2, 0.9], axis=1), np.quantile(x, [0.2, 0.9], axis=1)
+    )
+    assert ops.percentile(x, 50, method="lower") == 3.0
+    assert ops.nanmedian(np.array([1.0, np.nan, 3.0], "float32")) == 2.0
+    counts, edges = ops.histogram(x, 4)
+    np.testing.assert_array_equal(counts, np.histogram(x, 4)[0])
+    np.testing.assert_allclose(edges, np.histogram(x, 4)[1])
+    np.testing.assert_array_equal(ops.bincount([1, 3, 3], minlength=6), [0, 1, 0, 2, 0, 0])
+    np.testing.assert_array_equal(ops.bincount([1, 3], weights=[0.5, 2.0]), [0, 0.5, 0, 2])
+    np.testing.assert_array_equal(ops.bincount([[0, 1], [2, 2]]), [[1, 1, 0], [0, 0, 2]])
+    np.testing.assert_array_equal(ops.nonzero(x > 2.5)[1], np.nonzero(x > 2.5)[1])
+    assert ops.argpartition(np.array([3, 1, 2]), 0)[0] == 1
+    np.testing.assert_allclose(ops.correlate(x[0], x[1], "full"), np.correlate(x[0], x[1], "full"))
+    assert bool(ops.allclose(x, x + 1e-9)) and not bool(ops.allclose(x, x + 1))
+    assert ops.nanargmax(np.array([[np.nan, np.nan], [1, 2]], "float32"), axis=1).tolist() == [
+        -1,
+        1,
+    ]
+
+
+def test_what_depends_on_values_is_refused_in_a_trace():
+    for name in ("nonzero", "median", "bincount", "histogram"):
+        with pytest.raises(TypeError, match=f"{name}: expected a concrete array"):
+            dlcore.function(lambda x, name=name: getattr(ops, name)(x))(np.ones(3, "float32"))
+
+
+def test_bits_of_floats_are_refused():
+    with pytest.raises(TypeError, match="bitwise_and: expected integers, got float32"):
+        ops.bitwise_and(np.ones(3, "float32"), 1)
