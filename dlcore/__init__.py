@@ -18,19 +18,33 @@ __version__ = "0.1.0"
 
 # Loaded when first used, so that the import takes no longer than the kernels need.
 _MODULES = (
-    "activations", "callbacks", "cli", "constraints", "data", "datasets", "distributed",
+    "activations", "backend", "callbacks", "cli", "constraints", "data", "datasets", "distributed",
     "dtype_policies", "initializers", "io", "layers", "losses", "metrics", "mixed_precision",
-    "models", "optimizers", "preprocessing", "regularizers", "utils",
+    "models", "optimizers", "preprocessing", "regularizers", "saving", "utils",
 )  # fmt: skip
 _NAMES = {
     "DTypePolicy": "dtype_policies",
+    "FloatDTypePolicy": "dtype_policies",
+    "Initializer": "initializers",
     "Input": "layers",
+    "InputSpec": "layers",
     "KerasTensor": "layers",
     "Layer": "layers",
+    "Loss": "losses",
+    "Metric": "metrics",
     "Model": "models",
-    "Sequential": "models",
+    "Optimizer": "optimizers",
+    "Regularizer": "regularizers",
     "SeedGenerator": "random",
+    "Sequential": "models",
+    "device": "scopes",
+    "name_scope": "scopes",
 }
+
+
+def version():
+    """The version of the package."""
+    return __version__
 
 
 def __getattr__(name):
@@ -51,6 +65,6 @@ def __dir__():
 
 __all__ = [
     "Variable", "config", "function", "get_device", "get_num_threads", "grad", "gradients", "isa",
-    "isas", "ops", "random", "set_device", "set_num_threads", "value_and_grad",
+    "isas", "ops", "random", "set_device", "set_num_threads", "value_and_grad", "version",
 ]  # fmt: skip
 __all__ += [*_MODULES, *_NAMES]

@@ -6,6 +6,13 @@ _epsilon = 1e-7
 _image_data_format = "channels_last"
 _check_numerics = False
 _matmul_precision = "float32"
+_interactive = True
+_max_epochs = _max_steps = None
+
+
+def backend():
+    """What computes: always "dlcore"."""
+    return "dlcore"
 
 
 def floatx():
@@ -137,3 +144,65 @@ def set_matmul_precision(value):
     if value not in ("float32", "tf32"):
         raise ValueError(f"set_matmul_precision: expected 'float32' or 'tf32', got {value!r}")
     _matmul_precision = value
+
+
+def enable_interactive_logging():
+    """Let progress bars move, where there is a terminal (the default)."""
+    global _interactive
+    _interactive = True
+
+
+def disable_interactive_logging():
+    """Print a line per epoch instead of progress bars that move."""
+    global _interactive
+    _interactive = False
+
+
+def is_interactive_logging_enabled():
+    """Whether progress bars may move."""
+    return _interactive
+
+
+def max_epochs():
+    """Most epochs of any call of `fit`, or None."""
+    return _max_epochs
+
+
+def set_max_epochs(max_epochs):
+    """Let no call of `fit` run more epochs than that, for a quick try of a script; None for all."""
+    global _max_epochs
+    _max_epochs = _limit("set_max_epochs", max_epochs)
+
+
+def max_steps_per_epoch():
+    """Most steps of an epoch of `fit`, `evaluate` and `predict`, or None."""
+    return _max_steps
+
+
+def set_max_steps_per_epoch(max_steps_per_epoch):
+    """Let no epoch of `fit`, `evaluate` or `predict` run more steps than that; None for all."""
+    global _max_steps
+    _max_steps = _limit("set_max_steps_per_epoch", max_steps_per_epoch)
+
+
+def _limit(who, value):
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise ValueError(f"{who}: expected an int above 0 or None, got {value!r}")
+    return value
+
+
+def enable_traceback_filtering():
+    """Accepted for Keras' sake: tracebacks are always whole."""
+
+
+def disable_traceback_filtering():
+    """Accepted for Keras' sake: tracebacks are always whole."""
+
+
+def is_traceback_filtering_enabled():
+    """Always False: tracebacks are whole."""
+    return False
+
+
+def enable_unsafe_deserialization():
+    """Accepted for Keras' sake: files hold no code, and none is ever run from them."""

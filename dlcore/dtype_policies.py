@@ -89,6 +89,8 @@ def _types(name):
 
 
 _known = {}
+FloatDTypePolicy = DTypePolicy  # its name in older scripts
+_TABLE = {"DTypePolicy": DTypePolicy}
 
 
 def get(identifier):
@@ -119,4 +121,4 @@ def deserialize(config, custom_objects=None):
     """The policy that `serialize` wrote, or that of a name."""
     if isinstance(config, str):
         return get(config)
-    return lookup.deserialize("dtype policy", {"DTypePolicy": DTypePolicy}, config, custom_objects)
+    return lookup.deserialize("dtype policy", _TABLE, config, custom_objects)

@@ -5,31 +5,99 @@ turns a name, a dictionary {"class_name": ..., "config": {...}}, a class, an obj
 into what it stands for.
 """
 
+import threading
 from contextlib import contextmanager
 
 _custom = {}  # names that users add; they come before the tables
+_registered_names = {}  # object -> the name that files have for it
+
+
+class _Scope(threading.local):
+    objects = None  # names of `custom_object_scope`, which come before all others
+
+
+_scope = _Scope()
 
 
 @contextmanager
-def custom_object_scope(objects):
+def custom_object_scope(custom_objects):
     """Make names known while a model is loaded.
 
     Parameters
     ----------
-    objects : dict of str to class or function
+    custom_objects : dict of str to class or function
     """
-    saved = dict(_custom)
-    _custom.update(objects)
+    outer = _scope.objects
+    _scope.objects = {**(outer or {}), **custom_objects}
     try:
         yield
     finally:
-        _custom.clear()
-        _custom.update(saved)
+        _scope.objects = outer
 
 
 def get_custom_objects():
     """The dictionary of names that users add; names in it come before the built-in ones."""
     return _custom
+
+
+def register_keras_serializable(package="Custom", name=None):
+    """Let files name a class or function of yours, so that models with it load without
+    `custom_objects`.
+
+    Parameters
+    ----------
+    package : str, default "Custom"
+    name : str, optional
+        By default its own; files have "package>name".
+
+    Returns
+    -------
+    decorator
+
+    Raises
+    ------
+    ValueError
+        If a class has no `get_config`.
+
+    Examples
+    --------
+    >>> import dlcore as keras
+    >>> @keras.saving.register_keras_serializable("lesson")
+    ... class Twice(keras.layers.Layer):
+    ...     def call(self, x):
+    ...         return 2 * x
+    >>> keras.saving.get_registered_name(Twice)
+    'lesson>Twice'
+    """
+
+    def register(obj):
+        if isinstance(obj, type) and not hasattr(obj, "get_config"):
+            raise ValueError(
+                f"register_keras_serializable: expected a class with get_config, got {obj.__name__}"
+            )
+        registered = f"{package}>{name or obj.__name__}"
+        _custom[registered] = obj
+        _registered_names[obj] = registered
+        return obj
+
+    return register
+
+
+def get_registered_name(obj):
+    """The name that files have for a class or function: "package>name" where it is registered."""
+    return _registered_names.get(obj, getattr(obj, "__name__", obj))
+
+
+def custom_object(name):
+    """What users call `name`, or None; "package>name" is found by its second part too."""
+    if not isinstance(name, str):
+        return None
+    scope = _scope.objects or {}
+    for key in dict.fromkeys((name, name.rpartition(">")[2])):
+        found = scope.get(key, _custom.get(key))
+        if found is not None:
+            return found
+    return None
 
 
 def lookup(kind, table, name):
@@ -47,14 +115,16 @@ def lookup(kind, table, name):
     ValueError
         If there is no such name; the nearest known one is suggested.
     """
-    if name in _custom:
-        return _custom[name]
+    custom = custom_object(name)
+    if custom is not None:
+        return custom
     if isinstance(name, str) and name in table:
         return table[name]
     from difflib import get_close_matches
 
-    near = get_close_matches(str(name), [*table, *_custom], 1, 0.5)
-    near = near or get_close_matches(str(name).lower(), [*table, *_custom], 1, 0.3)
+    known = [*table, *(_scope.objects or ()), *_custom]
+    near = get_close_matches(str(name), known, 1, 0.5)
+    near = near or get_close_matches(str(name).lower(), known, 1, 0.3)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"{kind}: expected a known name, got {name!r}{hint}")
 
@@ -85,9 +155,9 @@ def serialize(obj):
     if obj is None or isinstance(obj, str):
         return obj
     if hasattr(obj, "get_config") and not isinstance(obj, type):
-        return {"class_name": type(obj).__name__, "config": obj.get_config()}
+        return {"class_name": get_registered_name(type(obj)), "config": obj.get_config()}
     if hasattr(obj, "__name__"):
-        return obj.__name__
+        return get_registered_name(obj)
     raise TypeError(f"serialize: expected a function or an object with get_config, got {obj!r}")
 
 

@@ -17,7 +17,7 @@ PACKAGE = os.path.join(ROOT, "dlcore")
 # Room -> height. A file may import rooms of its own height or below.
 HEIGHTS = {
     "config": 0, "lookup": 0, "dtype_policies": 0,
-    "backends": 1,
+    "backends": 1, "scopes": 1,
     "program": 2,
     "ops": 3,
     "random": 4,
@@ -25,8 +25,8 @@ HEIGHTS = {
     "activations": 5, "constraints": 5, "initializers": 5, "regularizers": 5, "losses": 5,
     "metrics": 5,
     "layers": 5, "optimizers": 5, "schedules": 5, "callbacks": 5,
-    "models": 6, "mixed_precision": 6,
-    "io": 7, "distributed": 7, "bench": 7, "check": 7,
+    "models": 6, "mixed_precision": 6, "backend": 6,
+    "io": 7, "saving": 7, "distributed": 7, "bench": 7, "check": 7,
     "cli": 8, "__main__": 8,
 }  # fmt: skip
 COMPILER = {"backends", "program", "ops"}
@@ -79,8 +79,8 @@ def allowed(user, name, lazily):
     if lazily and {user, used} <= COMPILER:
         return True
     # Saving is asked for by models and callbacks, but written above them.
-    if lazily and used == "io":
-        return user in ("models", "callbacks", "cli")
+    if lazily and used in ("io", "saving"):
+        return user in ("models", "callbacks", "cli", "utils")
     return HEIGHTS[used] <= HEIGHTS[user]
 
 

@@ -141,7 +141,7 @@ def test_one_sentence(folder, tmp_path):
         with pytest.raises(ValueError, match=message):
             call()
     os.mkdir(tmp_path / "none")
-    with pytest.raises(ValueError, match="expected images"):
+    with pytest.raises(ValueError, match="expected files"):
         load(tmp_path / "none", labels=None)
     with pytest.raises(RuntimeError, match="got ValueError: load_img: expected an image in"):
         list(load(folder, labels=None, image_size=(2, 2), verbose=False))

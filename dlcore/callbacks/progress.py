@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 
+from dlcore import config
 from dlcore.callbacks.base import Callback
 
 _REFRESH_SECONDS = 0.1
@@ -27,7 +28,7 @@ class ProgbarLogger(Callback):
         super().__init__()
         if verbose not in (1, 2, "auto", True):
             raise ValueError(f"verbose: expected 0, 1, 2 or 'auto', got {verbose!r}")
-        self._live = verbose != 2 and _is_terminal()
+        self._live = verbose != 2 and is_live()
         self._evaluating = evaluating
         self._shown = 0  # characters of the live line
         self._done = 0  # steps
@@ -55,7 +56,7 @@ class ProgbarLogger(Callback):
         self._last = now
         seconds = now - self._begin
         rate = f"{step / seconds:.4g} steps/s"
-        logs = _figures(self.model._compiled.results())
+        logs = figures_text(self.model._compiled.results())
         place, left = self._place(step, seconds)
         self._write(f"{self._title} {place}, {rate}, {left}{logs}")
 
@@ -67,7 +68,7 @@ class ProgbarLogger(Callback):
         done = step / steps
         filled = int(_BAR_WIDTH * done)
         bar = "=" * filled + "." * (_BAR_WIDTH - filled)
-        return f"[{bar}] {step}/{steps}", f"{_duration(seconds / done * (1 - done))} left, "
+        return f"[{bar}] {step}/{steps}", f"{duration(seconds / done * (1 - done))} left, "
 
     def _write(self, line):
         line = line[: _terminal_width() - 1]
@@ -86,8 +87,8 @@ class ProgbarLogger(Callback):
         seconds = time.perf_counter() - self._begin
         steps = self._done  # fewer than planned where training was stopped
         line = (
-            f"{self._title}: {steps} steps in {_duration(seconds)},"
-            f" {_duration(seconds / max(steps, 1))} per step, {_figures(logs)}"
+            f"{self._title}: {steps} steps in {duration(seconds)},"
+            f" {duration(seconds / max(steps, 1))} per step, {figures_text(logs)}"
         )
         if self._shown:
             sys.stdout.write("\r" + line.ljust(self._shown) + "\n")
@@ -104,8 +105,10 @@ class ProgbarLogger(Callback):
             self._shown = 0
 
 
-def _is_terminal():
-    return bool(getattr(sys.stdout, "isatty", None)) and sys.stdout.isatty()
+def is_live():
+    """Whether a line may change: there is a terminal, and nobody has asked for plain lines."""
+    terminal = bool(getattr(sys.stdout, "isatty", None)) and sys.stdout.isatty()
+    return terminal and config.is_interactive_logging_enabled()
 
 
 def _terminal_width():
@@ -114,7 +117,8 @@ def _terminal_width():
     return shutil.get_terminal_size((100, 24)).columns
 
 
-def _duration(seconds):
+def duration(seconds):
+    """Seconds as text."""
     if seconds >= 90:
         minutes, seconds = divmod(round(seconds), 60)
         return (
@@ -125,7 +129,8 @@ def _duration(seconds):
     return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.3g} us"
 
 
-def _figures(logs):
+def figures_text(logs):
+    """{name: value} as text: loss: 0.1234 - mae: 0.2000"""
     return " - ".join(f"{k}: {_number(v)}" for k, v in (logs or {}).items() if np.ndim(v) == 0)
 
 

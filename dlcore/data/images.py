@@ -1,12 +1,10 @@
 """Images in files, read and written with Pillow (the extra `[images]`)."""
 
-import os
-
 import numpy as np
 
-from dlcore import config, random
-from dlcore.data.loader import DataLoader
-from dlcore.data.splitting import one_hot
+from dlcore import config
+from dlcore.data.folders import check_known as _check
+from dlcore.data.folders import loaders_of
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 _MODES = {"grayscale": "L", "rgb": "RGB", "rgba": "RGBA"}
@@ -24,13 +22,6 @@ def _pillow(who):
             f"{who}: expected Pillow for images, got no such package; pip install pillow"
         ) from None
     return Image
-
-
-def _check(who, what, value, known):
-    if value not in known:
-        names = ", ".join(map(str, known))
-        raise ValueError(f"{who}: expected {what} as one of {names}, got {value!r}")
-    return value
 
 
 def _check_format(who, data_format):
@@ -244,102 +235,18 @@ def image_dataset_from_directory(
     who = "image_dataset_from_directory"
     _pillow(who)
     for what, value, known in (
-        ("label_mode", label_mode, ("int", "categorical", "binary", None)),
         ("color_mode", color_mode, _MODES),
         ("interpolation", interpolation, _FILTERS),
-        ("subset", subset, (None, "training", "validation", "both")),
     ):
         _check(who, what, value, known)
-    if (validation_split is None) != (subset is None):
-        raise ValueError(
-            f"{who}: expected validation_split and subset together,"
-            f" got {validation_split!r} and {subset!r}"
-        )
-    if validation_split is not None and not 0 < validation_split < 1:
-        raise ValueError(
-            f"{who}: expected validation_split between 0 and 1, got {validation_split!r}"
-        )
-    labels = labels if label_mode is not None else None
-    paths, numbers, names = _files(who, directory, labels, class_names, follow_links)
-    y = _targets(who, numbers, label_mode, len(names)) if labels is not None else None
-    if verbose:
-        print(f"Found {len(paths)} images" + (f" of {len(names)} classes" if names else ""))
-    seed = int(random.global_rng().integers(2**31)) if seed is None else seed
-    loaders = []
-    for rows in _rows(who, len(paths), shuffle, seed, validation_split, subset):
-        files = ImageFiles(
-            [paths[i] for i in rows], None if y is None else y[rows], color_mode,
-            tuple(image_size), interpolation, crop_to_aspect_ratio,
+
+    def samples(paths, y):
+        return ImageFiles(
+            paths, y, color_mode, tuple(image_size), interpolation, crop_to_aspect_ratio,
             _check_format(who, data_format),
         )  # fmt: skip
-        loader = DataLoader(files, batch_size or 1, shuffle, seed, workers=workers)
-        if batch_size is None:
-            loader.batch_transform = _first
-        loader.class_names, loader.file_paths = names, files.paths
-        loaders.append(loader)
-    return loaders[0] if len(loaders) == 1 else tuple(loaders)
 
-
-def _first(batch, rng):
-    return tuple(part[0] for part in batch) if isinstance(batch, tuple) else batch[0]
-
-
-def _files(who, directory, labels, class_names, follow_links):
-    """(paths, class numbers or None, class names) of the images in a folder."""
-    directory = os.fspath(directory)
-    if not os.path.isdir(directory):
-        raise ValueError(f"{who}: expected a folder, got {directory}")
-    if labels != "inferred":
-        paths = _walk(directory, follow_links)
-        if labels is not None and len(labels) != len(paths):
-            raise ValueError(f"{who}: expected {len(paths)} labels, got {len(labels)}")
-        numbers = None if labels is None else np.asarray(labels, np.int32)
-        if numbers is not None and len(numbers) and numbers.min() < 0:
-            raise ValueError(f"{who}: expected labels from 0 on, got {numbers.min()}")
-        known = int(numbers.max()) + 1 if labels is not None and len(numbers) else 0
-        names = list(class_names) if class_names else [str(i) for i in range(known)]
-    else:
-        found = sorted(e.name for e in os.scandir(directory) if e.is_dir())
-        names = found if class_names is None else list(class_names)
-        if set(names) - set(found) or not names:
-            raise ValueError(f"{who}: expected a folder for each class, got {found}")
-        paths, numbers = [], []
-        for number, name in enumerate(names):
-            inside = _walk(os.path.join(directory, name), follow_links)
-            paths += inside
-            numbers += [number] * len(inside)
-        numbers = np.asarray(numbers, np.int32)
-    if not paths:
-        raise ValueError(f"{who}: expected images ({', '.join(EXTENSIONS)}), got none")
-    return paths, numbers, names
-
-
-def _walk(folder, follow_links):
-    return sorted(
-        os.path.join(at, file)
-        for at, _, files in os.walk(folder, followlinks=follow_links)
-        for file in files
-        if file.lower().endswith(EXTENSIONS)
-    )
-
-
-def _targets(who, numbers, label_mode, classes):
-    if label_mode == "categorical":
-        return one_hot(numbers, classes)
-    if label_mode == "binary":
-        if classes != 2:
-            raise ValueError(f"{who}: expected two classes for label_mode 'binary', got {classes}")
-        return numbers.astype(config.floatx())[:, None]
-    return numbers
-
-
-def _rows(who, n, shuffle, seed, fraction, subset):
-    """The rows of each part that is asked for."""
-    order = np.random.default_rng(seed).permutation(n) if shuffle else np.arange(n)
-    if fraction is None:
-        return [np.arange(n)]
-    at = n - int(fraction * n)
-    if at in (0, n):
-        raise ValueError(f"{who}: expected images in both parts, got {fraction} of {n}")
-    parts = {"training": order[:at], "validation": order[at:]}
-    return list(parts.values()) if subset == "both" else [parts[subset]]
+    return loaders_of(
+        who, "images", directory, EXTENSIONS, samples, labels, label_mode, class_names,
+        batch_size, shuffle, seed, validation_split, subset, follow_links, verbose, workers,
+    )  # fmt: skip

@@ -175,3 +175,60 @@ def _cut(name, n, fractions, stratify, shuffle, seed):
     spread = (rank + 0.5) / counts[codes] if n else rank
     order = shuffled[np.argsort(spread, kind="stable")]
     return [rng.permutation(order[a:b]) for a, b in itertools.pairwise(bounds)]
+
+
+def split_dataset(
+    dataset, left_size=None, right_size=None, shuffle=False, seed=None, preferred_backend=None
+):
+    """Cut arrays, or a source of batches, into two parts.
+
+    Parameters
+    ----------
+    dataset : ndarray, tuple or list of ndarray, or source of batches
+    left_size, right_size : float or int, optional
+        Share in (0, 1), or a number of rows (of batches, for a source); one may be left out.
+    shuffle : bool
+    seed : int, optional
+    preferred_backend
+        Accepted for Keras' sake.
+
+    Returns
+    -------
+    left, right
+        Like `dataset`: an array, tuples of arrays, or lists of batches.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> (x, y), (x_test, y_test) = split_dataset((np.arange(10), np.arange(10)), 0.8)
+    >>> len(x), len(x_test)
+    (8, 2)
+    """
+    who = "split_dataset"
+    if left_size is None and right_size is None:
+        raise ValueError(f"{who}: expected left_size or right_size, got none")
+    single = isinstance(dataset, np.ndarray)
+    several = isinstance(dataset, (tuple, list))
+    arrays = _rows(who, [dataset] if single else dataset) if single or several else None
+    items = list(dataset) if arrays is None else None
+    n = len(items) if arrays is None else len(arrays[0])
+    left, right = (_count(who, size, n) for size in (left_size, right_size))
+    left = n - right if left is None else left
+    right = n - left if right is None else right
+    if left < 1 or right < 1 or left + right > n:
+        raise ValueError(f"{who}: expected parts of 1..{n - 1} of {n}, got {left} and {right}")
+    order = np.random.default_rng(seed).permutation(n) if shuffle else np.arange(n)
+    parts = order[:left], order[left : left + right]
+    if arrays is None:
+        return tuple([items[i] for i in part] for part in parts)
+    cut = [tuple(a[part] for a in arrays) for part in parts]
+    return tuple(part[0] for part in cut) if single else tuple(cut)
+
+
+def _count(who, size, n):
+    """A share of n, or a number, as a number."""
+    if size is None or (isinstance(size, (int, np.integer)) and not isinstance(size, bool)):
+        return size
+    if not 0 < size < 1:
+        raise ValueError(f"{who}: expected a share between 0 and 1 or an int, got {size!r}")
+    return round(size * n)

@@ -209,3 +209,64 @@ def tokenizer_from_json(json_string):
     tokenizer.index_docs = collections.Counter({int(k): v for k, v in index_docs.items()})
     tokenizer.index_word = {int(k): v for k, v in index_word.items()}
     return tokenizer
+
+
+class TextFiles:
+    """Text files as samples: (text, label), or the text alone without labels."""
+
+    def __init__(self, paths, labels, max_length):
+        self.paths, self.labels, self.max_length = paths, labels, max_length
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, i):
+        with open(self.paths[i], "rb") as file:
+            text = np.array(as_text(self.paths[i], file.read())[: self.max_length], object)
+        return text if self.labels is None else (text, self.labels[i])
+
+
+def text_dataset_from_directory(
+    directory,
+    labels="inferred",
+    label_mode="int",
+    class_names=None,
+    batch_size=32,
+    max_length=None,
+    shuffle=True,
+    seed=None,
+    validation_split=None,
+    subset=None,
+    follow_links=False,
+    format=None,
+    verbose=True,
+    workers=2,
+):
+    """Batches of the texts in a folder's `.txt` files, read by background threads.
+
+    Parameters
+    ----------
+    directory : path-like
+        With one folder of texts for each class, or, without labels, with texts anywhere.
+    max_length : int, optional
+        Most characters of a text.
+    format
+        Accepted for Keras' sake.
+    labels, label_mode, class_names, batch_size, shuffle, seed, validation_split, subset, \
+follow_links, verbose, workers
+        See `image_dataset_from_directory`.
+
+    Returns
+    -------
+    DataLoader
+        Of batches (texts, y) or texts, which are arrays (N,) of str; with `class_names` and
+        `file_paths`. For "both" a tuple of two. Its `map` prepares the texts for a model, with
+        `layers.TextVectorization` say.
+    """
+    from dlcore.data.folders import loaders_of
+
+    return loaders_of(
+        "text_dataset_from_directory", "texts", directory, (".txt",),
+        lambda paths, y: TextFiles(paths, y, max_length), labels, label_mode, class_names,
+        batch_size, shuffle, seed, validation_split, subset, follow_links, verbose, workers,
+    )  # fmt: skip

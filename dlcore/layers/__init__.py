@@ -51,6 +51,7 @@ _MODULES = {
         "MaxPooling2D", "MaxPooling3D",
     ),
     "preprocessing": ("CenterCrop", "Normalization", "Rescaling", "Resizing"),
+    "input_spec": ("InputSpec",),
     "masking": ("Masking", "TimeDistributed"),
     "merging": (
         "Add", "Average", "Concatenate", "Dot", "Maximum", "Minimum", "Multiply", "Subtract",
@@ -114,7 +115,7 @@ def deserialize(config, custom_objects=None):
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
         raise ValueError(f"layer: expected a dictionary with class_name and config, got {config!r}")
     name, number = config.get("class_name"), config.get("shared")
-    cls = lookup.get_custom_objects().get(name) or _find(name)
+    cls = lookup.custom_object(name) or _find(name)
     if cls is None:
         raise ValueError(f"layer: expected a built-in class or one in custom_objects, got {name!r}")
     with sharing.reading() as known:

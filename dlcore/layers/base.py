@@ -11,7 +11,7 @@ import threading
 import numpy as np
 
 from dlcore import dtype_policies, lookup, ops
-from dlcore.layers import spec, symbolic
+from dlcore.layers import input_spec, spec, symbolic
 from dlcore.layers.masks import hand_on, mask_of, masks_of
 from dlcore.layers.names import automatic_name
 from dlcore.layers.weights import Weights
@@ -88,6 +88,7 @@ class Layer(Weights):
     """
 
     supports_masking = False  # None: masks end here without a warning
+    input_spec = None  # an `InputSpec`, or a list or dictionary of them
 
     def __new__(cls, *args, **kwargs):
         self = super().__new__(cls)
@@ -205,6 +206,8 @@ class Layer(Weights):
                     args, kwargs = spec.map_leaves(self._cast_float, (args, kwargs))
             if not self.built:
                 self._build_for(inputs)
+            if self.input_spec is not None:
+                input_spec.check(self, inputs)
             if training is not None and _takes(type(self), "training", len(args)):
                 kwargs["training"] = training
             if mask is not None and _takes(type(self), "mask", len(args)):

@@ -5,6 +5,8 @@ when it is read.
 import threading
 from contextlib import contextmanager
 
+from dlcore import lookup
+
 
 class _Scope(threading.local):
     numbers = None  # of the layers that are in several places, while a configuration is written
@@ -39,7 +41,8 @@ def described(layer):
     again = layer in _scope.written
     _scope.written.add(layer)
     config = {} if again and number is not None else layer.get_config()
-    entry = {"class_name": type(layer).__name__, "name": layer.name, "config": config}
+    name = lookup.get_registered_name(type(layer))
+    entry = {"class_name": name, "name": layer.name, "config": config}
     return entry if number is None else {**entry, "shared": number}
 
 

@@ -13,7 +13,7 @@ __all__ = [
 layers._TABLE.update(Model=Model, Sequential=Sequential)
 
 
-def load_model(filepath, custom_objects=None, compile=True):
+def load_model(filepath, custom_objects=None, compile=True, safe_mode=True):
     """The model in a file that `Model.save` wrote.
 
     Parameters
@@ -23,6 +23,8 @@ def load_model(filepath, custom_objects=None, compile=True):
         Layers, losses, ... of your own, by name.
     compile : bool
         Whether to restore the `compile` arguments and the optimizer's state.
+    safe_mode
+        Accepted for Keras' sake: files hold no code.
 
     Raises
     ------

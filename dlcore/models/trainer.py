@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dlcore import backends
+from dlcore import backends, config
 from dlcore.callbacks import CallbackList
 from dlcore.data.batches import Stream, is_batches
 from dlcore.layers import spec
@@ -103,6 +103,7 @@ class Trainer(Steps):
             data, validation = arrays.split_off(data, validation_split)
         limit = _limit("fit", "steps_per_epoch", steps_per_epoch, data, batch)
         epochs = spec.check_positive_int("fit", "epochs", epochs, least=0)
+        epochs = min(epochs, config.max_epochs() or epochs)
         callback_list = CallbackList(
             callbacks, add_history=True, model=self, verbose=verbose, epochs=epochs, steps=limit
         )
@@ -335,6 +336,9 @@ def _stream(who, x, y, sample_weight, shuffle=False, class_weight=None):
 
 def _limit(who, what, count, data, batch=None):
     """The batches of one pass when `count` are asked for; None where the end is not known."""
+    most = config.max_steps_per_epoch()
+    if most is not None:
+        count = most if count is None else min(count, most)
     if isinstance(data, Stream):
         if count is not None:
             spec.check_positive_int(who, what, count)

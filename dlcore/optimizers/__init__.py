@@ -42,7 +42,7 @@ def serialize(optimizer):
 
 def deserialize(config, custom_objects=None):
     """The optimizer that `serialize` wrote, or the class of a name."""
-    if isinstance(config, str) and config not in lookup.get_custom_objects():
+    if isinstance(config, str) and lookup.custom_object(config) is None:
         config = config.lower()
     return lookup.deserialize("optimizer", _TABLE, config, custom_objects)
 

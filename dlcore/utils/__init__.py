@@ -1,5 +1,10 @@
 """Helpers with the names of `keras.utils`."""
 
+from dlcore.config import (
+    disable_interactive_logging,
+    enable_interactive_logging,
+    is_interactive_logging_enabled,
+)
 from dlcore.data.batches import PyDataset
 from dlcore.data.images import (
     array_to_img,
@@ -9,17 +14,98 @@ from dlcore.data.images import (
     save_img,
 )
 from dlcore.data.sequences import pad_sequences, timeseries_dataset_from_array
-from dlcore.data.splitting import one_hot
+from dlcore.data.splitting import one_hot, split_dataset
+from dlcore.data.text import text_dataset_from_directory
+from dlcore.lookup import custom_object_scope, get_custom_objects, register_keras_serializable
 from dlcore.random import set_random_seed
 from dlcore.utils.model_plot import plot_model
+from dlcore.utils.progbar import Progbar
 
 Sequence = PyDataset  # its name in older scripts
 
+CustomObjectScope = custom_object_scope
+_SAVING = (
+    "deserialize_keras_object", "get_registered_name", "get_registered_object",
+    "serialize_keras_object",
+)  # fmt: skip
+
 __all__ = [
-    "PyDataset", "Sequence", "array_to_img", "get_file", "image_dataset_from_directory",
-    "img_to_array", "load_img", "normalize", "pad_sequences", "plot_model", "save_img",
-    "set_random_seed", "timeseries_dataset_from_array", "to_categorical",
+    "CustomObjectScope", "Progbar", "PyDataset", "Sequence", "array_to_img", "clear_session",
+    "custom_object_scope", "disable_interactive_logging", "enable_interactive_logging",
+    "get_custom_objects", "get_file", "get_source_inputs", "image_dataset_from_directory",
+    "img_to_array", "is_interactive_logging_enabled", "is_keras_tensor", "load_img", "normalize",
+    "pack_x_y_sample_weight", "pad_sequences", "plot_model", "register_keras_serializable",
+    "save_img", "set_random_seed", "split_dataset", "standardize_dtype",
+    "text_dataset_from_directory", "timeseries_dataset_from_array", "to_categorical",
+    "unpack_x_y_sample_weight", *_SAVING,
 ]  # fmt: skip
+
+
+def __getattr__(name):
+    if name in _SAVING:
+        from dlcore import saving
+
+        return getattr(saving, name)
+    raise AttributeError(f"dlcore.utils: expected a public name, got {name!r}")
+
+
+def clear_session(free_memory=True):
+    """Start automatic names of layers anew, and let go of what nobody holds any more."""
+    from dlcore.layers.names import reset_names
+
+    reset_names()
+    if free_memory:
+        import gc
+
+        gc.collect()
+
+
+def standardize_dtype(dtype):
+    """The name of a type; None for that of `config.floatx`."""
+    from dlcore.program.dtypes import standardize
+
+    return standardize(dtype)
+
+
+def is_keras_tensor(x):
+    """Whether `x` is a symbol: what `Input` and layers called on such symbols return."""
+    from dlcore.layers import KerasTensor
+
+    return isinstance(x, KerasTensor)
+
+
+def get_source_inputs(tensor):
+    """The symbols of `Input` that a symbol is computed from."""
+    found, stack, seen = {}, [tensor], set()
+    while stack:
+        x = stack.pop()
+        if id(x) not in seen:
+            seen.add(id(x))
+            inputs = x.connection.inputs
+            stack += reversed(inputs)
+            if not inputs:
+                found[id(x)] = x
+    return list(found.values())
+
+
+def pack_x_y_sample_weight(x, y=None, sample_weight=None):
+    """A batch as `fit` takes it and `train_step` gets it: x, (x, y) or (x, y, sample_weight)."""
+    if y is None:
+        return (x,) if isinstance(x, (tuple, list)) else x
+    return (x, y) if sample_weight is None else (x, y, sample_weight)
+
+
+def unpack_x_y_sample_weight(data):
+    """(x, y, sample_weight) of a batch; what is not there is None.
+
+    Examples
+    --------
+    >>> unpack_x_y_sample_weight((1, 2))
+    (1, 2, None)
+    """
+    from dlcore.data.batches import unpack
+
+    return unpack("unpack_x_y_sample_weight", data)
 
 
 def to_categorical(x, num_classes=None):
