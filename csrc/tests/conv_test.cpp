@@ -268,6 +268,7 @@ Case random_case(int64_t d, int64_t most_channels) {
   if (kind == 5) {
     c.groups = c.channels = pick(1, 2 * most_channels);
     c.filters = c.channels * pick(1, 3);
+    if (pick(0, 1)) c.groups = c.channels = c.filters = 16 * pick(1, 3);  // conv_depthwise.h
   }
   const int64_t extent = d == 1 ? 40 : d == 2 ? 12 : 6;
   for (int64_t a = 0; a < d; ++a) {
@@ -425,6 +426,23 @@ void test_images_alone() {
   }
 }
 
+// Depthwise convolution of whole vectors (conv_depthwise.h) copies nothing.
+void test_depthwise_runs_in_place() {
+  const auto scratch = [](int64_t channels, Plan plan) {
+    const Case c{2, channels, channels, channels, {9, 9}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}};
+    const Array<float> x(c.x()), w(c.w()), y(c.y());
+    const std::vector<int64_t> ints = c.ints();
+    const Tensor t[] = {y.tensor(), x.tensor(), w.tensor()};
+    Work work;
+    CHECK(!plan({t, 3, ints.data(), int(ints.size()), nullptr, 0, nullptr}, work));
+    return work.scratch_bytes;
+  };
+  for (const Plan plan : {plan_conv, plan_conv_input_grad}) {
+    CHECK(scratch(32, plan) == 0);
+    CHECK(scratch(33, plan) > 0);
+  }
+}
+
 void test_refusals() {
   const Case c{2, 4, 6, 2, {5, 5}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}};
   const Array<float> x(c.x()), w(c.w()), y(c.y());
@@ -464,6 +482,7 @@ void test_all() {
 int main() {
   test_all<float>();
   test_all<double>();
+  test_depthwise_runs_in_place();
   test_refusals();
   std::puts("conv: all cases agree");
 }

@@ -11,6 +11,7 @@
 // Nothing is unrolled into columns: a tile adds an offset for its pixel and an offset for the
 // filter element (conv_tile.h). Without padding x is read in place, and so is w where its columns
 // are whole vectors and its rows not far apart. Products with padding are left out where many.
+#include "cpu/kernels/conv_depthwise.h"
 #include "cpu/kernels/conv_filters.h"
 #include "cpu/kernels/conv_window.h"
 #include "cpu/kernels/conv_winograd.h"
@@ -423,6 +424,10 @@ const char* plan(const Call& call, Task task, Work& work) {
     plan_winograd(c, work);
     return nullptr;
   }
+  if (c.depthwise) {
+    plan_depthwise(c, work);
+    return nullptr;
+  }
   work.parts[0] = most(1, conv_cells(c) * box_count(c));
   work.scratch_bytes = c.dtype == DType::f32 ? lay_out<float>(c).total : lay_out<double>(c).total;
   return nullptr;
@@ -443,6 +448,7 @@ void run(const Call& call, Task task, int phase, int64_t begin, int64_t end, cha
     read_conv(call, task, c);
   }
   if (c.winograd) return run_winograd(call, c, phase, begin, end, scratch);
+  if (c.depthwise) return run_depthwise(call, c, begin, end, scratch);
   if (conv_cells(c) * box_count(c) == 0) return;
   if (c.dtype == DType::f32) {
     run_parts<float>(call, c, begin, end, scratch);

@@ -9,7 +9,7 @@
 //
 // A small dw is cut over the batch, a large one into cells, so that partial sums take little
 // memory.
-#include "cpu/kernels/conv_window.h"
+#include "cpu/kernels/conv_depthwise_sums.h"
 #include "cpu/kernels/conv_winograd_sums.h"
 #include "cpu/kernels/level.h"
 
@@ -26,6 +26,12 @@ int64_t cell_rows(const Conv& c) { return channel_blocks(c) * block_rows(c); }
 int64_t cell_sums(const Conv& c) { return cell_rows(c) * c.group; }
 int64_t finish_parts(const Conv& c) { return ceil_div(cell_sums(c), 4 * kBlockSums); }
 int64_t evaluated_rows(const Conv& c) { return most(1, kBlockSums / c.group); }
+
+// What is cut into chunks: tiles, rows of images, or boxes.
+int64_t chunk_units(const Conv& c) {
+  if (c.winograd) return c.batch * c.tile_rows * c.tile_cols;
+  return c.depthwise ? c.batch * c.axis[1].out : box_count(c);
+}
 
 struct Layout {
   int64_t rows, partial_rows, pixels, panels, window, tiles, partial, sums, registers, total;
@@ -70,10 +76,12 @@ class FilterGradient {
     const int64_t chunk = index % c_.chunks;
     partial_ = c_.chunks == 1 ? at<T>(at_.partial)
                               : reinterpret_cast<T*>(call_.shared) + index * cell_sums(c_);
-    const int64_t units = c_.winograd ? c_.batch * c_.tile_rows * c_.tile_cols : box_count(c_);
+    const int64_t units = chunk_units(c_);
     const int64_t begin = units * chunk / c_.chunks, end = units * (chunk + 1) / c_.chunks;
     if (c_.winograd) {
       sum_tiles(begin, end);
+    } else if (c_.depthwise) {
+      DepthwiseSums<T>(call_, c_).sum(j0_, cols_, begin, end, partial_);
     } else {
       sum_boxes(begin, end);
     }

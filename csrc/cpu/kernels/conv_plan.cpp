@@ -154,6 +154,17 @@ bool suits_winograd(const Call& call, const Conv& c, int64_t size) {
          largest_phase(c, 1).out * largest_phase(c, 2).out >= kWinogradPixels;
 }
 
+// Whole vectors of channels, neighbours everywhere; a result that registers or an expression write.
+bool suits_depthwise(const Call& call, const Conv& c, int lanes) {
+  const ConvAxis& depth = c.axis[0];
+  if (!c.wide || c.multiplier != 1 || c.cols % lanes != 0) return false;
+  if (depth.in != 1 || depth.out != 1 || depth.taps != 1 || depth.pad != 0) return false;
+  for (int t = c.n_out; t < c.n_out + 2; ++t) {
+    if (call.tensors[t].stride[call.tensors[t].rank - 1] != 1) return false;
+  }
+  return c.task == Task::filter_grad || c.direct || c.evaluates;
+}
+
 int64_t all_tiles(const Conv& c) { return c.batch * c.tile_rows * c.tile_cols; }
 
 // Tiles of so many channels and columns whose 16 matrices fit L2.
@@ -297,6 +308,24 @@ void choose_winograd_cells(Conv& c, int lanes, int64_t size) {
     c.chunks *= 2;
 }
 
+void choose_depthwise_rows(Conv& c) {
+  const double parts = flops_of(c) / kMinPartFlops / real(conv_cells(c));
+  const int64_t wanted = static_cast<int64_t>(parts < kMostParts ? parts : kMostParts);
+  c.boxes[2] = least(c.batch * largest_phase(c, 1).out, most(1, wanted));
+}
+
+void choose_depthwise_cells(Conv& c, int lanes, int64_t size) {
+  c.width = static_cast<int>(c.group / lanes);
+  c.channel_step = c.channel_block = 1;
+  c.k_most = taps(c);
+  c.windowed = c.packed = false;
+  const int64_t cells = conv_cells(c);
+  while (cells * c.chunks < kMostCells && c.chunks * 2 <= c.batch * c.axis[1].out &&
+         cells * c.group * c.k_most * size * c.chunks * 2 <= kPartialBytes &&
+         flops_of(c) >= real(cells * c.chunks * 2) * kMinPartFlops)
+    c.chunks *= 2;
+}
+
 void choose_epilogue(const Call& call, Conv& c, int lanes) {
   const Tensor& out = call.tensors[0];
   const int last = out.rank - 1;
@@ -393,7 +422,13 @@ void read_conv(const Call& call, Task task, Conv& c) {
   c.winograd = suits_winograd(call, c, size);
   c.tile_rows = ceil_div(largest_phase(c, 1).out, 2);
   c.tile_cols = ceil_div(largest_phase(c, 2).out, 2);
-  if (c.winograd && task == Task::filter_grad) {
+  choose_epilogue(call, c, lanes);
+  c.depthwise = suits_depthwise(call, c, lanes);
+  if (c.depthwise && task == Task::filter_grad) {
+    choose_depthwise_cells(c, lanes, size);
+  } else if (c.depthwise) {
+    choose_depthwise_rows(c);
+  } else if (c.winograd && task == Task::filter_grad) {
     choose_winograd_cells(c, lanes, size);
   } else if (c.winograd) {
     choose_winograd_tiles(c, lanes, size);
@@ -402,7 +437,6 @@ void read_conv(const Call& call, Task task, Conv& c) {
   } else {
     choose_forward_boxes(c, lanes, size);
   }
-  choose_epilogue(call, c, lanes);
 }
 
 }  // namespace dl::DL_LEVEL

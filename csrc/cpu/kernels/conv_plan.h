@@ -57,6 +57,9 @@ struct Conv {
   int64_t tile_rows, tile_cols;  // of an image
   int64_t tiles;
 
+  // Every channel alone, whole vectors of them (conv_depthwise.h).
+  bool depthwise;
+
   Store store;
   int extra;       // operand of the register epilogue, in Call::tensors
   bool direct;     // sums go straight from registers into the result
