@@ -32,6 +32,10 @@ _HOMES = {
         "squareplus",
     ),
     "attention": ("dot_product_attention",),
+    "control": (
+        "associative_scan", "cond", "custom_gradient", "fori_loop", "map", "scan", "switch",
+        "vectorized_map", "while_loop",
+    ),
     "convolution": (
         "conv", "conv_filter_grad", "conv_input_grad", "conv_transpose", "depthwise_conv",
         "separable_conv",
