@@ -12,8 +12,12 @@ import sys
 
 WANTED = {("code", 80), ("code", 90), ("PTX", 90)}
 
-# Tensor cores, and what feeds them: ldmatrix, asynchronous copies.
-TENSOR = {"HMMA", "LDSM", "LDGSTS"}
+# Tensor cores, and what feeds them: ldmatrix, asynchronous copies; Hopper's, the engine that copies
+# boxes, registers that one warpgroup gives to others.
+TENSOR = {"_tensor": {"HMMA", "LDSM", "LDGSTS"}, "_hopper": {"HGMMA", "UTMALDG", "USETMAXREG"}}
+
+# What ptxas says when products of Hopper wait for each other, or registers are not given.
+SERIALIZED = re.compile(r"\(C75\d\d\).*")
 
 # Registers put aside around a loop and not in it, as the machine code of gemm shows: their cost is
 # lost in the loop's.
@@ -70,6 +74,11 @@ def code(module):
     return found
 
 
+def wanted_code(function):
+    """Instructions that a kernel must have, by its name."""
+    return next((code for part, code in TENSOR.items() if part in function), set())
+
+
 def without_tensor_cores(module):
     """(function, architecture, what it lacks) of the kernels named for tensor cores; None where
     nothing can read machine code."""
@@ -83,16 +92,19 @@ def without_tensor_cores(module):
             arch = match[1]
         elif match := re.search(r"Function : (\w+)", line):
             key = match[1], arch
-            if "_tensor" in match[1]:
+            if wanted_code(match[1]):
                 used[key] = set()
         elif key in used and (match := re.search(r"\*/\s+(?:@!?U?P\w+ )?([A-Z]\w+)", line)):
             used[key].add(match[1])
-    return [(readable(n), a, TENSOR - found) for (n, a), found in used.items() if TENSOR - found]
+    lacks = {key: wanted_code(key[0]) - found for key, found in used.items()}
+    return [(readable(name), arch, lack) for (name, arch), lack in lacks.items() if lack]
 
 
 def main(log, module):
     with open(log, encoding="utf-8") as file:
-        spilled = {(readable(name), arch): n for name, arch, n in spills(file)}
+        lines = file.readlines()
+    spilled = {(readable(name), arch): n for name, arch, n in spills(lines)}
+    serialized = [match[0] for line in lines if (match := SERIALIZED.search(line))]
     with open(module, "rb") as file:
         contents = file.read()
     found = code(contents)
@@ -105,11 +117,13 @@ def main(log, module):
     lacking = without_tensor_cores(module)
     if lacking is None:
         print("tensor cores: not looked for, there is no cuobjdump")
+    for warning in serialized:
+        print(warning)
     for name, arch, what in lacking or ():
         print(f"{name} on {arch}: without {', '.join(sorted(what))}")
     if missing := WANTED - set(found):
         print("missing:", missing)
-    sys.exit(wrong or bool(missing) or bool(lacking))
+    sys.exit(wrong or bool(missing) or bool(lacking) or bool(serialized))
 
 
 main(*sys.argv[1:])

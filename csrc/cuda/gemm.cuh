@@ -31,12 +31,13 @@ struct TilePlace {
   int part, row, col;  // in tiles
 };
 
+template <int kHeight = kBandTiles>
 __device__ inline TilePlace place_of(const Gemm& g, unsigned block) {
-  const unsigned tiles = g.tile_rows * g.tile_cols, band = kBandTiles * g.tile_cols;
+  const unsigned tiles = g.tile_rows * g.tile_cols, band = kHeight * g.tile_cols;
   unsigned id = block % tiles, outer = block / tiles;
   TilePlace p{};
-  const int first = static_cast<int>(id / band) * kBandTiles;
-  const int height = min(kBandTiles, g.tile_rows - first);
+  const int first = static_cast<int>(id / band) * kHeight;
+  const int height = min(kHeight, g.tile_rows - first);
   id %= band;
   p.row = first + static_cast<int>(id) % height;
   p.col = static_cast<int>(id) / height;
@@ -56,11 +57,14 @@ __device__ inline TilePlace place_of(const Gemm& g, unsigned block) {
 
 // The results of the tile of C's shape at p.
 template <class C>
-__device__ inline TileSpan span_of(const Gemm& g, const TilePlace& p) {
+__device__ inline TileSpan span_of(const Gemm& g, const TilePlace& p, int64_t batches) {
   const int64_t row = int64_t{p.row} * C::kRows;
-  const int64_t batches = gridDim.x / (unsigned(g.parts) * g.tile_rows * g.tile_cols);
   return {(p.part * batches + p.batch) * g.m + row, int64_t{p.col} * C::kCols, g.n,
           static_cast<int>(min(g.m - row, int64_t{C::kRows}))};
+}
+template <class C>  // a block for each tile
+__device__ inline TileSpan span_of(const Gemm& g, const TilePlace& p) {
+  return span_of<C>(g, p, gridDim.x / (unsigned(g.parts) * g.tile_rows * g.tile_cols));
 }
 
 inline int64_t tiles_of(const GemmPlan& p, int64_t rows, int64_t cols) {
@@ -78,5 +82,9 @@ unsigned set_tiles(const GemmPlan& p, Gemm& g) {
 // On tensor cores (gemm_tensor.cu): operands of halves, or of floats as tf32.
 cudaError_t launch_tensor_gemm(DType dtype, const GemmPlan& p, const Results& r,
                                cudaStream_t stream);
+
+// On those of Hopper (gemm_hopper.cu, in builds for it). False: not this product, or not this GPU.
+__attribute__((weak)) bool start_hopper_gemm(DType dtype, const GemmPlan& p, const Results& r,
+                                             cudaStream_t stream, cudaError_t& error);
 
 }  // namespace dl::cuda

@@ -259,6 +259,19 @@ __device__ inline void store_parts(const Results& r,
   }
 }
 
+// What `store` makes of sums and its operand.
+template <class T, int V>
+__device__ inline Pack<T, V> finish_simple(Store store, Pack<T, V> sums, const Pack<T, V>& x) {
+#pragma unroll
+  for (int v = 0; v < V; ++v) {
+    const T s = sums.v[v] + x.v[v];
+    sums.v[v] = store == Store::relu_grad ? (x.v[v] > T(0) ? sums.v[v] : T(0))
+                : store == Store::bias    ? s
+                                          : (s < T(0) ? T(0) : s);
+  }
+  return sums;
+}
+
 template <class T, int V>
 __device__ inline Pack<T, V> load_run(const Results::Place& x, int64_t at, int64_t left) {
   const T* from = reinterpret_cast<const T*>(x.data) + at;
@@ -287,15 +300,8 @@ __device__ inline void store_even(const Results& r,
 #pragma unroll
       for (int v = 0; v < V; ++v) pack.v[v] = sum[i][j * V + v];
       if (r.store != Store::plain) {
-        const Pack<T, V> x = load_run<T, V>(
-            extra, row * extra.stride[0] + c * extra.stride[kRowAxes], left);
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          const T s = pack.v[v] + x.v[v];
-          pack.v[v] = r.store == Store::relu_grad ? (x.v[v] > T(0) ? pack.v[v] : T(0))
-                      : r.store == Store::bias    ? s
-                                                  : (s < T(0) ? T(0) : s);
-        }
+        const int64_t at = row * extra.stride[0] + c * extra.stride[kRowAxes];
+        pack = finish_simple(r.store, pack, load_run<T, V>(extra, at, left));
       }
       T* to = reinterpret_cast<T*>(y.data) + row * y.stride[0] + c * y.stride[kRowAxes];
       if (y.whole && left >= V) {

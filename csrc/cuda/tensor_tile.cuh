@@ -293,15 +293,8 @@ __device__ inline void store_simple_part(const Results& r, const float* sums, in
     if (first_row + s >= tile.rows || left <= 0) continue;
     Pack<float, V> pack = *reinterpret_cast<const Pack<float, V>*>(sums + s * C::kPartStep + c);
     if (r.store != Store::plain) {
-      const Pack<float, V> x = load_columns<float, V>(
-          extra, row * extra.stride[0] + col * extra.stride[kRowAxes], left);
-#pragma unroll
-      for (int v = 0; v < V; ++v) {
-        const float sum = pack.v[v] + x.v[v];
-        pack.v[v] = r.store == Store::relu_grad ? (x.v[v] > 0 ? pack.v[v] : 0.0f)
-                    : r.store == Store::bias    ? sum
-                                                : (sum < 0 ? 0.0f : sum);
-      }
+      const int64_t at = row * extra.stride[0] + col * extra.stride[kRowAxes];
+      pack = finish_simple(r.store, pack, load_columns<float, V>(extra, at, left));
     }
     store_columns<float, V>(y, row * y.stride[0] + col * y.stride[kRowAxes], left, pack);
   }

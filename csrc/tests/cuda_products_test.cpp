@@ -2,6 +2,7 @@
 // and write lies in buffers of exactly the size needed. Values are small integers, so that every
 // result is exact and any order of sums gives it; halves are rounded once, when they are stored.
 #include "cuda/half.cuh"
+#include "cuda/hopper_use.h"
 #include "cuda/launch.h"
 #include "cuda/precision.h"
 
@@ -106,14 +107,14 @@ static std::vector<int64_t> expression(Ending ending) {
 }
 
 template <class T>
-static void test_gemm(std::vector<int64_t> lead, int64_t m, int64_t n, int64_t k) {
+static void test_gemm(std::vector<int64_t> lead, int64_t m, int64_t n, int64_t k, int orders = 3) {
   const auto shape = [&](int64_t rows, int64_t cols) {
     std::vector<int64_t> s = lead;
     s.push_back(rows), s.push_back(cols);
     return s;
   };
   const int rank = static_cast<int>(lead.size()) + 2;
-  Array<T> a(shape(m, k), Order(any(0, 2))), b(shape(k, n), Order(any(0, 2)));
+  Array<T> a(shape(m, k), Order(any(0, orders - 1))), b(shape(k, n), Order(any(0, orders - 1)));
   Array<T> y(shape(m, n), Order(any(0, 3) % 3)), z(shape(m, n)), x(shape(m, n), Order(any(0, 2)));
   if (any(0, 1)) b.repeat(0, rank - 2);
   if (any(0, 1)) x.repeat(0, rank - 1);
@@ -250,6 +251,21 @@ static void test_tensor_tiles() {
   test_gemm<T>({kFullGpu}, 65, 136, 72);
 }
 
+// The kernels for Hopper take operands whose rows lie at multiples of 16 bytes: here most do.
+template <class T>
+static void test_hopper(int n) {
+  using namespace dl::cuda;
+  constexpr int64_t V = 16 / sizeof(T);
+  hopper_use = HopperUse::always;
+  for (int i = 0; i < n; ++i) {
+    const std::vector<int64_t> lead(any(0, 1), 2);
+    test_gemm<T>(lead, V * any(1, 140 / V), i % 2 ? V * any(1, 264 / V) : any(1, 140),
+                 V * any(1, 600 / sizeof(T) / V), 2);
+  }
+  CHECK(hopper_products.exchange(0) >= n / 4);
+  hopper_use = HopperUse::large;
+}
+
 // Rounding of halves: all of them there and back, ties to even, and what is too large or small.
 template <class T>
 static void test_half() {
@@ -277,9 +293,12 @@ int main() {
   test_products<Bf16>();
   test_products<F16>(12);
   test_tensor_tiles<Bf16>();
+  test_hopper<Bf16>(10);
+  test_hopper<F16>(4);
   dl::cuda::tf32_products = true;
   test_products<float>(20);
   test_tensor_tiles<float>();
+  test_hopper<float>(8);
   dl::cuda::tf32_products = false;
   test_products<float>();
   test_products<double>();

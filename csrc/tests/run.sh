@@ -44,7 +44,7 @@ for test in "$@"; do
       cuda=yes
       compile "csrc/tests/${test}_test.cpp" "$test.o" "$emulated"
       if [ "$test" = cuda_products ]; then
-        for name in gemm gemm_tensor conv conv_tensor; do compile "-xc++ csrc/cuda/kernels/$name.cu" "products_$name.o" "$emulated"; done
+        for name in gemm gemm_tensor gemm_hopper conv conv_tensor; do compile "-xc++ csrc/cuda/kernels/$name.cu" "products_$name.o" "$emulated"; done
       fi ;;
     team | program)
       for kind in address thread; do

@@ -47,6 +47,14 @@ def describe():
     return found | {"library": library}
 
 
+def use_hopper(products):
+    """Which products kernels for Hopper take from now on: "never", "large" or "always"; returns how
+    many they have taken."""
+    from dlcore import _cuda
+
+    return _cuda.use_hopper(products)
+
+
 def _empty(shape, dtype):
     from dlcore import _cuda
 

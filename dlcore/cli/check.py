@@ -14,7 +14,7 @@ def add_arguments(parser):
 def run(options):
     import dlcore
     from dlcore import backends
-    from dlcore.check import cases, report, runner
+    from dlcore.check import cases, report, runner, tensor_cores
 
     wanted = options.only.split(",")
     rows = [row for row in cases.ROWS if any(text in row.op for text in wanted)]
@@ -24,7 +24,13 @@ def run(options):
         dlcore.set_device(options.device)
     machine = backends.describe()
     dtypes = [options.dtype] if options.dtype else ["float32", "float64"]
-    results = runner.run(rows, dtypes, lambda result: print(report.line(result), flush=True))
+
+    def tell(result):
+        print(report.line(result), flush=True)
+
+    results = runner.run(rows, dtypes, tell)
+    if any(text in "matmul" for text in wanted) and "float32" in dtypes:
+        results += tensor_cores.run(tell)
     name = f"check-{dlcore.get_device()}"
     report.save_json(machine, results, options.json or f"{name}.json")
     report.save_picture(machine, results, options.plot or f"{name}.svg")

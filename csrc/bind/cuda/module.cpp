@@ -7,6 +7,7 @@
 #include "bind/cuda/cuda_program_object.h"
 #include "bind/cuda/device_array.h"
 #include "cuda/device.h"
+#include "cuda/hopper_use.h"
 #include "cuda/launch.h"
 #include "cuda/precision.h"
 
@@ -68,6 +69,17 @@ std::string dtype_name(const DeviceArray& array) {
   return describe(static_cast<int>(array.dtype()), -1, nullptr);
 }
 
+int64_t use_hopper(const std::string& products) {
+  using cuda::HopperUse;
+  if (products != "never" && products != "large" && products != "always") {
+    throw py::value_error("use_hopper: expected 'never', 'large' or 'always', got '" + products + "'");
+  }
+  cuda::hopper_use = products == "never"   ? HopperUse::never
+                     : products == "large" ? HopperUse::large
+                                           : HopperUse::always;
+  return cuda::hopper_products;
+}
+
 void add_device_array(py::module_& m) {
   py::class_<DeviceArray>(m, "DeviceArray", "An array on the GPU, C-contiguous.")
       .def_property_readonly("shape",
@@ -125,6 +137,9 @@ PYBIND11_MODULE(_cuda, m) {
   m.def("half_kernels", &half_kernel_names, "Those whose operands may be bfloat16 or float16.");
   m.def("allow_tf32", [](bool allow) { cuda::tf32_products = allow; },
         "Whether products of float32, of programs made from now on, go through tensor cores.");
+  m.def("use_hopper", &use_hopper, py::arg("products"),
+        "Which products go through kernels for Hopper: 'never', 'large' or 'always'; returns how many "
+        "have gone through them.");
   m.def("opcodes", &opcodes, "{name: (code, inputs, outputs)} of pointwise operations.");
   m.def("empty", &empty, py::arg("shape"), py::arg("dtype"), "An uninitialised DeviceArray.");
   m.def("trim", &cuda::trim, "Give memory that no array uses back to the device.");

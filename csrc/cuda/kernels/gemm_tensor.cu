@@ -8,7 +8,6 @@ namespace dl::cuda {
 
 namespace {
 
-
 template <class C>
 __global__ void __launch_bounds__(C::kThreads, C::kBlocks)
     gemm_tensor(const __grid_constant__ Gemm g, const __grid_constant__ Results r) {
@@ -43,7 +42,9 @@ cudaError_t start(const GemmPlan& p, Gemm g, Results r, cudaStream_t stream) {
 }
 
 template <class E>
-cudaError_t start_tiles(const GemmPlan& p, const Results& r, cudaStream_t stream) {
+cudaError_t start_tiles(DType dtype, const GemmPlan& p, const Results& r, cudaStream_t stream) {
+  cudaError_t error = cudaSuccess;
+  if (start_hopper_gemm && start_hopper_gemm(dtype, p, r, stream, error)) return error;
   Gemm g = p.g;
   g.a.whole = copies_whole<E>(g, g.a, g.a_batch);
   g.b.whole = copies_whole<E>(g, g.b, g.b_batch);
@@ -63,9 +64,9 @@ cudaError_t start_tiles(const GemmPlan& p, const Results& r, cudaStream_t stream
 
 cudaError_t launch_tensor_gemm(DType dtype, const GemmPlan& p, const Results& r,
                                cudaStream_t stream) {
-  if (dtype == DType::bf16) return start_tiles<Bf16>(p, r, stream);
-  if (dtype == DType::f16) return start_tiles<F16>(p, r, stream);
-  return start_tiles<float>(p, r, stream);
+  if (dtype == DType::bf16) return start_tiles<Bf16>(dtype, p, r, stream);
+  if (dtype == DType::f16) return start_tiles<F16>(dtype, p, r, stream);
+  return start_tiles<float>(dtype, p, r, stream);
 }
 
 }  // namespace dl::cuda

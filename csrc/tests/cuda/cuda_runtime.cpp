@@ -20,6 +20,7 @@ namespace {
 
 constexpr size_t kStack = 256 * 1024;
 constexpr int kMaxBlock = 1024;
+constexpr size_t kSharedAlignment = 1024;
 
 // Saves the registers that a function must keep, and goes on where the other stack stopped.
 extern "C" void dl_switch(void** save, void* stack);
@@ -61,6 +62,7 @@ struct Fiber {
   bool done = false;
   const Barrier* waits = nullptr;  // for the end of a round of this barrier
   uint64_t round = 0;
+  const std::function<bool()>* until = nullptr;  // or for this to be so
   uint3 index{};
   std::vector<Copy> copies;  // that wait; groups end before the positions in `groups`
   std::vector<size_t> groups;
@@ -131,6 +133,7 @@ void prepare(Fiber& fiber) {
   fiber.stack = top - 6;  // six saved registers, of any value
   fiber.done = false;
   fiber.waits = nullptr;
+  fiber.until = nullptr;
   fiber.copies.clear();
   fiber.groups.clear();
 }
@@ -149,7 +152,9 @@ void run_block(Block& b, int threads) {
       const int t = reverse ? threads - 1 - i : i;
       Fiber& fiber = b.fibers[t];
       if (fiber.done || (fiber.waits && fiber.waits->round == fiber.round)) continue;
+      if (fiber.until && !(*fiber.until)()) continue;
       fiber.waits = nullptr;
+      fiber.until = nullptr;
       b.current = t;
       threadIdx = fiber.index;
       dl_switch(&b.scheduler, fiber.stack);
@@ -165,16 +170,28 @@ void run_block(Block& b, int threads) {
 
 }  // namespace
 
-void* dynamic_shared() {
-  char* p = block().shared.data();
-  return p + (-reinterpret_cast<uintptr_t>(p) & 15);
+// Address 0 is aligned as far as kernels can ask for, dynamic memory only to the 16 bytes promised.
+const char* shared_window() {
+  const char* p = block().shared.data();
+  return p + (-reinterpret_cast<uintptr_t>(p) & (kSharedAlignment - 1));
 }
+uint64_t shared_offset(const void* p) {
+  return static_cast<uint64_t>(static_cast<const char*>(p) - shared_window());
+}
+void* dynamic_shared() { return const_cast<char*>(shared_window()) + 16; }
 void block_barrier() { wait(block().all); }
 void warp_barrier() { wait(block().warps[block().current / warpSize]); }
 int lane() { return block().current % warpSize; }
 char* warp_slot(int lane) {
   Block& b = block();
   return b.slots.data() + (b.current / warpSize * warpSize + lane) * kSlot;
+}
+
+void wait_until(const std::function<bool()>& passed) {
+  Block& b = block();
+  if (passed()) return;
+  b.fibers[b.current].until = &passed;
+  to_scheduler(b);
 }
 
 void copy_later(void* to, const void* from, int bytes) {
@@ -203,7 +220,7 @@ void wait_copies(int groups_left) {
 void run(dim3 grid, dim3 size, size_t shared_bytes, const std::function<void()>& body) {
   Block& b = block();
   b.body = &body;
-  b.shared.assign(shared_bytes + 16, static_cast<char>(0xff));  // NaN: nobody may count on zeros
+  b.shared.assign(shared_bytes + kSharedAlignment + 16, static_cast<char>(0xff));  // NaN: nobody may count on zeros
   gridDim = grid;
   blockDim = size;
   const int threads = static_cast<int>(size.x * size.y * size.z);
@@ -301,6 +318,9 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int) {
   p->multiProcessorCount = 2;
   p->sharedMemPerBlockOptin = 227 * 1024;
   return cudaSuccess;
+}
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
+  return *value = 2, cudaSuccess;
 }
 cudaError_t cudaDriverGetVersion(int* v) { return *v = driver(), cudaSuccess; }
 cudaError_t cudaRuntimeGetVersion(int* v) { return *v = kVersion, cudaSuccess; }

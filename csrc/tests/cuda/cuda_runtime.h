@@ -67,6 +67,9 @@ constexpr int warpSize = 32;
 namespace dl_emulation {
 
 void* dynamic_shared();
+// Shared memory's address 0, and addresses in it.
+const char* shared_window();
+uint64_t shared_offset(const void* p);
 void block_barrier();
 void warp_barrier();
 constexpr int kSlot = 32;
@@ -77,6 +80,8 @@ int lane();
 void copy_later(void* to, const void* from, int bytes);
 void end_copies();
 void wait_copies(int groups_left);
+// Other threads run until passed() says so.
+void wait_until(const std::function<bool()>& passed);
 // Runs `body` for every thread of the grid.
 void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body);
 
@@ -185,6 +190,7 @@ enum cudaError_t {
   cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
   cudaErrorIllegalAddress = 700,
+  cudaErrorNotSupported = 801,
 };
 using cudaStream_t = struct dl_emulated_stream*;
 using cudaEvent_t = struct dl_emulated_event*;
@@ -198,6 +204,12 @@ enum cudaMemcpyKind {
   cudaMemcpyDefault
 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount };
+enum { cudaEnableDefault = 0 };
+enum cudaDriverEntryPointQueryResult {
+  cudaDriverEntryPointSuccess,
+  cudaDriverEntryPointSymbolNotFound
+};
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal };
 enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
 enum cudaMemoryType {
@@ -232,6 +244,10 @@ cudaError_t cudaGetDeviceCount(int*);
 cudaError_t cudaGetDevice(int*);
 cudaError_t cudaSetDevice(int);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp*, int device);
+cudaError_t cudaDeviceGetAttribute(int*, cudaDeviceAttr, int device);
+cudaError_t cudaGetDriverEntryPointByVersion(const char*, void** function, unsigned version,
+                                             unsigned long long flags,
+                                             cudaDriverEntryPointQueryResult*);
 cudaError_t cudaDriverGetVersion(int*);
 cudaError_t cudaRuntimeGetVersion(int*);
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total);
