@@ -94,7 +94,7 @@ class TerminateOnNaN(Callback):
 
     def on_progress(self, step):
         # NaN stays in the mean of the epoch, so that it is enough to look after each native call.
-        loss = self.model._compiled.results()["loss"]
+        loss = self.model._results().get("loss", 0.0)
         if not math.isfinite(loss) and not self.model.stop_training:
             print(f"The loss is {loss}, training stops")
             self.model.stop_training = True

@@ -56,7 +56,7 @@ class ProgbarLogger(Callback):
         self._last = now
         seconds = now - self._begin
         rate = f"{step / seconds:.4g} steps/s"
-        logs = figures_text(self.model._compiled.results())
+        logs = figures_text(self.model._results())
         place, left = self._place(step, seconds)
         self._write(f"{self._title} {place}, {rate}, {left}{logs}")
 

@@ -239,6 +239,13 @@ class Stream:
         return order[:limit]
 
 
+def pack_batch(x, y=None, sample_weight=None):
+    """A batch as steps get it: x, (x, y) or (x, y, sample_weight)."""
+    if y is None and sample_weight is None:
+        return (x,) if isinstance(x, (tuple, list)) else x
+    return (x, y) if sample_weight is None else (x, y, sample_weight)
+
+
 def unpack(who, batch):
     """(x, y, sample_weight) of a batch; what is not there is None.
 

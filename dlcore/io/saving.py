@@ -26,7 +26,7 @@ def save_model(model, filepath, overwrite=True):
         "weights": names,
         "compile": _compile_config(model),
     }
-    if model.compiled:
+    if document["compile"] is not None:
         variables = model.optimizer.variables
         document["optimizer_variables"] = len(variables)
         tensors.update({f"optimizer/{i}": v.numpy() for i, v in enumerate(variables)})
@@ -60,7 +60,7 @@ def _weights(model):
 
 
 def _compile_config(model):
-    if not model.compiled:
+    if not model.compiled or model._replaces("compile"):  # whose arguments only it knows
         return None
     config = model._compile_config
     return {

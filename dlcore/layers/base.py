@@ -271,6 +271,16 @@ class Layer(Weights):
         run = self._eager[training if simple else "general"] = function(general)
         return run
 
+    def get_build_config(self):
+        """What `build_from_config` needs: {"input_shape": ...}, or None before `build`."""
+        specs = self._build_specs
+        return None if specs is None else {"input_shape": spec.map_leaves(_shape_of, specs)}
+
+    def build_from_config(self, config):
+        """Build for the shape in `config`, as `get_build_config` returned it."""
+        if config and not self.built:
+            self.build(config["input_shape"])
+
     def compute_output_shape(self, input_shape):
         """Shape of the output for an input shape (or nested shapes) whose batch may be None."""
         return spec.output_shape(self, input_shape)
@@ -368,6 +378,10 @@ class Layer(Weights):
 
     def __repr__(self):
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+
+def _shape_of(spec):
+    return spec.shape
 
 
 def _restore(cls, config, build_specs, weights):

@@ -61,6 +61,8 @@ class Weights:
         self._weights.append(variable)
         return variable
 
+    add_variable = add_weight
+
     def _describe_weight(self, kind, initializer, regularizer=None, constraint=None):
         """Keep the arguments {kind}_initializer, {kind}_regularizer and {kind}_constraint."""
         from dlcore import constraints, initializers, regularizers

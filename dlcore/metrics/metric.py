@@ -4,11 +4,29 @@
 alike; `result` reads the sums and is plain NumPy.
 """
 
+import functools
+
 import numpy as np
 
 from dlcore import lookup, ops
 from dlcore.losses.loss import apply_mask, as_float, match_samples, weights_like
+from dlcore.program import tracing
 from dlcore.program.variable import Variable
+
+
+class Result:
+    """Stands for `metric.result()` inside a trace: what `train_step` returns is read later."""
+
+    def __init__(self, compute):
+        self.compute = compute
+
+
+def _readable_later(result):
+    @functools.wraps(result)
+    def wrapped(self):
+        return Result(self.result) if tracing() else result(self)
+
+    return wrapped
 
 
 class Metric(lookup.Configurable):
@@ -20,6 +38,11 @@ class Metric(lookup.Configurable):
         Kept for the configuration; the sums are float64.
     name : str, optional
     """
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "result" in cls.__dict__:
+            cls.result = _readable_later(cls.result)
 
     def __init__(self, dtype=None, name=None):
         self.dtype = dtype

@@ -3,9 +3,8 @@
 total loss = sum over the outputs of weight * loss(y, y_pred)
 """
 
-import numpy as np
-
 from dlcore import lookup, losses, metrics, ops
+from dlcore.models.logs import plain
 from dlcore.program.graph import suspended
 
 
@@ -161,8 +160,9 @@ class Compiled:
         return total
 
     def update(self, loss, y, y_pred, sample_weight, rows):
-        """Add one batch to the state of the metrics."""
-        self.tracker.update_state(loss, sample_weight=float(rows))
+        """Add one batch to the state of the metrics, and the loss unless it is None."""
+        if loss is not None:
+            self.tracker.update_state(loss, sample_weight=float(rows))
         for name, head, target, output, weight in self._entries(y, y_pred, sample_weight):
             if target is None and (head.plain or head.weighted):
                 raise ValueError(f"{self.form.who}: expected y for the metrics{name}, got None")
@@ -187,7 +187,7 @@ class Compiled:
         """{name: value} since the last reset: floats, or arrays of metrics with several values."""
         values = {}
         for m in (self.tracker, *(h.tracker for h in self.heads if h.tracker is not None)):
-            values[m.name] = _plain(m.result())
+            values[m.name] = plain(m.result())
         names = self.form.names if len(self.heads) > 1 else [""]
         for kind in ("plain", "weighted"):
             for name, head in zip(names, self.heads, strict=False):
@@ -203,7 +203,7 @@ def _add_result(values, prefix, metric, kind):
     for name, value in (result if isinstance(result, dict) else {metric.name: result}).items():
         names = [prefix + name] + [f"{prefix}weighted_{name}"] * (kind == "weighted")
         names += [f"{names[-1]}_{i}" for i in range(1, len(values) + 1)]
-        values[next(n for n in names if n not in values)] = _plain(value)
+        values[next(n for n in names if n not in values)] = plain(value)
 
 
 def _identifiers(given):
@@ -218,11 +218,6 @@ def _needs_shapes(identifier):
     """Whether the name stands for different things by the shapes of targets and outputs."""
     names = ("accuracy", "acc", "crossentropy", "ce")
     return isinstance(identifier, str) and identifier.lower() in names
-
-
-def _plain(value):
-    value = np.asarray(value)
-    return value.item() if value.size == 1 else value
 
 
 def _checked_metrics(name, given):

@@ -30,10 +30,10 @@ class Fitting:
         callbacks.on_train_begin()
         try:
             for epoch in range(initial_epoch, epochs):
-                model._compiled.reset()
+                model._begin("train")
                 callbacks.on_epoch_begin(epoch)
                 self._epoch(epoch)
-                logs = model._compiled.results()
+                logs = model._results()
                 if self._validates(epoch):
                     logs |= {f"val_{k}": v for k, v in self._validate().items()}
                 callbacks.on_epoch_end(epoch, logs)
@@ -54,7 +54,7 @@ class Fitting:
             before = callbacks.on_train_batch_begin
 
             def after(step):
-                callbacks.on_train_batch_end(step, model._compiled.results())
+                callbacks.on_train_batch_end(step, model._results())
                 return model.stop_training
 
         def progress(step):
@@ -66,7 +66,7 @@ class Fitting:
         self.runner.run(index, self.limit, before, after, progress)
 
     def _check_loss(self, epoch, step):
-        loss = self.model._compiled.results()["loss"]
+        loss = self.model._results().get("loss", 0.0)
         if not np.isfinite(loss):
             raise ValueError(
                 f"fit: expected a finite loss, got {loss} in epoch {epoch + 1} by step {step}"

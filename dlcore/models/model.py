@@ -165,6 +165,10 @@ class Model(Trainer):
 
     # -- for the trainer
 
+    def _has_steps_only(self):
+        no_call = self._graph is None and type(self).call is Model.call
+        return no_call and self._replaces("train_step", "test_step")
+
     def _input_form(self):
         return None if self._graph is None else self._graph.input_form
 

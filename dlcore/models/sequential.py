@@ -55,6 +55,9 @@ class Sequential(Model):
     def operations(self):
         return list(self._stack)
 
+    def _has_steps_only(self):
+        return False
+
     def add(self, layer, rebuild=True):
         """Put a layer on top."""
         if isinstance(layer, KerasTensor) and isinstance(layer.connection.layer, InputLayer):

@@ -7,16 +7,27 @@ Everything that changes lies in Variables, so that Python may stop between any t
 import numpy as np
 
 from dlcore import backends, config, losses, ops, optimizers
-from dlcore.data.batches import Stream
+from dlcore.data.batches import Stream, pack_batch, unpack
 from dlcore.layers import spec
 from dlcore.layers.base import Layer
+from dlcore.metrics.metric import Result
 from dlcore.models import arrays
 from dlcore.models.arrays import Data
 from dlcore.models.compiled import Compiled
 from dlcore.models.form import Form
+from dlcore.models.logs import Logs, called, plain
 from dlcore.models.runner import Runner
 from dlcore.models.streaming import StreamRunner
-from dlcore.program import BatchProgram, function, gradients, layout, pack, variables_made
+from dlcore.program import (
+    BatchProgram,
+    function,
+    gradients,
+    layout,
+    pack,
+    tracing,
+    variables_made,
+)
+from dlcore.program.graph import Trace, suspended
 
 _UNKNOWN = None, None, None
 _MOST_PROGRAMS = 30  # of other batch sizes and data, per model
@@ -34,6 +45,8 @@ class Steps(Layer):
         self.stop_training = False
         self._compiled = None
         self._compile_config = None
+        self._logs = {"train": Logs(), "test": Logs()}
+        self._kind = "train"
         self._forget_programs()
         self._optimized, self._trained = None, _UNKNOWN
         return self
@@ -106,7 +119,23 @@ class Steps(Layer):
     def reset_metrics(self):
         """Start all metrics anew."""
         self._check_compiled("reset_metrics")
-        self._compiled.reset()
+        for m in dict.fromkeys([*self._compiled.metrics, *self.metrics]):
+            m.reset_state()
+
+    def get_metrics_result(self):
+        """{name: value} of all metrics; inside a step stand-ins, to be returned from it."""
+        if type(self).metrics is not Steps.metrics:
+            with suspended():
+                found = {m.name: m.result() for m in self.metrics}
+            read = {k: v for k, v in found.items() if not isinstance(v, dict)}
+            for v in found.values():
+                read |= v if isinstance(v, dict) else {}
+        else:
+            with suspended():
+                read = self._compiled.results()
+        if not tracing():
+            return {name: plain(value) for name, value in read.items()}
+        return {name: Result(lambda name=name: self.get_metrics_result()[name]) for name in read}
 
     def _check_compiled(self, who):
         if not self.compiled:
@@ -125,35 +154,80 @@ class Steps(Layer):
         return total
 
     def train_step(self, data):
-        """One step on (x, y, sample_weight) in tensors; state changes by assignment to
-        Variables.
+        """One step on a batch of tensors: x, (x, y) or (x, y, sample_weight); see
+        `utils.unpack_x_y_sample_weight`.
+
+        State changes by assignment to Variables, gradients are those of `dlcore.gradients`, and
+        optimizers take them with `apply`.
+
+        Returns
+        -------
+        dict of str to tensor or result of a metric
+            What `fit` reports: of metrics the result over the epoch, of tensors the last value.
         """
-        x, y, sample_weight = data
+        x, y, sample_weight = unpack("train_step", data)
         y_pred = self(x, training=True)
         loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
         variables = self._trained_variables()
         scaled = self.optimizer.scale_loss(loss)
         self.optimizer.apply(gradients(scaled, variables), variables)
-        self._update_metrics(loss, x, y, y_pred, sample_weight)
+        return self._update_metrics(loss, x, y, y_pred, sample_weight)
 
     def test_step(self, data):
         """The step of `evaluate`."""
-        x, y, sample_weight = data
+        x, y, sample_weight = unpack("test_step", data)
         y_pred = self(x, training=False)
         loss = self.compute_loss(x, y, y_pred, sample_weight, training=False)
-        self._update_metrics(loss, x, y, y_pred, sample_weight)
+        return self._update_metrics(loss, x, y, y_pred, sample_weight)
 
     def predict_step(self, data):
         """The step of `predict`."""
-        return self(data[0], training=False)
+        return self(unpack("predict_step", data)[0], training=False)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """Add a batch to the metrics of `compile`; returns `get_metrics_result()`."""
+        rows = spec.leaves(y_pred)[0].shape[0]
+        self._compiled.update(None, y, y_pred, sample_weight, rows)
+        return self.get_metrics_result() if self._reports() else None
 
     def _update_metrics(self, loss, x, y, y_pred, sample_weight):
         rows = spec.leaves(x)[0].shape[0]
-        self._compiled.update(loss, y, y_pred, sample_weight, rows)
+        self._compiled.tracker.update_state(loss, sample_weight=float(rows))
+        logs = self.compute_metrics(x, y, y_pred, sample_weight)
         for layer in self._layers_within():
             for name, value in layer._call_metrics:
                 self._compiled.add_value(name, value, rows)
         self._clear_losses()
+        return logs
+
+    def _replaces(self, *names):
+        """Whether a subclass has written one of these methods."""
+        return any(getattr(type(self), n) is not getattr(Steps, n) for n in names)
+
+    def _reports(self):
+        """Whether what steps return counts; else it is what the metrics of `compile` say."""
+        return self._replaces("train_step", "test_step", "compute_metrics")
+
+    def _run_step(self, kind, data):
+        """One step inside a trace, on (x, y, sample_weight)."""
+        step = {"train": self.train_step, "test": self.test_step}[kind]
+        if not self._reports():
+            step(pack_batch(*data))
+            return
+        logs = called(f"{kind}_step", step, pack_batch(*data))
+        if logs is not None and self._replaces(f"{kind}_step", "compute_metrics"):
+            self._logs[kind].record(f"{kind}_step", logs)
+
+    def _begin(self, kind):
+        """Steps of a kind begin: metrics start anew."""
+        self._kind = kind
+        self._compiled.reset()
+        self.reset_metrics()
+
+    def _results(self):
+        """{name: value} of the steps since `_begin`."""
+        entries = self._logs[self._kind].entries
+        return self._logs[self._kind].results() if entries else self.get_metrics_result()
 
     # -- programs
 
@@ -180,15 +254,23 @@ class Steps(Layer):
         return [None] * len(data.inputs)
 
     def _output_specs(self, data):
-        """Nested specs of the output for such inputs; builds the model."""
+        """Nested specs of the output for such inputs; builds the model. None where there is no
+        `call`, but only steps.
+        """
+        if self._has_steps_only():
+            return None
         key = ("outputs", data.key())
         if key not in self._functions:
             self._functions[key] = spec.output_spec(self, data.input_specs())
         return self._functions[key]
 
-    def _data(self, who, kind, x, y=None, sample_weight=None, class_weight=None):
+    def _has_steps_only(self):
+        """Whether a subclass has written steps, but no formula."""
+        return False
+
+    def _data(self, who, kind, x, y=None, sample_weight=None, class_weight=None, rows=None):
         """What a caller gave to "train", "test" or "predict", checked, and the model (to train,
-        the optimizer too) built for it.
+        the optimizer too) built for it, by batches of `rows` where there are steps only.
         """
         data = Data(who, x, self._input_form())
         self._check_rows(data)
@@ -196,10 +278,23 @@ class Steps(Layer):
         variables = self._trained_variables()  # which packs them
         if kind != "predict":
             self._add_targets(data, y, sample_weight, outputs)
-            self._check_targets(data, spec.leaves(outputs), class_weight)
-        if kind == "train":
+            if outputs is not None:
+                self._check_targets(data, spec.leaves(outputs), class_weight)
+        if outputs is None and not self.built:
+            self._try_step(kind, data, rows)
+        elif kind == "train" and outputs is not None:
             self._build_optimizer(who, variables)
         return data
+
+    def _try_step(self, kind, data, rows):
+        """Build everything that a step uses, in a trace that is thrown away."""
+        rows = min(rows or data.rows, data.rows)
+        with suspended(), Trace() as trace:
+            tensors = [trace.input((rows, *shape), dtype) for shape, dtype in data.specs()]
+            self._run_step(kind, data.unpack()(tensors))
+        self._clear_losses()
+        self.built = True
+        self._trained_variables()
 
     def _trained_variables(self):
         """What was trainable at `compile` (or when the weights were made, if that came later):
@@ -231,12 +326,16 @@ class Steps(Layer):
         self._optimized = variables
 
     def _add_targets(self, data, y, sample_weight, outputs):
+        if outputs is None:
+            outputs = spec.Spec(np.shape(y), None)
         form = self._output_form() or Form(self.name, "output", outputs)
         compiled = self._compiled
         compiled.set_outputs(form)
         if compiled.held is None:
             compiled.held = super().metrics
-        data.add_targets(y, sample_weight, form, [h.needs_targets for h in compiled.heads])
+        own = self._replaces("train_step", "test_step", "compute_loss", "compute_metrics")
+        needed = [own or h.needs_targets for h in compiled.heads]
+        data.add_targets(y, sample_weight, form, needed)
         for head, target, output in zip(
             compiled.heads, data.targets, spec.leaves(outputs), strict=True
         ):
@@ -274,17 +373,17 @@ class Steps(Layer):
             kept = [(k, p) for k, p in self._programs.items() if k[-1] == layout()]
             self._programs = dict(kept[-_MOST_PROGRAMS:])
             split = data.unpack()
-            step = {"train": self.train_step, "test": self.test_step}.get(kind)
 
             def f(*tensors):
-                if step is None:
-                    return tuple(spec.leaves(self.predict_step(split(tensors))))
-                step(split(tensors))
+                if kind == "predict":
+                    x = split(tensors)[0]
+                    return tuple(spec.leaves(self.predict_step(pack_batch(x))))
+                self._run_step(kind, split(tensors))
 
             cast = self._input_dtypes(data)
             cast = cast + [None] * (len(data.arrays) - len(cast))
             program = self._programs[key] = BatchProgram(
-                f, data.specs(), batch, indexed, cast, output_rows=step is None
+                f, data.specs(), batch, indexed, cast, output_rows=kind == "predict"
             )
         return program
 

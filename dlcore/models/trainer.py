@@ -4,7 +4,7 @@ import numpy as np
 
 from dlcore import backends, config
 from dlcore.callbacks import CallbackList
-from dlcore.data.batches import Stream, is_batches
+from dlcore.data.batches import Stream, is_batches, pack_batch
 from dlcore.layers import spec
 from dlcore.models import arrays
 from dlcore.models.fitting import Fitting
@@ -96,7 +96,7 @@ class Trainer(Steps):
                 )
             shuffle = False  # the stream does it
         else:
-            data = self._data("fit", "train", x, y, sample_weight, class_weight)
+            data = self._data("fit", "train", x, y, sample_weight, class_weight, batch)
         if validation_data is not None:
             validation = self._validation_data(validation_data)
         elif validation_split:
@@ -170,17 +170,17 @@ class Trainer(Steps):
         return logs if return_dict else self._in_order(logs)
 
     def _evaluate(self, runner, callback_list, limit=None):
-        self._compiled.reset()
+        self._begin("test")
         callback_list.on_test_begin()
         before = after = None
         if callback_list.wants_batches("test"):
             before = callback_list.on_test_batch_begin
 
             def after(step):
-                callback_list.on_test_batch_end(step, self._compiled.results())
+                callback_list.on_test_batch_end(step, self._results())
 
         runner.run(limit=limit, before=before, after=after, progress=callback_list.on_progress)
-        logs = self._compiled.results()
+        logs = self._results()
         callback_list.on_test_end(logs)
         return logs
 
@@ -281,7 +281,7 @@ class Trainer(Steps):
 
     def _predict_small(self, x, data, cache):
         """All rows in one program; `cache` then knows it by the shape and dtype of `x`."""
-        run = self._function("predict", lambda inputs: self(inputs, training=False))
+        run = self._function("predict", lambda inputs: self.predict_step(pack_batch(inputs)))
         result = run(data.unpack()(data.arrays)[0])
         plain = isinstance(x, np.ndarray) and isinstance(result, np.ndarray)
         if plain and x.dtype.isnative and x.dtype.name in dtypes.ARRAYS:
@@ -302,20 +302,20 @@ class Trainer(Steps):
         """
         self._check_compiled("train_on_batch")
         data = self._data("train_on_batch", "train", x, y, sample_weight, class_weight)
-        return self._one_step("train", self.train_step, data, return_dict)
+        return self._one_step("train", data, return_dict)
 
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
         """Loss and metrics of one batch."""
         self._check_compiled("test_on_batch")
         data = self._data("test_on_batch", "test", x, y, sample_weight)
-        return self._one_step("test", self.test_step, data, return_dict)
+        return self._one_step("test", data, return_dict)
 
-    def _one_step(self, kind, step, data, return_dict):
+    def _one_step(self, kind, data, return_dict):
         split = data.unpack()
-        run = self._function((kind, data.key()), lambda *tensors: step(split(tensors)))
-        self._compiled.reset()
+        run = self._function((kind, data.key()), lambda *x: self._run_step(kind, split(x)))
+        self._begin(kind)
         run(*data.arrays)
-        logs = self._compiled.results()
+        logs = self._results()
         return logs if return_dict else self._in_order(logs)
 
 

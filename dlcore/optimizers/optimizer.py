@@ -179,6 +179,41 @@ class Optimizer(lookup.Configurable):
         full_name = f"{reference_variable.name}_{name or 'slot'}".replace("/", "_")
         return self._track(Variable(value, dtype=dtype, trainable=False, name=full_name))
 
+    def add_variable(self, shape, initializer="zeros", dtype=None, aggregation="none", name=None):
+        """State of its own shape, kept and saved with the optimizer's."""
+        from dlcore import initializers
+
+        value = np.asarray(initializers.get(initializer)(tuple(shape), dtype))
+        return self._track(Variable(value, dtype, trainable=False, name=name or "state"))
+
+    def _get_variable_index(self, variable):
+        """The place of a variable among those of `build`; subclasses written for Keras ask."""
+        return next(i for i, v in enumerate(self._trainable) if v is variable)
+
+    @staticmethod
+    def assign(variable, value):
+        """`variable.assign(value)`."""
+        variable.assign(value)
+
+    @staticmethod
+    def assign_add(variable, value):
+        """`variable.assign_add(value)`."""
+        variable.assign_add(value)
+
+    @staticmethod
+    def assign_sub(variable, value):
+        """`variable.assign_sub(value)`."""
+        variable.assign_sub(value)
+
+    def set_weights(self, weights):
+        """Set all state from a list of arrays, in the order of `variables`."""
+        if len(weights) != len(self.variables):
+            raise ValueError(
+                f"{self.name}: expected {len(self.variables)} arrays, got {len(weights)}"
+            )
+        for variable, value in zip(self.variables, weights, strict=True):
+            variable.assign(value)
+
     def _track(self, variable):
         self._others.append(variable)
         return variable

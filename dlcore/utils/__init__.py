@@ -90,9 +90,9 @@ def get_source_inputs(tensor):
 
 def pack_x_y_sample_weight(x, y=None, sample_weight=None):
     """A batch as `fit` takes it and `train_step` gets it: x, (x, y) or (x, y, sample_weight)."""
-    if y is None:
-        return (x,) if isinstance(x, (tuple, list)) else x
-    return (x, y) if sample_weight is None else (x, y, sample_weight)
+    from dlcore.data.batches import pack_batch
+
+    return pack_batch(x, y, sample_weight)
 
 
 def unpack_x_y_sample_weight(data):

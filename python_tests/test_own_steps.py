@@ -1,0 +1,238 @@
+"""Models whose steps, losses and metrics are the user's own, as scripts for Keras write them."""
+
+import numpy as np
+import pytest
+
+import dlcore as keras
+from dlcore import layers, losses, metrics, ops, optimizers, random
+
+X = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
+Y = X[:, :1] * 2
+
+
+class Net(keras.Model):
+    """The steps of `compile("sgd", "mse", ["mae"])`, written out."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = layers.Dense(1, kernel_initializer="ones")
+        self.loss_tracker = metrics.Mean(name="loss")
+        self.mae = metrics.MeanAbsoluteError(name="mae")
+
+    @property
+    def metrics(self):
+        return [self.loss_tracker, self.mae]
+
+    def call(self, x, training=False):
+        return self.out(x)
+
+    def train_step(self, data):
+        x, y = data
+        y_pred = self(x, training=True)
+        loss = ops.mean(ops.square(y - y_pred))
+        grads = keras.gradients(loss, self.trainable_variables)
+        self.optimizer.apply_gradients(zip(grads, self.trainable_variables, strict=True))
+        return self.report(loss, y, y_pred)
+
+    def test_step(self, data):
+        x, y = data
+        y_pred = self(x, training=False)
+        return self.report(ops.mean(ops.square(y - y_pred)), y, y_pred)
+
+    def report(self, loss, y, y_pred):
+        self.loss_tracker.update_state(loss)
+        self.mae.update_state(y, y_pred)
+        return {m.name: m.result() for m in self.metrics}
+
+
+def trained(model, *args, **kwargs):
+    model.compile(*args, **kwargs)
+    random.set_random_seed(2)
+    history = model.fit(X, Y, 8, epochs=2, verbose=0, validation_data=(X, Y)).history
+    return history, model.evaluate(X, Y, 8, verbose=0), model.train_on_batch(X, Y)
+
+
+def test_own_steps_are_the_built_in_ones():
+    own = trained(Net(), "sgd")
+    plain = keras.Sequential([layers.Dense(1, kernel_initializer="ones")])
+    expected = trained(plain, "sgd", "mse", metrics=["mae"])
+    assert list(own[0]) == ["loss", "mae", "val_loss", "val_mae"]
+    for a, b in zip(own, expected, strict=True):
+        for key in a if isinstance(a, dict) else range(len(a)):
+            np.testing.assert_allclose(a[key], b[key], rtol=1e-6)
+
+
+def test_super_and_overrides():
+    class More(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.out = layers.Dense(1, kernel_initializer="ones")
+
+        def call(self, x):
+            return self.out(x)
+
+        def train_step(self, data):
+            logs = super().train_step(data)
+            return {**logs, "again": logs["loss"]}
+
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            return 2 * super().compute_loss(x, y, y_pred, sample_weight, training)
+
+        def compute_metrics(self, x, y, y_pred, sample_weight=None):
+            logs = super().compute_metrics(x, y, y_pred, sample_weight)
+            return {**logs, "rows": ops.cast(ops.shape(y_pred)[0], "float32") + 0 * y_pred[0, 0]}
+
+    history, evaluated, on_batch = trained(More(), "sgd", "mse", metrics=["mae"])
+    plain = keras.Sequential([layers.Dense(1, kernel_initializer="ones")])
+    expected = trained(
+        plain, "sgd", lambda y, p: 2 * losses.mean_squared_error(y, p), metrics=["mae"]
+    )
+    assert list(history) == ["loss", "mae", "rows", "again", "val_loss", "val_mae", "val_rows"]
+    np.testing.assert_allclose(history["loss"], expected[0]["loss"], rtol=1e-6)
+    np.testing.assert_allclose(history["mae"], expected[0]["mae"], rtol=1e-6)
+    assert history["again"] == history["loss"] and history["val_rows"] == [8, 8]
+    assert evaluated[-1] == 8 and on_batch[2] == 32
+
+
+def gan():
+    class Gan(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.discriminator = keras.Sequential([layers.Dense(4, "relu"), layers.Dense(1)])
+            self.generator = keras.Sequential([layers.Dense(4)])
+            self.seeds = random.SeedGenerator(1)
+
+        def compile(self, d_optimizer, g_optimizer, loss_fn):
+            super().compile()
+            self.d_optimizer, self.g_optimizer, self.loss_fn = d_optimizer, g_optimizer, loss_fn
+            self.d_loss, self.g_loss = metrics.Mean(name="d_loss"), metrics.Mean(name="g_loss")
+
+        @property
+        def metrics(self):
+            return [self.d_loss, self.g_loss]
+
+        def train_step(self, real):
+            n = ops.shape(real)[0]
+            fake = self.generator(random.normal((n, 2), seed=self.seeds))
+            labels = ops.concatenate([ops.ones((n, 1)), ops.zeros((n, 1))], axis=0)
+            loss = self.loss_fn(labels, self.discriminator(ops.concatenate([fake, real], axis=0)))
+            weights = self.discriminator.trainable_weights
+            self.d_optimizer.apply(keras.gradients(loss, weights), weights)
+            fake = self.generator(random.normal((n, 2), seed=self.seeds))
+            g_loss = self.loss_fn(ops.zeros((n, 1)), self.discriminator(fake))
+            weights = self.generator.trainable_weights
+            self.g_optimizer.apply(keras.gradients(g_loss, weights), weights)
+            self.d_loss.update_state(loss)
+            self.g_loss.update_state(g_loss)
+            return {"d_loss": self.d_loss.result(), "g_loss": self.g_loss.result()}
+
+    model = Gan()
+    model.compile(
+        optimizers.Adam(1e-2), optimizers.Adam(1e-2), losses.BinaryCrossentropy(from_logits=True)
+    )
+    return model
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_steps_without_call(single):
+    model = gan()
+    if single:
+        assert len(model.train_on_batch(X)) == 2
+    else:
+        history = model.fit(X, batch_size=16, epochs=3, verbose=0).history
+        assert (
+            list(history) == ["d_loss", "g_loss"] and history["d_loss"][-1] < history["d_loss"][0]
+        )
+    steps = 1 if single else 6
+    assert int(model.d_optimizer.iterations) == int(model.g_optimizer.iterations) == steps
+    assert [len(x.weights) for x in (model.discriminator, model.generator)] == [4, 2]
+    with pytest.raises(NotImplementedError, match="expected a subclass that defines call"):
+        model.predict(X)
+
+
+@pytest.mark.parametrize("step", ["backward", "state", "logs"])
+def test_steps_for_other_libraries(step):
+    class Other(Net):
+        def train_step(self, data, *more):
+            if step == "logs":
+                return 3
+            if step == "state":
+                raise TypeError("train_step() missing 1 required positional argument: 'data'")
+            self.compute_loss(*data, self(data[0])).backward()
+
+    model = Other()
+    model.compile("sgd", "mse")
+    message = "expected a dictionary" if step == "logs" else "written for (torch|jax); write grads"
+    with pytest.raises(
+        TypeError, match=f"train_step: expected .*{message}" if step != "logs" else message
+    ):
+        model.fit(X, Y, verbose=0)
+
+
+def test_own_optimizer():
+    class Momentum(keras.Optimizer):
+        def __init__(self, learning_rate=0.01, momentum=0.9, name="own", **kwargs):
+            super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+            self.momentum = momentum
+
+        def build(self, variables):
+            if self.built:
+                return
+            super().build(variables)
+            self.momentums = [self.add_variable_from_reference(v, name="m") for v in variables]
+            self.count = self.add_variable((), name="count")
+
+        def update_step(self, gradient, variable, learning_rate):
+            m = self.momentums[self._get_variable_index(variable)]
+            step = self.momentum * m - gradient * ops.cast(learning_rate, variable.dtype)
+            self.assign(m, step)
+            self.assign_add(variable, step)
+            self.assign_add(self.count, 1.0)
+
+        def get_config(self):
+            return {**super().get_config(), "momentum": self.momentum}
+
+    own, known = Momentum(0.1), optimizers.SGD(0.1, momentum=0.9)
+    results = []
+    for optimizer in (own, known):
+        model = keras.Sequential([layers.Dense(1, kernel_initializer="ones")])
+        results.append(trained(model, optimizer, "mse")[1])
+    np.testing.assert_allclose(*results, rtol=1e-6)
+    assert float(own.count) == 2 * int(own.iterations)
+    again = Momentum.from_config(own.get_config())
+    again.build(model.trainable_variables)
+    again.set_weights([v.numpy() for v in own.variables])
+    assert float(again.count) == float(own.count)
+    with pytest.raises(ValueError, match="own: expected 5 arrays, got 0"):
+        again.set_weights([])
+
+
+def test_build_config():
+    layer = layers.Dense(3)
+    assert layer.get_build_config() is None
+    layer(X)
+    config = layer.get_build_config()
+    again = layers.Dense(3)
+    again.build_from_config(config)
+    assert again.kernel.shape == (4, 3) and config == {"input_shape": (None, 4)}
+
+
+def test_saved_without_the_arguments_of_an_own_compile(tmp_path):
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.out = layers.Dense(1)
+
+        def call(self, x):
+            return self.out(x)
+
+        def compile(self, how):
+            super().compile("sgd", how)
+
+    model = Own()
+    model.compile("mse")
+    model.fit(X, Y, verbose=0)
+    model.save(tmp_path / "own.keras")
+    other = keras.models.load_model(tmp_path / "own.keras", custom_objects={"Own": Own})
+    assert not other.compiled
+    np.testing.assert_array_equal(other.predict(X), model.predict(X))
