@@ -65,6 +65,15 @@ def smooth(y, s, c):
     return (1 - s) * y + s / c
 
 
+def focal(y, p, gamma=2.0):
+    return nll(y, p) * (1 - y * p - (1 - y) * (1 - p)) ** gamma
+
+
+def overlap(y, p, alpha=0.5, beta=0.5):
+    both = (y * p).sum()
+    return 1 - both / (both + alpha * (y * (1 - p)).sum() + beta * ((1 - y) * p).sum() + 1e-7)
+
+
 # class, function, arguments, y_true, y_pred, formula of one row
 ROWS = [
     ("MeanSquaredError", "mean_squared_error", {}, REAL_Y, REAL_P, mean(lambda y, p: (y - p) ** 2)),
@@ -103,6 +112,24 @@ ROWS = [
      LABELS, REAL_P, lambda y, p: -math.log(soft(p)[y])),
     ("SparseCategoricalCrossentropy", "sparse_categorical_crossentropy", {"ignore_class": 1},
      LABELS, PROB_P, lambda y, p: 0.0 if y == 1 else -math.log(p[y])),
+    ("BinaryFocalCrossentropy", "binary_focal_crossentropy", {}, BITS, UNIT_P, mean(focal)),
+    ("BinaryFocalCrossentropy", "binary_focal_crossentropy",
+     {"apply_class_balancing": True, "alpha": 0.3, "gamma": 1.5}, BITS, UNIT_P,
+     mean(lambda y, p: (0.3 * y + 0.7 * (1 - y)) * focal(y, p, 1.5))),
+    ("BinaryFocalCrossentropy", "binary_focal_crossentropy",
+     {"from_logits": True, "label_smoothing": 0.2}, BITS, REAL_P,
+     mean(lambda y, p: focal(0.8 * y + 0.1, sig(p)))),
+    ("CategoricalFocalCrossentropy", "categorical_focal_crossentropy", {}, HOT, 3 * PROB_P,
+     total(lambda y, p: -0.25 * (1 - p / 3) ** 2 * y * math.log(p / 3))),
+    ("CategoricalFocalCrossentropy", "categorical_focal_crossentropy",
+     {"from_logits": True, "alpha": 0.5, "gamma": 1.0, "label_smoothing": 0.1}, HOT, REAL_P,
+     lambda y, p: total(lambda a, b: -0.5 * (1 - b) * smooth(a, 0.1, C) * math.log(b))(y, soft(p))),
+    ("Dice", "dice", {"axis": 1}, BITS, UNIT_P,
+     lambda y, p: 1 - 2 * (y * p).sum() / (y.sum() + p.sum() + 1e-7)),
+    ("Tversky", "tversky", {"axis": -1, "alpha": 0.3, "beta": 0.7}, BITS, UNIT_P,
+     lambda y, p: overlap(y, p, 0.3, 0.7)),
+    ("CategoricalGeneralizedCrossEntropy", "categorical_generalized_cross_entropy", {"q": 0.7},
+     LABELS, PROB_P, lambda y, p: (1 - p[y] ** 0.7) / 0.7),
 ]  # fmt: skip
 IDS = [f"{r[1]}-{'-'.join(map(str, r[2].values()))}-{i}" for i, r in enumerate(ROWS)]
 
@@ -350,3 +377,11 @@ def test_class_weights():
     )
     with pytest.raises(ValueError, match="weights >= 0"):
         losses.class_weights_to_sample_weights([0], {0: -1})
+
+
+def test_overlaps_of_whole_arrays():
+    """Without an axis they are one number, and q of the generalized cross-entropy is a share."""
+    assert float(losses.Dice()(BITS, UNIT_P)) == pytest.approx(overlap(BITS, UNIT_P), rel=1e-6)
+    assert losses.tversky(BITS, UNIT_P).shape == ()
+    with pytest.raises(ValueError, match="expected q between 0 and 1, got 1"):
+        losses.CategoricalGeneralizedCrossEntropy(q=1)

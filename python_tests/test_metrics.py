@@ -107,6 +107,37 @@ def rank_auc(y, p, w):
 
 GRID = np.round(P * 199) / 199 * 0.999 + 0.0005  # so that 200 thresholds tell all values apart
 
+
+def overlaps(y, p, w, classes):
+    either = [w[(y == c) | (p == c)].sum() for c in classes]
+    return np.mean([w[(y == c) & (p == c)].sum() / e for c, e in zip(classes, either, strict=True)])
+
+
+def best(wanted, bounded, least):
+    def formula(y, p, w):
+        counts = [counted(y, p, w, np.float32(t)) for t in np.linspace(0, 1, 200)]
+        figures = {
+            "recall": [c[0] / (c[0] + c[3]) for c in counts],
+            "precision": [c[0] / max(c[0] + c[1], 1e-9) for c in counts],
+            "specificity": [c[2] / (c[2] + c[1]) for c in counts],
+        }
+        pairs = zip(figures[wanted], figures[bounded], strict=True)
+        return max(a for a, b in pairs if b >= least)
+
+    return formula
+
+
+def correlations(y, p, concordance=False):
+    result = []
+    for a, b in zip(y, p, strict=True):
+        cov = np.mean((a - a.mean()) * (b - b.mean()))
+        spread = a.var() + b.var() + (a.mean() - b.mean()) ** 2 + 1e-7
+        result.append(2 * cov / spread if concordance else cov / (a.std() * b.std()))
+    return result
+
+
+SCORES_AS_CLASSES = SCORES.argmax(-1)
+
 # name, arguments, y_true, y_pred, formula of (y, p, w), tolerance
 ROWS = [
     ("Accuracy", {}, LABELS[:, None], SCORES.argmax(-1)[:, None],
@@ -201,6 +232,32 @@ ROWS = [
     ("ConfusionMatrix", {"num_classes": 2}, Y, P[:, None],
      lambda y, p, w: [[w[(y == i) & ((p[:, 0] > 0.5) == j)].sum() for j in range(2)]
                       for i in range(2)], 1e-6),
+    ("IoU", {"num_classes": C, "target_class_ids": [0, 2]}, LABELS, SCORES_AS_CLASSES,
+     lambda y, p, w: overlaps(y, p, w, [0, 2]), 1e-6),
+    ("MeanIoU", {"num_classes": C, "ignore_class": 1}, LABELS, SCORES_AS_CLASSES,
+     lambda y, p, w: overlaps(y[y != 1], p[y != 1], w[y != 1], range(C)), 1e-6),
+    ("MeanIoU", {"num_classes": C, "sparse_y_pred": False}, LABELS, SCORES,
+     lambda y, p, w: overlaps(y, p.argmax(-1), w, range(C)), 1e-6),
+    ("OneHotIoU", {"num_classes": C, "target_class_ids": [1]}, HOT, SCORES,
+     lambda y, p, w: overlaps(y.argmax(-1), p.argmax(-1), w, [1]), 1e-6),
+    ("OneHotMeanIoU", {"num_classes": C}, HOT, SCORES,
+     lambda y, p, w: overlaps(y.argmax(-1), p.argmax(-1), w, range(C)), 1e-6),
+    ("BinaryIoU", {"threshold": 0.4}, Y, P,
+     lambda y, p, w: overlaps(y, p >= 0.4, w, [0, 1]), 1e-6),
+    ("SensitivityAtSpecificity", {"specificity": 0.7}, Y, P,
+     best("recall", "specificity", 0.7), 1e-6),
+    ("SpecificityAtSensitivity", {"sensitivity": 0.7}, Y, P,
+     best("specificity", "recall", 0.7), 1e-6),
+    ("PrecisionAtRecall", {"recall": 0.6, "class_id": 1}, MULTI_Y, MULTI_P,
+     lambda y, p, w: best("precision", "recall", 0.6)(y[:, 1], p[:, 1], w), 1e-6),
+    ("RecallAtPrecision", {"precision": 0.6}, Y, P, best("recall", "precision", 0.6), 1e-6),
+    ("PearsonCorrelation", {}, REAL_Y - 50, REAL_P - 50,
+     lambda y, p, w: average(correlations(y, p), w), 1e-4),
+    ("ConcordanceCorrelation", {}, REAL_Y - 50, REAL_P - 50,
+     lambda y, p, w: average(correlations(y, p, True), w), 1e-4),
+    ("SparseCategoricalCrossentropy", {"ignore_class": 1}, LABELS, SCORES / SCORES.sum(-1)[:, None],
+     lambda y, p, w: average([0 if k == 1 else v for k, v in zip(y, cross(y, p), strict=True)], w),
+     1e-5),
 ]  # fmt: skip
 IDS = [f"{r[0]}-{'-'.join(r[1])}{i}" for i, r in enumerate(ROWS)]
 BATCHES = [slice(0, 25), slice(25, 50), slice(50, 60)]
@@ -383,6 +440,10 @@ def test_targets_without_the_last_axis():
         ("expected y_pred", lambda: metrics.F1Score()(HOT[None], SCORES[None])),
         ("expected sample_weight", lambda: metrics.Mean()(P, W[:5])),
         ("threshold between", lambda: metrics.BinaryAccuracy(threshold=2)),
+        ("recall_at_precision: expected num_thr", lambda: metrics.RecallAtPrecision(0.5, 0)),
+        ("expected precision in 0", lambda: metrics.RecallAtPrecision(1.5)),
+        (r"target_class_ids in 0\.\.1, got", lambda: metrics.IoU(2, [2])),
+        ("as many targets as predictions", lambda: metrics.MeanIoU(2)([0, 1], [1])),
         ("thresholds in", lambda: metrics.Precision(thresholds=[0.5, 1.5])),
         ("average in", lambda: metrics.F1Score("all")),
         ("curve", lambda: metrics.AUC(curve="roc")),

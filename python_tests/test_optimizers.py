@@ -85,6 +85,39 @@ def nadam(w, g, t, s, c):
     return w - c["a"] * ((1 - mu[t - 1]) * g_hat + mu[t] * m_hat) / (v_hat**0.5 + 1e-7)
 
 
+def lion(w, g, t, s, c):
+    b1, b2, m = c.get("beta_1", 0.9), c.get("beta_2", 0.99), s.get("m", 0 * w)
+    s["m"] = b2 * m + (1 - b2) * g
+    return w - c["a"] * np.sign(b1 * m + (1 - b1) * g)
+
+
+def adafactor(w, g, t, s, c):
+    b, rho = 1 - t ** c.get("beta_2_decay", -0.8), min(c["a"], t**-0.5)
+    square = g * g + 1e-30
+    s["v"] = b * s.get("v", 0 * w) + (1 - b) * square
+    v = s["v"]
+    if w.ndim > 1:  # means of the running squares are running means of their means
+        v = np.outer(v.mean(1), v.mean(0)) / v.mean()
+    u = g / v**0.5
+    u = u / max(1, math.sqrt((u**2).mean()) / c.get("clip_threshold", 1.0))
+    return w - max(1e-3, math.sqrt((w**2).mean())) * rho * u
+
+
+def ftrl(w, g, t, s, c):
+    n, p, a = s.get("n", 0 * w + 0.1), -c.get("learning_rate_power", -0.5), c["a"]
+    l1, l2 = c.get("l1_regularization_strength", 0), c.get("l2_regularization_strength", 0)
+    shrunk = g + 2 * c.get("l2_shrinkage_regularization_strength", 0) * w
+    s["n"] = n + g * g
+    s["z"] = s.get("z", 0 * w) + shrunk - (s["n"] ** p - n**p) / a * w
+    quadratic = s["n"] ** p / a + 2 * (l2 + c.get("beta", 0) / (2 * a))
+    return np.where(abs(s["z"]) <= l1, 0, (np.sign(s["z"]) * l1 - s["z"]) / quadratic)
+
+
+def lamb(w, g, t, s, c):
+    u = w - adam(w, g, t, s, {**c, "a": 1.0, "epsilon": 1e-7 * (1 - 0.999**t) ** 0.5})
+    return w - c["a"] * np.linalg.norm(w) / np.linalg.norm(u) * u
+
+
 # class, rule, options, options that the base class handles
 ROWS = [
     ("SGD", sgd, {}, {}),
@@ -111,9 +144,19 @@ ROWS = [
     ("AdamW", adam, {"amsgrad": True}, {"weight_decay": 0.1}),
     ("Adamax", adamax, {}, {}),
     ("Adamax", adamax, {"beta_1": 0.5, "beta_2": 0.9}, {}),
+    ("Lion", lion, {}, {}),
+    ("Lion", lion, {"beta_1": 0.5, "beta_2": 0.9}, {"weight_decay": 0.1}),
+    ("Adafactor", adafactor, {}, {}),
+    ("Adafactor", adafactor, {"clip_threshold": 0.5, "beta_2_decay": -0.5}, {"clipvalue": 1.0}),
+    ("Ftrl", ftrl, {}, {}),
+    ("Ftrl", ftrl, {"learning_rate_power": -0.7, "l1_regularization_strength": 0.5,
+                    "l2_regularization_strength": 0.1, "beta": 0.2,
+                    "l2_shrinkage_regularization_strength": 0.3}, {}),
+    ("Lamb", lamb, {}, {}),
+    ("Lamb", lamb, {}, {"weight_decay": 0.1}),
     ("Nadam", nadam, {}, {}),
     ("Nadam", nadam, {"beta_1": 0.7}, {"clipnorm": 1.0}),
-]
+]  # fmt: skip
 IDS = [f"{r[0]}-{'-'.join({**r[2], **r[3]}) or 'plain'}{i}" for i, r in enumerate(ROWS)]
 
 
@@ -339,7 +382,8 @@ def test_own_optimizer():
 
 
 @pytest.mark.parametrize("name", ["SGD", "sgd", "ADAM", "adamw", "rmsprop", "RMSprop", "Adagrad",
-                                  "adadelta", "adamax", "nadam"])  # fmt: skip
+                                  "adadelta", "adamax", "nadam", "lion", "Adafactor", "ftrl",
+                                  "lamb"])  # fmt: skip
 def test_names(name):
     assert type(optimizers.get(name)).__name__.lower() == name.lower()
 

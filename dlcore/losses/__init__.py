@@ -15,6 +15,18 @@ from dlcore.losses.classification import (
     sparse_categorical_crossentropy,
     squared_hinge,
 )
+from dlcore.losses.imbalance import (
+    BinaryFocalCrossentropy,
+    CategoricalFocalCrossentropy,
+    CategoricalGeneralizedCrossEntropy,
+    Dice,
+    Tversky,
+    binary_focal_crossentropy,
+    categorical_focal_crossentropy,
+    categorical_generalized_cross_entropy,
+    dice,
+    tversky,
+)
 from dlcore.losses.loss import (
     Loss,
     LossFunctionWrapper,
@@ -43,16 +55,18 @@ from dlcore.losses.regression import (
 )
 
 _CLASSES = [
-    BinaryCrossentropy, CategoricalCrossentropy, CategoricalHinge, CosineSimilarity, Hinge, Huber,
-    KLDivergence, LogCosh, Loss, LossFunctionWrapper, MeanAbsoluteError,
-    MeanAbsolutePercentageError, MeanSquaredError, MeanSquaredLogarithmicError, Poisson,
-    SparseCategoricalCrossentropy, SquaredHinge,
+    BinaryCrossentropy, BinaryFocalCrossentropy, CategoricalCrossentropy,
+    CategoricalFocalCrossentropy, CategoricalGeneralizedCrossEntropy, CategoricalHinge,
+    CosineSimilarity, Dice, Hinge, Huber, KLDivergence, LogCosh, Loss, LossFunctionWrapper,
+    MeanAbsoluteError, MeanAbsolutePercentageError, MeanSquaredError, MeanSquaredLogarithmicError,
+    Poisson, SparseCategoricalCrossentropy, SquaredHinge, Tversky,
 ]  # fmt: skip
 _FUNCTIONS = [
-    binary_crossentropy, categorical_crossentropy, categorical_hinge, cosine_similarity, hinge,
-    huber, kl_divergence, log_cosh, mean_absolute_error, mean_absolute_percentage_error,
-    mean_squared_error, mean_squared_logarithmic_error, poisson, sparse_categorical_crossentropy,
-    squared_hinge,
+    binary_crossentropy, binary_focal_crossentropy, categorical_crossentropy,
+    categorical_focal_crossentropy, categorical_generalized_cross_entropy, categorical_hinge,
+    cosine_similarity, dice, hinge, huber, kl_divergence, log_cosh, mean_absolute_error,
+    mean_absolute_percentage_error, mean_squared_error, mean_squared_logarithmic_error, poisson,
+    sparse_categorical_crossentropy, squared_hinge, tversky,
 ]  # fmt: skip
 _SHORT = {
     "mse": mean_squared_error,

@@ -4,9 +4,12 @@ from dlcore import lookup
 from dlcore import losses as _losses
 from dlcore.losses import (
     binary_crossentropy,
+    binary_focal_crossentropy,
     categorical_crossentropy,
+    categorical_focal_crossentropy,
     categorical_hinge,
     hinge,
+    huber,
     kl_divergence,
     log_cosh,
     mean_absolute_error,
@@ -44,10 +47,18 @@ from dlcore.metrics.confusion import (
     TruePositives,
 )
 from dlcore.metrics.metric import Mean, MeanMetricWrapper, Metric, Sum
+from dlcore.metrics.operating import (
+    PrecisionAtRecall,
+    RecallAtPrecision,
+    SensitivityAtSpecificity,
+    SpecificityAtSensitivity,
+)
+from dlcore.metrics.overlap import BinaryIoU, IoU, MeanIoU, OneHotIoU, OneHotMeanIoU
 from dlcore.metrics.regression import (
     BinaryCrossentropy,
     CategoricalCrossentropy,
     CategoricalHinge,
+    ConcordanceCorrelation,
     CosineSimilarity,
     Hinge,
     KLDivergence,
@@ -56,29 +67,34 @@ from dlcore.metrics.regression import (
     MeanAbsolutePercentageError,
     MeanSquaredError,
     MeanSquaredLogarithmicError,
+    PearsonCorrelation,
     Poisson,
     R2Score,
     RootMeanSquaredError,
     SparseCategoricalCrossentropy,
     SquaredHinge,
+    concordance_correlation,
     cosine_similarity,
+    pearson_correlation,
 )
 
 _CLASSES = [
-    AUC, Accuracy, BinaryAccuracy, BinaryCrossentropy, CategoricalAccuracy,
-    CategoricalCrossentropy, CategoricalHinge, ConfusionMatrix, CosineSimilarity, F1Score,
-    FBetaScore, FalseNegatives, FalsePositives, Hinge, KLDivergence, LogCoshError, Mean,
-    MeanAbsoluteError, MeanAbsolutePercentageError, MeanMetricWrapper, MeanSquaredError,
-    MeanSquaredLogarithmicError, Metric, Poisson, Precision, R2Score, Recall,
-    RootMeanSquaredError, SparseCategoricalAccuracy, SparseCategoricalCrossentropy,
-    SparseTopKCategoricalAccuracy, SquaredHinge, Sum, TopKCategoricalAccuracy, TrueNegatives,
-    TruePositives,
+    AUC, Accuracy, BinaryAccuracy, BinaryCrossentropy, BinaryIoU, CategoricalAccuracy,
+    CategoricalCrossentropy, CategoricalHinge, ConcordanceCorrelation, ConfusionMatrix,
+    CosineSimilarity, F1Score, FBetaScore, FalseNegatives, FalsePositives, Hinge, IoU,
+    KLDivergence, LogCoshError, Mean, MeanAbsoluteError, MeanAbsolutePercentageError, MeanIoU,
+    MeanMetricWrapper, MeanSquaredError, MeanSquaredLogarithmicError, Metric, OneHotIoU,
+    OneHotMeanIoU, PearsonCorrelation, Poisson, Precision, PrecisionAtRecall, R2Score, Recall,
+    RecallAtPrecision, RootMeanSquaredError, SensitivityAtSpecificity, SparseCategoricalAccuracy,
+    SparseCategoricalCrossentropy, SparseTopKCategoricalAccuracy, SpecificityAtSensitivity,
+    SquaredHinge, Sum, TopKCategoricalAccuracy, TrueNegatives, TruePositives,
 ]  # fmt: skip
 _FUNCTIONS = [
-    accuracy, binary_accuracy, binary_crossentropy, categorical_accuracy,
-    categorical_crossentropy, categorical_hinge, cosine_similarity, hinge, kl_divergence,
+    accuracy, binary_accuracy, binary_crossentropy, binary_focal_crossentropy,
+    categorical_accuracy, categorical_crossentropy, categorical_focal_crossentropy,
+    categorical_hinge, concordance_correlation, cosine_similarity, hinge, huber, kl_divergence,
     log_cosh, mean_absolute_error, mean_absolute_percentage_error, mean_squared_error,
-    mean_squared_logarithmic_error, poisson, sparse_categorical_accuracy,
+    mean_squared_logarithmic_error, pearson_correlation, poisson, sparse_categorical_accuracy,
     sparse_categorical_crossentropy, sparse_top_k_categorical_accuracy, squared_hinge,
     top_k_categorical_accuracy,
 ]  # fmt: skip

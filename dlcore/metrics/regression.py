@@ -3,6 +3,7 @@
 import numpy as np
 
 from dlcore import losses, ops
+from dlcore.config import epsilon
 from dlcore.losses.loss import match_samples, match_shapes, pair, weights_like
 from dlcore.metrics.metric import Mean, MeanMetricWrapper, Metric, add_to, ratio
 
@@ -12,7 +13,31 @@ def cosine_similarity(y_true, y_pred, axis=-1):
     return -losses.cosine_similarity(y_true, y_pred, axis)
 
 
-cosine_similarity.over_classes = True
+def pearson_correlation(y_true, y_pred, axis=-1):
+    """Covariance of y_true and y_pred along `axis` over the product of their deviations."""
+    a, b = (_centred(x, axis) for x in pair("pearson_correlation", y_true, y_pred))
+    sizes = [ops.sqrt(ops.mean(ops.square(x), axis=axis)) for x in (a, b)]
+    return ops.mean(a * b, axis=axis) / (sizes[0] * sizes[1])
+
+
+def concordance_correlation(y_true, y_pred, axis=-1):
+    """2 cov / (var y + var p + (mean y - mean p)^2) along `axis`: 1 where they are equal.
+
+    Source: Lin 1989, https://doi.org/10.2307/2532051
+    """
+    y, p = pair("concordance_correlation", y_true, y_pred)
+    a, b = _centred(y, axis), _centred(p, axis)
+    spread = ops.mean(ops.square(a), axis=axis) + ops.mean(ops.square(b), axis=axis)
+    shift = ops.square(ops.mean(y, axis=axis) - ops.mean(p, axis=axis))
+    return 2.0 * ops.mean(a * b, axis=axis) / (spread + shift + epsilon())
+
+
+def _centred(x, axis):
+    return x - ops.mean(x, axis=axis, keepdims=True)
+
+
+for _f in (cosine_similarity, pearson_correlation, concordance_correlation):
+    _f.over_classes = True
 
 
 def _loss_metric(class_name, fn, name=None):
@@ -60,6 +85,36 @@ class CosineSimilarity(MeanMetricWrapper):
 
     def __init__(self, name="cosine_similarity", dtype=None, axis=-1):
         super().__init__(cosine_similarity, name, dtype, axis=axis)
+        self.axis = axis
+
+
+class PearsonCorrelation(MeanMetricWrapper):
+    """Weighted mean of `pearson_correlation`.
+
+    Parameters
+    ----------
+    name : str
+    dtype : str, optional
+    axis : int, default -1
+    """
+
+    def __init__(self, name="pearson_correlation", dtype=None, axis=-1):
+        super().__init__(pearson_correlation, name, dtype, axis=axis)
+        self.axis = axis
+
+
+class ConcordanceCorrelation(MeanMetricWrapper):
+    """Weighted mean of `concordance_correlation`.
+
+    Parameters
+    ----------
+    name : str
+    dtype : str, optional
+    axis : int, default -1
+    """
+
+    def __init__(self, name="concordance_correlation", dtype=None, axis=-1):
+        super().__init__(concordance_correlation, name, dtype, axis=axis)
         self.axis = axis
 
 
@@ -115,15 +170,22 @@ class SparseCategoricalCrossentropy(MeanMetricWrapper):
     name : str
     dtype : str, optional
     from_logits : bool
+    ignore_class : int, optional
+        Samples of this class do not count.
     axis : int, default -1
     """
 
     def __init__(
-        self, name="sparse_categorical_crossentropy", dtype=None, from_logits=False, axis=-1
+        self,
+        name="sparse_categorical_crossentropy",
+        dtype=None,
+        from_logits=False,
+        ignore_class=None,
+        axis=-1,
     ):
-        options = {"from_logits": from_logits, "axis": axis}
+        options = {"from_logits": from_logits, "ignore_class": ignore_class, "axis": axis}
         super().__init__(losses.sparse_categorical_crossentropy, name, dtype, **options)
-        self.from_logits, self.axis = from_logits, axis
+        self.from_logits, self.ignore_class, self.axis = from_logits, ignore_class, axis
 
 
 class RootMeanSquaredError(Mean):

@@ -2,12 +2,14 @@
 
 from dlcore import lookup
 from dlcore.optimizers import schedules
+from dlcore.optimizers.further_rules import Adafactor, Ftrl, Lamb, Lion
 from dlcore.optimizers.loss_scale import LossScaleOptimizer
 from dlcore.optimizers.optimizer import Optimizer
 from dlcore.optimizers.rules import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Nadam, RMSprop
 
 _CLASSES = [
-    SGD, Adadelta, Adagrad, Adam, AdamW, Adamax, LossScaleOptimizer, Nadam, Optimizer, RMSprop,
+    SGD, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Ftrl, Lamb, Lion, LossScaleOptimizer,
+    Nadam, Optimizer, RMSprop,
 ]  # fmt: skip
 _TABLE = {name: c for c in _CLASSES for name in (c.__name__, c.__name__.lower())}
 
