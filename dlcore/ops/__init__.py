@@ -40,6 +40,10 @@ _HOMES = {
         "conv", "conv_filter_grad", "conv_input_grad", "conv_transpose", "depthwise_conv",
         "separable_conv",
     ),
+    "decompositions": (
+        "cholesky", "cholesky_inverse", "det", "eigh", "inv", "logdet", "lstsq", "matrix_rank",
+        "pinv", "qr", "slogdet", "solve", "solve_triangular", "svd",
+    ),
     "elementary": (
         "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "cbrt", "erfc",
         "erfinv", "hypot", "logaddexp",
@@ -47,6 +51,7 @@ _HOMES = {
     "normalization": (
         "batch_normalization", "layer_normalization", "moments", "rms_normalization",
     ),
+    "patches": ("fold", "unfold"),
     "pooling": (
         "average_pool", "average_pool_grad", "max_pool", "max_pool_grad", "max_pool_with_index",
     ),
@@ -62,6 +67,10 @@ _HOMES = {
         "nanpercentile", "nanprod", "nanquantile", "nanstd", "nansum", "nanvar", "nonzero",
         "percentile", "ptp", "quantile", "searchsorted", "trapezoid",
     ),
+    "targets": (
+        "binary_crossentropy", "categorical_crossentropy", "multi_hot", "psnr",
+        "sparse_categorical_crossentropy",
+    ),
     "updating": (
         "scatter", "scatter_update", "segment_max", "segment_min", "segment_prod", "segment_sum",
         "slice", "slice_update",
@@ -73,8 +82,8 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 def __getattr__(name):
     import importlib
 
-    if name == "image":
-        return importlib.import_module("dlcore.ops.image")
+    if name in ("image", "nn", "numpy"):
+        return importlib.import_module(f"dlcore.ops.{name}")
     if name in _HOME_OF:
         value = getattr(importlib.import_module(f"dlcore.ops.{_HOME_OF[name]}"), name)
         globals()[name] = value

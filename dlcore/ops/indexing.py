@@ -1,11 +1,15 @@
-"""Rows by index: take, its gradient, one-hot; running sums; and what runs on concrete arrays only:
-top_k, sort."""
+"""Elements by index: take, its gradient, one-hot; running sums and products; orders."""
+
+import math
+
+import numpy as np
 
 from dlcore.ops import pointwise as pw
 from dlcore.ops.op import (
     OPS,
     Op,
     as_float,
+    broadcast_shapes,
     check_axis,
     concrete,
     is_symbolic,
@@ -15,6 +19,7 @@ from dlcore.ops.op import (
 from dlcore.ops.reduction import sum as sum_
 from dlcore.ops.shaping import (
     arange,
+    broadcast_to,
     concatenate,
     expand_dims,
     moveaxis,
@@ -103,28 +108,43 @@ def take(x, indices, axis=None):
 
 
 @traceable()
-def one_hot(x, num_classes, axis=-1, dtype=None):
-    """1 at the class of every element of x and 0 elsewhere, on a new last axis."""
+def one_hot(x, num_classes, axis=-1, dtype=None, sparse=False):
+    """1 at the class of every element of x and 0 elsewhere, on a new axis."""
     x = to_tensor(x)
-    if dtypes.is_float(x.dtype):
-        raise TypeError(f"one_hot: expected integer classes, got {x.dtype}")
-    if axis not in (-1, x.ndim):
-        raise ValueError(f"one_hot: expected axis -1, got {axis}")
+    if dtypes.is_float(x.dtype) or sparse:
+        raise TypeError(f"one_hot: expected integer classes and sparse=False, got {x.dtype}")
     hot = pw.equal(expand_dims(x, -1), to_tensor(arange(num_classes)))
-    return pw.cast(hot, dtypes.standardize(dtype, "one_hot", halves=True))
+    hot = pw.cast(hot, dtypes.standardize(dtype, "one_hot", halves=True))
+    axis = check_axis("one_hot", axis, x.ndim + 1)
+    return hot if axis == x.ndim else moveaxis(hot, -1, axis)
 
 
 @traceable(2)
-def take_along_axis(x, indices, axis=-1):
-    """x[..., indices[..., j]] along the last axis."""
+def take_along_axis(x, indices, axis=None):
+    """x[.., indices[.., j], ..] along `axis` (None: of the flat tensor), the other axes broadcast.
+
+    Negative indices count from the end; indices outside give zeros.
+    """
     x, index = to_tensor(x), to_tensor(indices)
-    if check_axis("take_along_axis", axis, x.ndim) != x.ndim - 1 or index.ndim != x.ndim:
+    if axis is None:
+        x, index, axis = ravel(x), ravel(index), 0
+    axis = check_axis("take_along_axis", axis, x.ndim)
+    if index.ndim != x.ndim or dtypes.is_float(index.dtype):
         raise ValueError(
-            f"take_along_axis: expected indices of rank {x.ndim} and the last axis, "
-            f"got shape {index.shape} and axis {axis}"
+            f"take_along_axis: expected integer indices of rank {x.ndim}, "
+            f"got {index.dtype} of shape {index.shape}"
         )
-    hot = one_hot(index, x.shape[-1], dtype=x.dtype)
-    return sum_(hot * expand_dims(x, -2), axis=-1)
+    x, index = moveaxis(x, axis, -1), moveaxis(index, axis, -1)
+    lead = broadcast_shapes("take_along_axis", x.shape[:-1], index.shape[:-1])
+    n, count = x.shape[-1], math.prod(lead)
+    kind = "int32" if count * n < 2**31 else "int64"
+    index = broadcast_to(pw.cast(index, kind), (*lead, index.shape[-1]))
+    index = pw.where(index < 0, index + n, index)
+    inside = pw.logical_and(index >= 0, index < n)
+    first = np.arange(count, dtype=kind).reshape(*lead, 1) * n
+    flat = pw.where(inside, index + first, -1)
+    y = OPS["gather"](ravel(broadcast_to(x, (*lead, n))), ravel(flat))
+    return moveaxis(reshape(y, index.shape), -1, axis)
 
 
 @traceable(2)
@@ -139,13 +159,6 @@ def in_top_k(targets, predictions, k):
     inside = pw.logical_and(pw.greater_equal(y, 0), pw.less(y, scores.shape[-1]))
     finite = pw.isfinite(reshape(own, larger.shape))
     return pw.logical_and(pw.logical_and(pw.less(larger, float(k)), finite), inside)
-
-
-def top_k(x, k, sorted=True):
-    """(values, indices) of the k largest along the last axis of a concrete array."""
-    xp, x = concrete("top_k", x)
-    order = xp.argsort(-x, axis=-1, kind="stable")[..., :k]
-    return xp.take_along_axis(x, order, -1), order.astype("int32")
 
 
 def _accumulate(name, x, axis, dtype):
@@ -182,19 +195,74 @@ def cumprod(x, axis=None, dtype=None):
     return _accumulate("cumprod", x, axis, dtype)
 
 
+# Orders
+
+# Without a kernel: a program that holds it runs by formulas.
+Op(
+    "argsort",
+    lambda x, axis: (x.shape, "int32"),
+    lambda xp, x, axis: xp.argsort(x, axis, kind="stable").astype("int32"),
+)
+
+
+@traceable()
+def argsort(x, axis=-1):
+    """Indices (int32) that sort x along `axis` (None: flat); equal elements keep their order."""
+    x = to_tensor(x)
+    x, axis = (ravel(x), 0) if axis is None else (x, check_axis("argsort", axis, x.ndim))
+    return OPS["argsort"](x, axis=axis)
+
+
+@traceable()
+def _sort(x, axis):
+    x = to_tensor(x)
+    x, axis = (ravel(x), 0) if axis is None else (x, axis)
+    return take_along_axis(x, argsort(x, axis), axis)
+
+
 def sort(x, axis=-1):
-    """A concrete array sorted along `axis`."""
+    """x sorted along `axis` (None: flat)."""
+    if is_symbolic(x):
+        return _sort(x, axis)
     xp, x = concrete("sort", x)
     return xp.sort(x, axis)
 
 
-def argsort(x, axis=-1):
-    """Indices (int32) that sort a concrete array along `axis`; equal elements keep their order."""
-    xp, x = concrete("argsort", x)
-    return xp.argsort(x, axis, kind="stable").astype("int32")
+@traceable()
+def _top_k(x, k):
+    order = split(argsort(pw.negative(to_tensor(x))), [k], -1)[0]
+    return take_along_axis(x, order, -1), order
 
 
-def unique(x):
-    """The different values of a concrete array, sorted."""
+def top_k(x, k, sorted=True):
+    """(values, indices) of the k largest along the last axis, in falling order."""
+    if is_symbolic(x):
+        return tuple(_top_k(x, int(k)))
+    xp, x = concrete("top_k", x)
+    order = xp.argsort(-x, axis=-1, kind="stable")[..., :k]
+    return xp.take_along_axis(x, order, -1), order.astype("int32")
+
+
+def unique(
+    x, sorted=True, return_index=False, return_inverse=False, return_counts=False, axis=None,
+    size=None, fill_value=None,
+):  # fmt: skip
+    """The different values of a concrete array, sorted; along `axis` its different slices.
+
+    Behind them, where asked for, indices (int32) of their first occurrences, of each element among
+    them, and their counts. With `size` that many of them: the first ones, or with `fill_value` (by
+    default the first) behind them.
+    """
     xp, x = concrete("unique", x)
-    return xp.unique(x)
+    options = {"return_index": return_index, "return_counts": return_counts}
+    found = xp.unique(x, return_inverse=return_inverse, axis=axis, **options)
+    values, *rest = found if isinstance(found, tuple) else (found,)
+    if size is not None:
+        along = axis or 0
+        missing = max(size - values.shape[along], 0)
+        values = xp.take(values, xp.arange(min(size, values.shape[along])), along)
+        first = xp.take(values, xp.zeros(missing, int), along)
+        more = first if fill_value is None else xp.full_like(first, fill_value)
+        values = xp.concatenate([values, more], along)
+    rest = tuple(r.astype("int32") for r in rest)
+    return (values, *rest) if rest else values

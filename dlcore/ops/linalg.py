@@ -75,3 +75,16 @@ def dot(x1, x2):
     if b.ndim > 2:
         raise ValueError(f"dot: expected x2 with at most 2 axes, got {b.shape}; use matmul")
     return matmul(a, b)
+
+
+def __getattr__(name):
+    """`ops.linalg` also has what `keras.ops.linalg` has."""
+    if not name.startswith("_"):  # imports ask for such
+        from dlcore import ops
+        from dlcore.ops import decompositions
+
+        if name == "norm":
+            return ops.norm
+        if name in decompositions.__all__:
+            return getattr(decompositions, name)
+    raise AttributeError(f"dlcore.ops.linalg: expected a function, got {name!r}")

@@ -463,9 +463,9 @@ def cast(x, dtype):
 
 
 @traceable()
-def stop_gradient(x):
-    """x, through which no gradient flows."""
-    return OPS["stop_gradient"](to_tensor(x))
+def stop_gradient(variable):
+    """`variable`, through which no gradient flows."""
+    return OPS["stop_gradient"](to_tensor(variable))
 
 
 @traceable(8)

@@ -4,10 +4,22 @@ import builtins
 import functools
 import math
 
+import numpy as np
+
 from dlcore.ops import pointwise as pw
-from dlcore.ops.op import OPS, Op, as_float, cast_to, check_axes, check_axis, to_tensor, traceable
-from dlcore.ops.shaping import ravel, reshape
-from dlcore.program.dtypes import HALVES
+from dlcore.ops.op import (
+    OPS,
+    Op,
+    as_float,
+    cast_to,
+    check_axes,
+    check_axis,
+    concrete,
+    to_tensor,
+    traceable,
+)
+from dlcore.ops.shaping import full, ravel, reshape
+from dlcore.program import dtypes
 
 _KINDS = {"sum": 0, "max": 1, "min": 2, "prod": 3}
 
@@ -98,15 +110,27 @@ def prod(x, axis=None, keepdims=False, dtype=None):
 
 
 @traceable()
-def max(x, axis=None, keepdims=False):
-    """Largest element over `axis` (None: all); NaN passes on."""
-    return _run("max", to_tensor(x), axis, keepdims)
+def max(x, axis=None, keepdims=False, initial=None):
+    """Largest element over `axis` (None: all), and `initial`; NaN passes on."""
+    x = to_tensor(x)
+    if initial is None:
+        return _run("max", x, axis, keepdims)
+    axes = check_axes("max", axis, x.ndim)
+    if not builtins.all(x.shape[a] for a in axes):
+        return full(_reduced(x.shape, axes, keepdims), initial, x.dtype)
+    return pw.maximum(_run("max", x, axis, keepdims), initial)
 
 
 @traceable()
-def min(x, axis=None, keepdims=False):
-    """Smallest element over `axis` (None: all); NaN passes on."""
-    return _run("min", to_tensor(x), axis, keepdims)
+def min(x, axis=None, keepdims=False, initial=None):
+    """Smallest element over `axis` (None: all), and `initial`; NaN passes on."""
+    x = to_tensor(x)
+    if initial is None:
+        return _run("min", x, axis, keepdims)
+    axes = check_axes("min", axis, x.ndim)
+    if not builtins.all(x.shape[a] for a in axes):
+        return full(_reduced(x.shape, axes, keepdims), initial, x.dtype)
+    return pw.minimum(_run("min", x, axis, keepdims), initial)
 
 
 amax, amin = max, min
@@ -118,7 +142,7 @@ def _in_float32(f):
     @functools.wraps(f)
     def wrapped(x, *args, **kwargs):
         x = as_float(x)
-        if x.dtype not in HALVES:
+        if x.dtype not in dtypes.HALVES:
             return f(x, *args, **kwargs)
         return cast_to(f(cast_to(x, "float32"), *args, **kwargs), x.dtype)
 
@@ -192,17 +216,46 @@ def logsumexp(x, axis=None, keepdims=False):
     return _finish(x, pw.log(sum(pw.exp(x - top), axes, True)) + top, axes, keepdims)
 
 
+def norm(x, ord=None, axis=None, keepdims=False):
+    """Norm over `axis` (None: all).
+
+    Of vectors, over one axis: (sum |x|^ord)^(1 / ord), with the limits for inf, -inf and 0; of
+    matrices, over two axes: "fro", or 1, -1, inf, -inf for the largest or smallest sum of columns
+    or rows, or of concrete arrays 2, -2 and "nuc" by singular values. Without `ord` the root of the
+    sum of squares.
+    """
+    ndim = len(x.shape) if hasattr(x, "shape") else np.ndim(x)
+    axes = (
+        tuple(range(ndim)) if axis is None else axis if isinstance(axis, (tuple, list)) else (axis,)
+    )
+    if len(axes) == 2 and ord in (2, -2, "nuc"):
+        xp, x = concrete("norm", x)
+        x = x.astype(dtypes.as_float(x.dtype.name), copy=False)
+        return xp.linalg.norm(x, ord, tuple(axes), keepdims)
+    return _norm(x, ord, axes, keepdims)
+
+
 @traceable()
 @_in_float32
-def norm(x, ord=None, axis=None, keepdims=False):
-    """Euclidean norm over `axis` (None: all); ord 1 and inf give the sum and the largest of |x|."""
-    if ord in (None, 2, "fro", "euclidean"):
-        return pw.sqrt(sum(pw.square(x), axis, keepdims))
-    if ord == 1:
-        return sum(pw.absolute(x), axis, keepdims)
-    if ord == math.inf:
-        return max(pw.absolute(x), axis, keepdims)
-    raise ValueError(f"norm: expected ord 1, 2 or inf, got {ord!r}")
+def _norm(x, ord, axes, keepdims):
+    axes = tuple(check_axis("norm", a, x.ndim) for a in axes)
+    if ord in (None, "fro", "euclidean") or (len(axes) == 1 and ord == 2):
+        return pw.sqrt(sum(pw.square(x), axes, keepdims))
+    y = pw.absolute(x)
+    if len(axes) == 2 and ord in (1, -1, math.inf, -math.inf):
+        summed, chosen = axes if builtins.abs(ord) == 1 else axes[::-1]
+        y = (max if ord > 0 else min)(sum(y, summed, True), chosen, True)
+        return _finish(x, y, axes, keepdims)
+    if len(axes) != 1 or isinstance(ord, str):
+        raise ValueError(
+            f"norm: expected an ord of vectors for 1 axis or of matrices for 2, "
+            f"got {ord!r} for {len(axes)}"
+        )
+    if builtins.abs(ord) == math.inf:
+        return (max if ord > 0 else min)(y, axes, keepdims)
+    if ord == 0:
+        return sum(pw.cast(y > 0.0, y.dtype), axes, keepdims)
+    return pw.power(sum(pw.power(y, ord), axes, keepdims), 1.0 / ord)
 
 
 @traceable()

@@ -327,14 +327,17 @@ def flip(x, axis=None):
 
 
 @traceable()
-def pad(x, pad_width, mode="constant", constant_values=0):
-    """x with a border of `constant_values`; `pad_width` is ((before, after), ...) per axis."""
+def pad(x, pad_width, mode="constant", constant_values=None):
+    """x with a border, `pad_width` ((before, after), ...) wide per axis: of `constant_values`, or
+    of x mirrored about its last element ("reflect") or its edge ("symmetric")."""
     x = to_tensor(x)
-    if mode != "constant":
-        raise ValueError(f"pad: expected mode 'constant', got {mode!r}")
+    if mode not in ("constant", "reflect", "symmetric"):
+        raise ValueError(f"pad: expected mode 'constant', 'reflect' or 'symmetric', got {mode!r}")
     widths = np.broadcast_to(np.asarray(pad_width, int), (x.ndim, 2)).tolist()
     if any(w < 0 for pair in widths for w in pair):
         raise ValueError(f"pad: expected widths of at least 0, got {pad_width}")
+    if mode != "constant":
+        return _mirrored(x, widths, mode)
     shape = tuple(n + a + b for n, (a, b) in zip(x.shape, widths, strict=True))
     bounds = tuple((a, a + n, 1) for n, (a, _) in zip(x.shape, widths, strict=True))
     if not constant_values:
@@ -342,6 +345,18 @@ def pad(x, pad_width, mode="constant", constant_values=0):
     inside = OPS["place"](ones_like(x), shape=shape, bounds=bounds)
     placed = OPS["place"](x, shape=shape, bounds=bounds)
     return OPS["where"](inside, *promoted(placed, constant_values))
+
+
+def _mirrored(x, widths, mode):
+    from dlcore.ops.indexing import take
+
+    for axis, (n, pair) in enumerate(zip(x.shape, widths, strict=True)):
+        most = n - 1 if mode == "reflect" else n
+        if max(pair) > most:
+            raise ValueError(f"pad: expected widths of at most {most} on axis {axis}, got {pair}")
+        if any(pair):
+            x = take(x, np.pad(np.arange(n, dtype="int32"), pair, mode), axis)
+    return x
 
 
 def get_item(x, key):
@@ -423,8 +438,9 @@ def ones_like(x, dtype=None):
     return full_like(x, 1, dtype)
 
 
-def arange(start, stop=None, step=1, dtype=None):
+def arange(start, stop=None, step=None, dtype=None):
     """start, start + step, ... below stop; one argument means 0..start."""
+    step = 1 if step is None else step
     values = np.arange(start) if stop is None else np.arange(start, stop, step)
     if dtype is None:
         dtype = "int32" if values.dtype.kind == "i" else None
@@ -438,12 +454,12 @@ def eye(N, M=None, k=0, dtype=None):
     return array if current_trace() is None else to_tensor(array)
 
 
-def linspace(start, stop, num=50, endpoint=True, dtype=None):
-    """`num` evenly spaced numbers from start to stop."""
-    array = np.linspace(start, stop, num, endpoint=endpoint).astype(
-        dtypes.standardize(dtype, "linspace")
-    )
-    return array if current_trace() is None else to_tensor(array)
+def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis=0):
+    """`num` evenly spaced numbers from start to stop; with `retstep` also the distance."""
+    values, step = np.linspace(start, stop, num, endpoint, retstep=True, axis=axis)
+    array = values.astype(dtypes.standardize(dtype, "linspace"))
+    array = array if current_trace() is None else to_tensor(array)
+    return (array, step) if retstep else array
 
 
 def shape(x):
@@ -461,8 +477,8 @@ def size(x):
     return math.prod(shape(x))
 
 
-def convert_to_tensor(x, dtype=None):
-    """x as an array, or in a trace as a symbolic tensor, of `dtype`."""
+def convert_to_tensor(x, dtype=None, sparse=None, ragged=None):
+    """x as an array, or in a trace as a symbolic tensor, of `dtype`; there are no sparse ones."""
     from dlcore.ops.op import to_array
     from dlcore.ops.pointwise import cast
 

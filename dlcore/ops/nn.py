@@ -1,0 +1,9 @@
+"""The ops under the name `keras.ops.nn`: those of `dlcore.ops`."""
+
+
+def __getattr__(name):
+    from dlcore import ops
+
+    if name.startswith("_"):
+        raise AttributeError(f"dlcore.ops.nn: expected an op, got {name!r}")
+    return getattr(ops, name)
