@@ -236,8 +236,12 @@ def test_they_take_symbols_of_models():
     np.testing.assert_allclose(model.predict(data, verbose=0), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_products_of_letters_run_as_one_matrix_product():
-    x, w = np.ones((2, 3, 4), "float32"), np.ones((4, 5), "float32")
-    f = dlcore.function(lambda x, w: ops.einsum("bnd,de->bne", x, w))
-    if hasattr(f.compiled(x, w), "native"):
-        assert [i["kernel"] for i in f.compiled(x, w).instructions] == ["gemm"]
+@pytest.mark.parametrize(
+    ("equation", "shapes"),
+    [("bnd,de->bne", ((2, 3, 4), (4, 5))), ("bthd,bshd->bhts", ((2, 3, 4, 5), (2, 6, 4, 5)))],
+)
+def test_a_product_of_letters_is_one_matrix_product(equation, shapes):
+    xs = [np.ones(s, "float32") for s in shapes]
+    program = dlcore.function(lambda *xs: ops.einsum(equation, *xs)).compiled(*xs)
+    if hasattr(program, "native"):
+        assert [i["kernel"] for i in program.instructions] == ["gemm"]

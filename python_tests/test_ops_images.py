@@ -169,6 +169,49 @@ def test_many_hot():
     np.testing.assert_array_equal(ops.multi_hot([[0, 2], [1, 1]], 3), [[1, 0, 1], [0, 1, 0]])
 
 
+@pytest.mark.parametrize(("h", "p"), [(7, 3), (8, 4), (5, 5), (3, 7), (9, 1)])
+def test_adaptive_pooling(h, p):
+    x = np.random.default_rng(0).normal(size=(2, h, 6, 3)).astype("float32")
+    windows = [slice(i * h // p, -(-(i + 1) * h // p)) for i in range(p)]
+    for f, of in ((ops.adaptive_average_pool, np.mean), (ops.adaptive_max_pool, np.max)):
+        pairs = of(x.reshape(2, h, 3, 2, 3), 3)
+        expected = np.stack([of(pairs[:, w], 1) for w in windows], 1)
+        np.testing.assert_allclose(f(x, (p, 3)), expected, rtol=1e-5, atol=1e-6)
+        first = f(np.moveaxis(x, -1, 1), (p, 3), data_format="channels_first")
+        np.testing.assert_allclose(np.moveaxis(first, 1, -1), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_rearrange():
+    x = np.random.default_rng(0).normal(size=(2, 8, 6, 3))
+    patches = ops.rearrange(x, "b (h p) (w q) c -> b (h w) (p q c)", p=4, q=3)
+    np.testing.assert_array_equal(
+        patches.reshape(2, 2, 2, 4, 3, 3), x.reshape(2, 2, 4, 2, 3, 3).transpose(0, 1, 3, 2, 4, 5)
+    )
+    back = ops.rearrange(patches, "b (h w) (p q c) -> b (h p) (w q) c", h=2, p=4, q=3)
+    np.testing.assert_array_equal(back, x)
+    np.testing.assert_array_equal(
+        ops.rearrange(x, "b ... c -> c ... 1 b")[:, :, :, 0], x.T.swapaxes(1, 2)
+    )
+    for pattern in ("a b -> b a", "a b c d -> a b c", "a b c (d e) -> a b c d e", "a b c d"):
+        with pytest.raises(ValueError, match="rearrange: expected"):
+            ops.rearrange(x, pattern)
+
+
+def test_edges_and_similarity():
+    x = np.random.default_rng(0).uniform(size=(2, 12, 13, 2)).astype("float32")
+    around = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), "reflect")
+    down = around[:, 2:] - around[:, :-2]
+    down = down[:, :, :-2] + 2 * down[:, :, 1:-1] + down[:, :, 2:]
+    edges = ops.image.sobel_edges(x)
+    assert edges.shape == (*x.shape, 2)
+    np.testing.assert_allclose(edges[..., 0], down, atol=1e-5)
+    np.testing.assert_allclose(
+        ops.image.sobel_edges(np.swapaxes(x, 1, 2))[..., 1], np.swapaxes(down, 1, 2), atol=1e-5
+    )
+    np.testing.assert_allclose(ops.image.ssim(x, x), 1, rtol=1e-5)
+    assert -0.1 < ops.image.ssim(x, x[::-1]).max() < 0.3
+
+
 def test_borders_of_images():
     x = np.arange(24.0, dtype="float32").reshape(1, 4, 6, 1)
     np.testing.assert_array_equal(

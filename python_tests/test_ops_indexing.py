@@ -96,6 +96,14 @@ def test_distances_of_even_spaces():
     assert ops.linspace([0, 1], [1, 2], 3, axis=1).shape == (2, 3)
 
 
+def test_what_is_a_tensor():
+    seen = []
+    dlcore.function(lambda x: seen.extend((ops.is_tensor(x), ops.dtype(x))) or x)(
+        np.ones(2, "int32")
+    )
+    assert seen == [True, "int32"] and not ops.is_tensor([1.0]) and ops.is_tensor(np.ones(2))
+
+
 def test_mirrors_must_fit():
     with pytest.raises(ValueError, match="pad: expected widths of at most 2 on axis 0"):
         ops.pad(np.ones(3), 3, "reflect")

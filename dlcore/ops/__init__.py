@@ -16,6 +16,7 @@ from dlcore.program.variable import Variable
 
 # Loaded when first used, so that the import takes no longer than a small network needs.
 _HOMES = {
+    "adaptive": ("adaptive_average_pool", "adaptive_max_pool"),
     "arranging": (
         "append", "array", "array_split", "bartlett", "blackman", "copy", "depth_to_space", "diag",
         "diagflat", "diagonal", "dsplit", "dstack", "empty", "empty_like", "extract_sequences",
@@ -52,6 +53,7 @@ _HOMES = {
         "batch_normalization", "layer_normalization", "moments", "rms_normalization",
     ),
     "patches": ("fold", "unfold"),
+    "patterns": ("rearrange",),
     "pooling": (
         "average_pool", "average_pool_grad", "max_pool", "max_pool_grad", "max_pool_with_index",
     ),

@@ -283,20 +283,24 @@ def geomspace(start, stop, num=50, endpoint=True, dtype=None, axis=0):
     return _constant(values.astype(dtypes.standardize(dtype, "geomspace")))
 
 
-def _window(name, formula, doc):
-    def f(x, *beta):
-        window = formula(int(to_array(x)), *map(float, beta))
-        return _constant(window.astype(dtypes.standardize(None)))
+def _window(name, doc):
+    def f(x):
+        return _constant(getattr(np, name)(int(to_array(x))).astype(dtypes.standardize(None)))
 
     f.__name__, f.__doc__ = name, doc
     return f
 
 
-bartlett = _window("bartlett", np.bartlett, "The triangular window of x points.")
-blackman = _window("blackman", np.blackman, "Blackman's window of x points.")
-hamming = _window("hamming", np.hamming, "Hamming's window of x points.")
-hanning = _window("hanning", np.hanning, "Hann's window of x points.")
-kaiser = _window("kaiser", np.kaiser, "Kaiser's window of x points and shape beta.")
+bartlett = _window("bartlett", "The triangular window of x points.")
+blackman = _window("blackman", "Blackman's window of x points.")
+hamming = _window("hamming", "Hamming's window of x points.")
+hanning = _window("hanning", "Hann's window of x points.")
+
+
+def kaiser(x, beta):
+    """Kaiser's window of x points and shape `beta`."""
+    window = np.kaiser(int(to_array(x)), float(beta))
+    return _constant(window.astype(dtypes.standardize(None)))
 
 
 @traceable()

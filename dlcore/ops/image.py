@@ -7,14 +7,17 @@ from dlcore.ops.convolution import depthwise_conv
 from dlcore.ops.indexing import take
 from dlcore.ops.op import as_float, cast_to, to_tensor, traceable
 from dlcore.ops.patches import extract_patches, extract_patches_3d  # noqa: F401 (ops.image's)
+from dlcore.ops.reduction import mean
 from dlcore.ops.resizing import resize  # noqa: F401 (ops.image.resize)
 from dlcore.ops.sampling import affine_sample
 from dlcore.ops.shaping import (
     broadcast_to,
     concatenate,
     expand_dims,
+    moveaxis,
     pad,
     ravel,
+    reshape,
     squeeze,
 )
 from dlcore.ops.spatial import channels_last, check_data_format, check_sizes, from_channels_last
@@ -204,6 +207,56 @@ def gaussian_blur(images, kernel_size=(3, 3), sigma=(1.0, 1.0), data_format=None
     window = np.repeat(window[:, :, None, None], x.shape[-1], axis=2)
     y = depthwise_conv(cast_to(wide, dtype), window, padding="same", data_format="channels_last")
     return _as_given(cast_to(y, x.dtype), ndim, data_format)
+
+
+@traceable()
+def sobel_edges(images, data_format=None):
+    """Slopes of images (N, H, W, C) down and to the right, on a new last axis of 2, by Sobel's
+    3 x 3 filters; images are mirrored at their borders."""
+    x, ndim, data_format = _images("sobel_edges", images, data_format)
+    if ndim != 4:
+        raise ValueError(f"sobel_edges: expected images of 4 axes, got {ndim}")
+    smooth, slope = np.array([1.0, 2, 1]), np.array([-1.0, 0, 1])
+    filters = np.stack([np.outer(slope, smooth), np.outer(smooth, slope)], -1)[:, :, None]
+    window = np.repeat(filters, x.shape[-1], axis=2).astype(dtypes.array_type(x.dtype))
+    around = pad(as_float(x), ((0, 0), (1, 1), (1, 1), (0, 0)), "reflect")
+    y = depthwise_conv(around, window, data_format="channels_last")
+    y = reshape(y, (*x.shape, 2))
+    return moveaxis(y, 3, 1) if data_format == "channels_first" else y
+
+
+def ssim(
+    image1, image2, max_val=1.0, filter_size=11, filter_sigma=1.5, k1=0.01, k2=0.03,
+    data_format=None,
+):  # fmt: skip
+    """Structural similarity of pairs of images (Wang et al. 2004), -1..1, for each image: the mean
+    over Gaussian windows of `filter_size` that fit, and over channels."""
+    window = filter_size, float(filter_sigma), (k1 * max_val) ** 2, (k2 * max_val) ** 2
+    return _ssim(image1, image2, window, data_format)
+
+
+@traceable(2)
+def _ssim(image1, image2, window, data_format):
+    size, sigma, c1, c2 = window
+    (a, ndim, _), (b, _, _) = (_images("ssim", as_float(x), data_format) for x in (image1, image2))
+    if a.shape != b.shape or min(a.shape[1:3]) < size:
+        raise ValueError(
+            f"ssim: expected two images of one shape, at least {size} high and wide, "
+            f"got {a.shape} and {b.shape}"
+        )
+    line = np.exp(-0.5 * ((np.arange(size) - (size - 1) / 2) / sigma) ** 2)
+    square = np.outer(line, line) / line.sum() ** 2
+    filters = np.repeat(square[:, :, None, None], a.shape[-1], axis=2)
+    filters = filters.astype(dtypes.array_type(a.dtype))
+
+    def blurred(x):
+        return depthwise_conv(x, filters, data_format="channels_last")
+
+    p, q = blurred(a), blurred(b)
+    luminance = (2.0 * p * q + c1) / (p * p + q * q + c1)
+    joint, own = blurred(a * b) - p * q, blurred(a * a + b * b) - (p * p + q * q)
+    y = mean(luminance * (2.0 * joint + c2) / (own + c2), axis=(1, 2, 3))
+    return y if ndim == 4 else squeeze(y, 0)
 
 
 # Places

@@ -175,15 +175,15 @@ def _product(a, b, needed, sizes):
     labels = batch + own_x + own_z
 
     def arranged(x, labels, *groups):
-        x = transpose(x, [labels.index(c) for group in groups for c in group])
-        return reshape(x, tuple(math.prod(sizes[c] for c in group) for group in groups))
+        """x with the axes of the batch, then one for each group."""
+        x = transpose(x, [labels.index(c) for c in (*batch, *(c for g in groups for c in g))])
+        merged = (math.prod(sizes[c] for c in group) for group in groups)
+        return reshape(x, (*(sizes[c] for c in batch), *merged))
 
     if summed and dtypes.is_float(x.dtype) and (own_x or own_z):
-        x, z = arranged(x, of_x, batch, own_x, summed), arranged(z, of_z, batch, summed, own_z)
-        y = matmul(x, z) if batch else matmul(reshape(x, x.shape[1:]), reshape(z, z.shape[1:]))
+        y = matmul(arranged(x, of_x, own_x, summed), arranged(z, of_z, summed, own_z))
     else:
-        x = arranged(x, of_x, batch, own_x, (), summed)
-        y = x * arranged(z, of_z, batch, (), own_z, summed)
+        y = arranged(x, of_x, own_x, (), summed) * arranged(z, of_z, (), own_z, summed)
         y = sum_(y, -1) if summed else y
     return reshape(y, tuple(sizes[c] for c in labels)), labels
 

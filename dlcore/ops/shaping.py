@@ -10,7 +10,7 @@ import numpy as np
 from dlcore import backends
 from dlcore.ops.op import OPS, Op, cast_to, check_axes, check_axis, promoted, to_tensor, traceable
 from dlcore.program import dtypes
-from dlcore.program.graph import current_trace
+from dlcore.program.graph import Tensor, current_trace
 from dlcore.program.symbol import Symbol
 
 
@@ -475,6 +475,16 @@ def ndim(x):
 def size(x):
     """The number of elements of x."""
     return math.prod(shape(x))
+
+
+def dtype(x):
+    """The name of the type of x."""
+    return str(x.dtype) if hasattr(x, "dtype") else np.asarray(x).dtype.name
+
+
+def is_tensor(x):
+    """Whether x is an array, or stands for one."""
+    return isinstance(x, (np.ndarray, Tensor, Symbol)) or backends.is_device_array(x)
 
 
 def convert_to_tensor(x, dtype=None, sparse=None, ragged=None):
