@@ -27,6 +27,7 @@ constexpr double kMinPartFlops = 0.5e6;
 constexpr int64_t kWinogradPixels = 36;      // of an image: fewer do not pay the filters' transform
 constexpr int64_t kWinogradBytes = 393216;   // 16 matrices of inputs and of sums: L2
 constexpr int64_t kMostTiles = 96, kFewTiles = 24;  // of a block
+constexpr int64_t kLeastTiles = 9;  // for which a panel of filters is read from L2 or L3
 constexpr int64_t kCellBytes = 256;          // of a row of a cell's sums, and of its channels
 constexpr int64_t kMostWinogradRow = 4096;   // bytes of a tile's channels: scratch
 constexpr int64_t kMostParts = 32, kMostCells = 16;
@@ -287,8 +288,10 @@ void choose_winograd_tiles(Conv& c, int lanes, int64_t size) {
   const double parts = flops_of(c) / kMinPartFlops;
   const int64_t wanted = static_cast<int64_t>(parts < kMostParts ? parts : kMostParts);
   const int64_t tiles = least(tiles_in_cache(c.inner, c.width * lanes, size),
-                              ceil_div(all_tiles(c), most(1, wanted)));
+                              most(kLeastTiles, ceil_div(all_tiles(c), most(1, wanted))));
   c.tiles = round_up(tiles, max_height(c.width));
+  const int64_t blocks = most(1, ceil_div(all_tiles(c), c.tiles));
+  c.column_parts = most(1, least(ceil_div(c.cols, c.width * lanes), wanted / blocks));
 }
 
 // Cells whose 16 matrices of sums fit L2, cut over the batch as others are.

@@ -52,10 +52,11 @@ struct Conv {
   int64_t k_step;   // products between visits of a sum: a panel of B stays in L1
   int64_t k_most;   // products of a sum, or of a channel step of it
 
-  // By minimal filtering (conv_winograd.h): 2 x 2 outputs are a tile, `tiles` of them a block.
+  // By minimal filtering (conv_winograd.h): 2 x 2 outputs are a tile, `tiles` of them a block;
+  // its columns are cut into parts where there are few tiles.
   bool winograd;
   int64_t tile_rows, tile_cols;  // of an image
-  int64_t tiles;
+  int64_t tiles, column_parts;
 
   // Every channel alone, whole vectors of them (conv_depthwise.h).
   bool depthwise;

@@ -1,7 +1,7 @@
 // conv and conv_input_grad through minimal filtering: conv_winograd.h.
 //
 //   phase 0   for each panel of w, block of channels                     w -> 16 panels, shared
-//   phase 1   for each block of tiles (2 x 2 outputs)                    inputs -> 16 matrices, in L2
+//   phase 1   for each block of tiles (2 x 2 outputs), some panels       inputs -> 16 matrices, in L2
 //               for each panel of w
 //                 16 products of tiles x channels by channels x panel    sums -> 16 matrices, in L2
 //                 the sums of every tile                                 4 outputs, the epilogue
@@ -22,7 +22,7 @@ int64_t filter_steps(const Conv& c) { return ceil_div(c.inner, kFilterChannels);
 int64_t evaluated_rows(int64_t panel) { return most(1, kBlockSums / panel); }
 
 struct Layout {
-  int64_t matrix, sum_matrix;  // elements between two of the 16
+  int64_t matrix, sum_matrix, filter_matrix;  // elements between two of the 16
   int64_t taps;                // of phase 0
   int64_t inputs, sums, patch, outputs, registers, total;
 };
@@ -39,6 +39,7 @@ Layout lay_out(const Conv& c) {
   at.taps = 0;
   const int64_t taps = 9 * least(c.inner, kFilterChannels) * panel;
   at.matrix = matrix_step<T>(c.tiles * c.inner), at.sum_matrix = matrix_step<T>(c.tiles * panel);
+  at.filter_matrix = matrix_step<T>(c.inner * panel);
   at.inputs = take(kPoints * at.matrix);
   at.sums = take(kPoints * at.sum_matrix);
   at.patch = take(kPoints * c.inner);
@@ -128,16 +129,15 @@ class WinogradConvolver {
     T* taps = at<T>(at_.taps);
     pack_filters(phase_, s, {w.as<const T>() + first * row + j * col, row, col}, n, width, c_.width,
                  taps);
-    transform_filter(taps, n * width, n * width, filters(j) + first * width, c_.inner * width);
+    transform_filter(taps, n * width, n * width, filters(j) + first * width, at_.filter_matrix);
   }
 
-  // Parts of phase 1: blocks of tiles.
+  // Parts of phase 1: block of tiles, panels.
   void block_part(int64_t index) {
-    const int64_t tiles = c_.batch * c_.tile_rows * c_.tile_cols;
-    const int64_t blocks = ceil_div(tiles, c_.tiles);
-    first_ = tiles * index / blocks, n_ = tiles * (index + 1) / blocks - first_;
-    transform_inputs();
-    for (int64_t j = 0; j < c_.cols; j += panel_) {
+    if (index / c_.column_parts != block_) begin_block(block_ = index / c_.column_parts);
+    const int64_t panels = ceil_div(c_.cols, panel_), k = index % c_.column_parts;
+    const int64_t end = least(c_.cols, panels * (k + 1) / c_.column_parts * panel_);
+    for (int64_t j = panels * k / c_.column_parts * panel_; j < end; j += panel_) {
       width_ = least(panel_, c_.cols - j);
       multiply(j);
       for (int64_t i = 0; i < n_;) i += finish_run(j, i);
@@ -158,9 +158,16 @@ class WinogradConvolver {
     return reinterpret_cast<E*>(scratch_ + offset);
   }
 
+  void begin_block(int64_t index) {
+    const int64_t tiles = c_.batch * c_.tile_rows * c_.tile_cols;
+    const int64_t blocks = ceil_div(tiles, c_.tiles);
+    first_ = tiles * index / blocks, n_ = tiles * (index + 1) / blocks - first_;
+    transform_inputs();
+  }
+
   // The 16 panels from column j on.
   T* filters(int64_t j) const {
-    return reinterpret_cast<T*>(call_.shared) + kPoints * c_.inner * j;
+    return reinterpret_cast<T*>(call_.shared) + kPoints * at_.filter_matrix * (j / panel_);
   }
 
   void transform_inputs() {
@@ -184,7 +191,7 @@ class WinogradConvolver {
         const int64_t k0 = c_.inner * s / steps, k1 = c_.inner * (s + 1) / steps;
         Tile<T> t{};
         t.a = at<T>(at_.inputs) + point * at_.matrix + k0, t.a_row = c_.inner, t.a_col = 1;
-        t.b[0] = filters(j) + (point * c_.inner + k0) * width_, t.b_row[0] = width_;
+        t.b[0] = filters(j) + point * at_.filter_matrix + k0 * width_, t.b_row[0] = width_;
         t.k[0] = k1 - k0;
         t.c = at<T>(at_.sums) + point * at_.sum_matrix, t.c_row = width_;
         t.accumulate = s > 0;
@@ -260,6 +267,7 @@ class WinogradConvolver {
   const int64_t panel_;
   void (*store_)(const OutputTile<T>&);
   ConvPhase phase_[3];
+  int64_t block_ = -1;
   int64_t first_ = 0, n_ = 0;  // tiles of the block
   int64_t width_ = 0;          // columns of the panel
 };
@@ -285,9 +293,10 @@ void plan_winograd(const Conv& c, Work& work) {
   const int64_t panel = c.width * kVectorBytes / size_of(c.dtype);
   work.phases = 2;
   work.parts[0] = ceil_div(c.cols, panel) * filter_steps(c);
-  work.parts[1] = ceil_div(c.batch * c.tile_rows * c.tile_cols, c.tiles);
-  work.shared_bytes = kPoints * c.inner * c.cols * size_of(c.dtype);
-  work.scratch_bytes = single ? lay_out<float>(c).total : lay_out<double>(c).total;
+  work.parts[1] = ceil_div(c.batch * c.tile_rows * c.tile_cols, c.tiles) * c.column_parts;
+  const Layout at = single ? lay_out<float>(c) : lay_out<double>(c);
+  work.shared_bytes = kPoints * at.filter_matrix * ceil_div(c.cols, panel) * size_of(c.dtype);
+  work.scratch_bytes = at.total;
 }
 
 void run_winograd(const Call& call, const Conv& c, int phase, int64_t begin, int64_t end,
