@@ -1,7 +1,7 @@
 // conv and conv_input_grad of depthwise convolutions: conv_depthwise.h.
 //
 //   for each phase of the strides (input gradient), block of channels, block of rows
-//     for each line of up to 8 pixels, neighbours below each other
+//     for each line of up to 8 pixels
 //       for each vector of channels              sums in registers, over all taps
 #include "cpu/kernels/conv_depthwise.h"
 
@@ -206,7 +206,8 @@ class DepthwiseConvolver {
     if (c_.store == Store::plain) return;
     const Tensor& x = call_.tensors[c_.extra];
     const bool all = c_.store == Store::relu_grad;
-    t.extra = x.as<const T>() + (all ? position(x, line) : j0_), t.extra_pixel = pixel_step(x, line);
+    t.extra = x.as<const T>() + (all ? position(x, line) : j0_);
+    t.extra_pixel = pixel_step(x, line);
   }
 
   // Of the line's first pixel in a result or extra input.

@@ -1,12 +1,13 @@
-// Depthwise convolution, where every channel is a whole vector's lane: no channel meets another.
+// Depthwise convolution: every channel is a lane of a vector, and meets no other.
 //
 //   forward, input gradient  y[i, c]  = sum over taps t:    x[place(i, t), c] w[t, c]
 //   filter gradient          dw[t, c] = sum over pixels i:  x[place(i, t), c] dy[i, c]
 //
-// The work is a few pixels in a line, a row or a column of the image, that meet the same taps of the
-// filter, so nothing is copied and products with the padding are left out. All channels of such a
-// line are done before the next one below it, which then finds most of its inputs in L1: channel by
-// channel, pixels at a distance of a power of two would share few sets of it.
+// The work is a few pixels in a line, in a row or column of the image, that meet the same taps of
+// the filter, so nothing is copied and products with the padding are left out. All channels of a
+// line are done before the next line: channel by channel, pixels at a distance of a power of two
+// would share few sets of L1. Rows follow each other, so that memory is read in its order; inputs
+// of the line below are prefetched, whose streams are too many for the machine to see.
 #pragma once
 
 #include "cpu/kernels/conv_window.h"
@@ -20,8 +21,8 @@ struct Line {
   TapRange taps;
 };
 
-// Lines of rows [p0, p1) of image n: rows, in strips of up to `most_pixels`, but columns at the edges,
-// where taps are missed.
+// Lines of rows [p0, p1) of image n: rows, in strips of up to `most_pixels`, but columns at the
+// edges, where taps are missed.
 template <class F>
 void each_line(const ConvAxis (&axis)[3], int64_t n, int64_t p0, int64_t p1, int64_t most_pixels,
                F visit) {

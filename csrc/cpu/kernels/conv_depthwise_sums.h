@@ -71,7 +71,8 @@ class DepthwiseSums {
         dy_(call.tensors[c.n_out + 1].as<const T>()),
         in_(image_strides(call.tensors[c.n_out])), out_(image_strides(call.tensors[c.n_out + 1])) {}
 
-  // Of rows [begin, end) of all images, channels [col, col + cols), to dw: Conv::group for each tap.
+  // Of rows [begin, end) of all images, channels [col, col + cols), to dw: a row of Conv::group for
+  // each tap.
   void sum(int64_t col, int64_t cols, int64_t begin, int64_t end, T* dw) const {
     fill_zero(dw, c_.k_most * c_.group);
     each_image(c_.axis[1].out, begin, end, [&](int64_t n, int64_t p0, int64_t p1) {

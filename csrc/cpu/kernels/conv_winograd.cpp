@@ -1,8 +1,8 @@
 // conv and conv_input_grad through minimal filtering: conv_winograd.h.
 //
 //   phase 0   for each panel of w, block of channels                     w -> 16 panels, shared
-//   phase 1   for each block of tiles (2 x 2 outputs), some panels       inputs -> 16 matrices, in L2
-//               for each panel of w
+//   phase 1   for each block of tiles (2 x 2 outputs), share of w      inputs -> 16 matrices, in L2
+//               for each panel of it
 //                 16 products of tiles x channels by channels x panel    sums -> 16 matrices, in L2
 //                 the sums of every tile                                 4 outputs, the epilogue
 //
