@@ -86,6 +86,8 @@ def test_unique():
     assert counts.tolist() == [1, 1, 2] and counts.dtype == "int32"
     assert ops.unique(x, size=5, fill_value=-1).tolist() == [1, 2, 3, -1, -1]
     assert ops.unique(x, size=2).tolist() == [1, 2]
+    values, counts = ops.unique(x, return_counts=True, size=4)
+    assert values.tolist() == [1, 2, 3, 0] and counts.tolist() == [1, 1, 2, 0]
     rows = ops.unique(np.array([[1, 2], [1, 2], [0, 1]]), axis=0)
     assert rows.tolist() == [[0, 1], [1, 2]]
 

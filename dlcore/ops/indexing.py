@@ -250,19 +250,23 @@ def unique(
     """The different values of a concrete array, sorted; along `axis` its different slices.
 
     Behind them, where asked for, indices (int32) of their first occurrences, of each element among
-    them, and their counts. With `size` that many of them: the first ones, or with `fill_value` (by
-    default the first) behind them.
+    them, and their counts. With `size` that many values (and counts): the first ones, or with
+    `fill_value`, by default 0, behind them (with counts of 0).
     """
     xp, x = concrete("unique", x)
     options = {"return_index": return_index, "return_counts": return_counts}
     found = xp.unique(x, return_inverse=return_inverse, axis=axis, **options)
     values, *rest = found if isinstance(found, tuple) else (found,)
     if size is not None:
-        along = axis or 0
-        missing = max(size - values.shape[along], 0)
-        values = xp.take(values, xp.arange(min(size, values.shape[along])), along)
-        first = xp.take(values, xp.zeros(missing, int), along)
-        more = first if fill_value is None else xp.full_like(first, fill_value)
-        values = xp.concatenate([values, more], along)
+        values = _of_size(xp, values, size, axis or 0, fill_value or 0)
+        if return_counts:
+            rest[-1] = _of_size(xp, rest[-1], size, 0, 0)
     rest = tuple(r.astype("int32") for r in rest)
     return (values, *rest) if rest else values
+
+
+def _of_size(xp, x, size, axis, fill_value):
+    """The first `size` slices of x along `axis`, or `fill_value` behind them all."""
+    x = xp.take(x, xp.arange(min(size, x.shape[axis])), axis)
+    width = [(0, size - n if a == axis else 0) for a, n in enumerate(x.shape)]
+    return xp.pad(x, width, constant_values=fill_value)
