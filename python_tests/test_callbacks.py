@@ -251,6 +251,52 @@ def test_terminate_on_nan(capsys):
     assert len(history.epoch) < 50 and "training stops" in capsys.readouterr().out
 
 
+def test_raise_on_nan():
+    m = model(1e30)
+    with pytest.raises(RuntimeError, match=r"expected a finite loss, got (nan|inf) by"):
+        m.fit(X, Y, epochs=9, verbose=0, callbacks=[callbacks.TerminateOnNaN(raise_error=True)])
+
+
+class Interrupt(callbacks.Callback):
+    """Ctrl-C at the end of an epoch."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("save_freq", ["epoch", 1])
+def test_backup_and_restore(tmp_path, save_freq):
+    def run(*extra):
+        m = model()
+        m.compile(optimizers.Adam(0.01), "mse")
+        backup = callbacks.BackupAndRestore(tmp_path / "backup", save_freq=save_freq)
+        return m, m.fit(X, Y, 8, epochs=5, verbose=0, callbacks=[backup, *extra])
+
+    expected, history = run()
+    assert not any(tmp_path.glob("backup/*"))
+    with pytest.raises(KeyboardInterrupt):
+        run(Interrupt())
+    resumed, rest = run()
+    assert rest.epoch == [3, 4] and rest.history["loss"] == history.history["loss"][3:]
+    for a, b in zip(resumed.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not any(tmp_path.glob("backup/*"))
+
+
+def test_backup_of_another_optimizer(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        model().fit(
+            X, Y, epochs=5, verbose=0, callbacks=[callbacks.BackupAndRestore(tmp_path), Interrupt()]
+        )
+    other = model()
+    other.compile("adam", "mse")
+    with pytest.raises(ValueError, match="expected the state of its optimizer, got another's"):
+        other.fit(X, Y, verbose=0, callbacks=[callbacks.BackupAndRestore(tmp_path)])
+    with pytest.raises(ValueError, match="BackupAndRestore: expected save_freq 'epoch' or an int"):
+        callbacks.BackupAndRestore(tmp_path, save_freq=0)
+
+
 def test_lambda_callback():
     with pytest.raises(TypeError, match="got 'on_nothing'"):
         callbacks.LambdaCallback(on_nothing=print)

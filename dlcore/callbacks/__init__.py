@@ -1,5 +1,6 @@
 """Callbacks: what happens around epochs and batches, with the names of `keras.callbacks`."""
 
+from dlcore.callbacks.backup import BackupAndRestore
 from dlcore.callbacks.base import Callback
 from dlcore.callbacks.callback_list import CallbackList
 from dlcore.callbacks.history import History
@@ -9,7 +10,7 @@ from dlcore.callbacks.progress import ProgbarLogger
 from dlcore.callbacks.rates import LearningRateScheduler
 
 __all__ = [
-    "CSVLogger", "Callback", "CallbackList", "EarlyStopping", "History", "LambdaCallback",
-    "LearningRateScheduler", "ModelCheckpoint", "ProgbarLogger", "ReduceLROnPlateau",
-    "TerminateOnNaN",
+    "BackupAndRestore", "CSVLogger", "Callback", "CallbackList", "EarlyStopping", "History",
+    "LambdaCallback", "LearningRateScheduler", "ModelCheckpoint", "ProgbarLogger",
+    "ReduceLROnPlateau", "TerminateOnNaN",
 ]  # fmt: skip

@@ -90,11 +90,23 @@ def _cell(value):
 
 
 class TerminateOnNaN(Callback):
-    """Stop training when the loss is NaN or infinite (looked at after every native call)."""
+    """Stop training when the loss is NaN or infinite (looked at after every native call).
+
+    Parameters
+    ----------
+    raise_error : bool, default False
+        Whether to raise a RuntimeError instead, so that nothing goes on with such weights.
+    """
+
+    def __init__(self, raise_error=False):
+        super().__init__()
+        self.raise_error = raise_error
 
     def on_progress(self, step):
         # NaN stays in the mean of the epoch, so that it is enough to look after each native call.
         loss = self.model._results().get("loss", 0.0)
+        if not math.isfinite(loss) and self.raise_error:
+            raise RuntimeError(f"fit: expected a finite loss, got {loss} by step {step}")
         if not math.isfinite(loss) and not self.model.stop_training:
             print(f"The loss is {loss}, training stops")
             self.model.stop_training = True

@@ -27,9 +27,9 @@ def save_model(model, filepath, overwrite=True):
         "compile": _compile_config(model),
     }
     if document["compile"] is not None:
-        variables = model.optimizer.variables
-        document["optimizer_variables"] = len(variables)
-        tensors.update({f"optimizer/{i}": v.numpy() for i, v in enumerate(variables)})
+        state = _optimizer_state(model)
+        document["optimizer_variables"] = len(state)
+        tensors.update(state)
     files.write(filepath, tensors, document)
 
 
@@ -109,6 +109,28 @@ def load_weights(model, filepath):
     if not model.built:
         raise ValueError(f"{model.name}: expected a built model; call build(input_shape) first")
     _restore_weights(model, tensors, document)
+
+
+def save_state(model, filepath, document):
+    """Write the weights, the optimizer's state and `document`, to go on training with."""
+    tensors, names = _weights(model)
+    tensors.update(_optimizer_state(model))
+    files.write(filepath, tensors, {**document, "weights": names})
+
+
+def load_state(model, filepath):
+    """Take what `save_state` wrote, of a model whose optimizer is built; returns its document."""
+    tensors, document = files.read(filepath)
+    _restore_weights(model, tensors, document)
+    state = [tensors.get(name) for name in _optimizer_state(model)]
+    if any(v is None for v in state):
+        raise ValueError(f"{model.name}: expected the state of its optimizer, got another's")
+    model.optimizer.set_weights(state)
+    return document
+
+
+def _optimizer_state(model):
+    return {f"optimizer/{i}": v.numpy() for i, v in enumerate(model.optimizer.variables)}
 
 
 def _build(document):

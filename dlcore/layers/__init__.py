@@ -15,18 +15,21 @@ _MODULES = {
         "RandomRotation", "RandomTranslation", "RandomZoom",
     ),
     "bidirectional": ("Bidirectional",),
+    "categories": ("CategoryEncoding", "Discretization", "IntegerLookup", "StringLookup"),
     "convolution": (
         "Conv1D", "Conv1DTranspose", "Conv2D", "Conv2DTranspose", "Conv3D", "Conv3DTranspose",
         "Convolution1D", "Convolution1DTranspose", "Convolution2D", "Convolution2DTranspose",
         "Convolution3D", "Convolution3DTranspose",
     ),
     "core": (
-        "Activation", "Dense", "Dropout", "Identity", "Input", "InputLayer", "Lambda", "Maxout",
+        "Activation", "ActivityRegularization", "Dense", "Dropout", "Identity", "Input",
+        "InputLayer", "Lambda", "Maxout",
     ),
     "depthwise": (
         "DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D",
         "SeparableConvolution1D", "SeparableConvolution2D",
     ),
+    "einsum_dense": ("EinsumDense",),
     "embedding": (
         "Embedding", "PositionEmbedding", "SinePositionEncoding", "TokenAndPositionEmbedding",
     ),
@@ -52,7 +55,7 @@ _MODULES = {
     ),
     "preprocessing": ("CenterCrop", "Normalization", "Rescaling", "Resizing"),
     "input_spec": ("InputSpec",),
-    "masking": ("Masking", "TimeDistributed"),
+    "masking": ("Masking", "TimeDistributed", "Wrapper"),
     "merging": (
         "Add", "Average", "Concatenate", "Dot", "Maximum", "Minimum", "Multiply", "Subtract",
         "add", "average", "concatenate", "dot", "maximum", "minimum", "multiply", "subtract",

@@ -349,3 +349,30 @@ class Identity(Layer):
 
     def call(self, inputs):
         return inputs
+
+
+class ActivityRegularization(Layer):
+    """Returns its input, and adds l1 sum |x| + l2 sum x^2 to the loss.
+
+    Parameters
+    ----------
+    l1, l2 : float, default 0
+    **kwargs
+        See `Layer`.
+    """
+
+    supports_masking = True
+
+    def __init__(self, l1=0.0, l2=0.0, **kwargs):
+        from dlcore import regularizers
+
+        super().__init__(activity_regularizer=regularizers.L1L2(l1, l2), **kwargs)
+        self.l1, self.l2 = l1, l2
+
+    def call(self, inputs):
+        return inputs
+
+    def get_config(self):
+        config = super().get_config()
+        config.pop("activity_regularizer", None)
+        return config

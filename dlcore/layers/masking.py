@@ -48,7 +48,37 @@ class Masking(Layer):
         return inputs * ops.cast(kept, inputs.dtype)
 
 
-class TimeDistributed(Layer):
+class Wrapper(Layer):
+    """Base of layers around another: `build` builds that one, as `self.layer`.
+
+    Parameters
+    ----------
+    layer : Layer
+    **kwargs
+        See `Layer`.
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore
+    >>> class Twice(dlcore.layers.Wrapper):
+    ...     def call(self, x):
+    ...         return 2 * self.layer(x)
+    >>> Twice(dlcore.layers.Dense(1, kernel_initializer="ones"))(np.ones((1, 3), "float32"))
+    array([[6.]], dtype=float32)
+    """
+
+    def __init__(self, layer, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(layer, Layer):
+            raise TypeError(f"{self.name}: expected a Layer, got {layer!r}")
+        self.layer = layer
+
+    def build(self, input_shape=None):
+        if not self.layer.built:
+            self.layer.build(input_shape)
+
+
+class TimeDistributed(Wrapper):
     """Applies a layer to every step: all steps become rows of one batch.
 
     Parameters
@@ -68,11 +98,11 @@ class TimeDistributed(Layer):
     supports_masking = True
 
     def __init__(self, layer, **kwargs):
-        super().__init__(**kwargs)
-        if not isinstance(layer, Layer):
-            raise TypeError(f"{self.name}: expected a Layer, got {layer!r}")
-        self.layer = layer
+        super().__init__(layer, **kwargs)
         self.autocast = False
+
+    def build(self, input_shape=None):
+        """The layer is built by its first call, for a step."""
 
     def call(self, inputs, mask=None):
         shape = tuple(inputs.shape)

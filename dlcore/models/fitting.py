@@ -26,8 +26,10 @@ class Fitting:
     def run(self, initial_epoch, epochs):
         model, callbacks = self.model, self.callbacks
         model.stop_training = False
+        model._initial_epoch = 0
         logs = {}
         callbacks.on_train_begin()
+        initial_epoch = max(initial_epoch, model._initial_epoch)  # a callback may have restored
         try:
             for epoch in range(initial_epoch, epochs):
                 model._begin("train")
