@@ -16,6 +16,10 @@ _MODULES = {
     ),
     "bidirectional": ("Bidirectional",),
     "categories": ("CategoryEncoding", "Discretization", "IntegerLookup", "StringLookup"),
+    "colors": (
+        "RandomColorJitter", "RandomGrayscale", "RandomHue", "RandomInvert", "RandomPosterization",
+        "RandomSaturation", "Solarization",
+    ),
     "convolution": (
         "Conv1D", "Conv1DTranspose", "Conv2D", "Conv2DTranspose", "Conv3D", "Conv3DTranspose",
         "Convolution1D", "Convolution1DTranspose", "Convolution2D", "Convolution2DTranspose",
@@ -46,6 +50,8 @@ _MODULES = {
         "ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D",
     ),
     "pooling": (
+        "AdaptiveAveragePooling1D", "AdaptiveAveragePooling2D", "AdaptiveAveragePooling3D",
+        "AdaptiveMaxPooling1D", "AdaptiveMaxPooling2D", "AdaptiveMaxPooling3D",
         "AveragePooling1D", "AveragePooling2D", "AveragePooling3D", "AvgPool1D", "AvgPool2D",
         "AvgPool3D", "GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAveragePooling3D",
         "GlobalAvgPool1D", "GlobalAvgPool2D", "GlobalAvgPool3D", "GlobalMaxPool1D",

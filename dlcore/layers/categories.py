@@ -394,7 +394,7 @@ class StringLookup(_Lookup):
             raise ValueError(f"{self.name}: expected num_oov_indices 0 or 1, got {num_oov_indices}")
 
     def key(self, x):
-        return as_text(self.name, x)
+        return str(as_text(self.name, x))  # not a NumPy string
 
     def bucket(self, token):
         return 0

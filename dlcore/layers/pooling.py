@@ -171,6 +171,68 @@ class GlobalMaxPooling3D(GlobalMaxPooling2D):
     rank = 3
 
 
+class AdaptiveAveragePooling2D(Layer):
+    """The means of windows that divide the image into so many places.
+
+    Parameters
+    ----------
+    output_size : int or tuple of int
+        Places along each spatial axis.
+    data_format : {"channels_last", "channels_first"}, default `config.image_data_format()`
+    **kwargs
+        See `Layer`.
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore
+    >>> layer = dlcore.layers.AdaptiveAveragePooling2D(2)
+    >>> layer(np.arange(16, dtype="float32").reshape(1, 4, 4, 1)).ravel()
+    array([ 2.5,  4.5, 10.5, 12.5], dtype=float32)
+    """
+
+    rank = 2
+    pool = "adaptive_average_pool"
+
+    def __init__(self, output_size, *, data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        self.output_size = check_sizes(self.name, "output_size", output_size, self.rank)
+        self.data_format = check_data_format(self.name, data_format)
+
+    def call(self, inputs):
+        check_rank(self, inputs.shape, self.rank)
+        return getattr(ops, self.pool)(inputs, self.output_size, self.data_format)
+
+
+class AdaptiveAveragePooling1D(AdaptiveAveragePooling2D):
+    """The means of windows that divide the steps; see `AdaptiveAveragePooling2D`."""
+
+    rank = 1
+
+
+class AdaptiveAveragePooling3D(AdaptiveAveragePooling2D):
+    """The means of windows that divide three axes; see `AdaptiveAveragePooling2D`."""
+
+    rank = 3
+
+
+class AdaptiveMaxPooling2D(AdaptiveAveragePooling2D):
+    """The largest values of windows that divide the image; see `AdaptiveAveragePooling2D`."""
+
+    pool = "adaptive_max_pool"
+
+
+class AdaptiveMaxPooling1D(AdaptiveMaxPooling2D):
+    """The largest values of windows that divide the steps; see `AdaptiveAveragePooling2D`."""
+
+    rank = 1
+
+
+class AdaptiveMaxPooling3D(AdaptiveMaxPooling2D):
+    """The largest values of windows that divide three axes; see `AdaptiveAveragePooling2D`."""
+
+    rank = 3
+
+
 MaxPool1D, MaxPool2D, MaxPool3D = MaxPooling1D, MaxPooling2D, MaxPooling3D
 AvgPool1D, AvgPool2D, AvgPool3D = AveragePooling1D, AveragePooling2D, AveragePooling3D
 GlobalMaxPool1D, GlobalMaxPool2D = GlobalMaxPooling1D, GlobalMaxPooling2D
