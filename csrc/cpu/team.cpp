@@ -18,8 +18,10 @@ namespace dl {
 
 namespace {
 
-// Longer than the gap between two steps, shorter than what a scheduler notices.
-constexpr auto kSpin = std::chrono::microseconds(50);
+// Longer than the gap between two steps and than it takes to wake a sleeping thread, shorter than what
+// a scheduler notices. A worker that comes when the caller has done its share would else fall asleep
+// again just before the next call, and come too late each time.
+constexpr auto kSpin = std::chrono::microseconds(200);
 
 void pause() {
 #if defined(__x86_64__)
