@@ -201,30 +201,29 @@ inline Vec<T> product_error(Vec<T> a, Vec<T> b, Vec<T> p) {
 #endif
 }
 
-// x = n ln 2 + r, |r| <= ln 2 / 2, for |x| <= kExpHigh or so; n lies in the low bits of `turns`.
+// x = n ln 2 + r, |r| <= ln 2 / 2, for |x| <= kExpHigh or so; n + more lies in the low bits of
+// `turns`.
 template <class T, int N>
 struct Reduced {
   Pack<T, N> turns, r;
 
-  // n where a number has its exponent; wraps around
+  // n + more where a number has its exponent; wraps around
   UIntVec<T> exponent(int k) const { return (UIntVec<T>)turns.v[k] << Format<T>::kMantissaBits; }
+
+  // 2^(n + more - kBias) where that is a normal number
+  DL_INLINE Pack<T, N> power_of_two() const {
+    Pack<T, N> y;
+    for (int k = 0; k < N; ++k) y.v[k] = (Vec<T>)exponent(k);
+    return y;
+  }
 };
 
 template <class T, int N>
-DL_INLINE Reduced<T, N> reduce_exp(Pack<T, N> x) {
+DL_INLINE Reduced<T, N> reduce_exp(Pack<T, N> x, int more = 0) {
   using F = Format<T>;
-  const Pack<T, N> turns = x * T(1.442695040888963387) + F::kRound, n = turns - F::kRound;
+  const T round = F::kRound + T(more);
+  const Pack<T, N> turns = x * T(1.442695040888963387) + round, n = turns - round;
   return {turns, (x - n * F::kLn2High) - n * F::kLn2Low};
-}
-
-// 2^(n + more) where that is a normal number
-template <class T, int N>
-DL_INLINE Pack<T, N> power_of_two(const Reduced<T, N>& x, int more = 0) {
-  using F = Format<T>;
-  Pack<T, N> y;
-  for (int k = 0; k < N; ++k)
-    y.v[k] = (Vec<T>)(x.exponent(k) + (UInt<T>(F::kBias + more) << F::kMantissaBits));
-  return y;
 }
 
 template <class T, int N>
@@ -299,21 +298,25 @@ template <class T>
 inline Vec<T> expm1(Vec<T> x) {
   using F = Format<T>;
   const Pack<T, 1> t{at_most<T>(at_least<T>(x, F::kExpm1Low), F::kExpHigh)};
-  const Reduced<T, 1> reduced = reduce_exp(t);
-  const Vec<T> s = power_of_two(reduced, -1).v[0];  // 2^n itself would overflow first
+  const Reduced<T, 1> reduced = reduce_exp(t, F::kBias - 1);
+  const Vec<T> s = reduced.power_of_two().v[0];  // of 2^(n - 1): 2^n itself would overflow first
   const Vec<T> y = (expm1_of_reduced(reduced.r).v[0] * s + (s - T(0.5))) * T(2);
   return absolute<T>(x) < F::kTiny ? x : y;
 }
 
 // tanh |x| = (1 - e) / (1 + e), e = exp(-2 |x|) = s + s (exp(r) - 1), where s = 2^n loses nothing:
-// each sum is rounded once
+// each sum is rounded once. n is so small that one product with ln 2 is as good as two, if it is not
+// rounded itself.
 template <class T, int N>
 DL_INLINE Pack<T, N> tanh(Pack<T, N> x) {
-  const Pack<T, N> t = each(x, [](Vec<T> x) {
-    return at_least<T>(negative_absolute<T>(x), -Format<T>::kTanhHigh);
-  });
-  const Reduced<T, N> reduced = reduce_exp(t + t);
-  const Pack<T, N> s = power_of_two(reduced), q = expm1_of_reduced(reduced.r);
+  using F = Format<T>;
+  constexpr T round = F::kRound + F::kBias;
+  const Pack<T, N> t =
+      each(x, [](Vec<T> x) { return at_least<T>(negative_absolute<T>(x), -F::kTanhHigh); });
+  const Pack<T, N> turns = t * T(2.885390081777926774) + round, n = turns - round;
+  const Pack<T, N> r = kFused ? t + t - n * T(0.69314718055994530942)
+                              : (t + t - n * F::kLn2High) - n * F::kLn2Low;
+  const Pack<T, N> s = Reduced<T, N>{turns, r}.power_of_two(), q = expm1_of_reduced(r);
   return each(((T(1) - s) - q * s) / ((T(1) + s) + q * s), x, with_sign<T>);
 }
 
@@ -332,8 +335,8 @@ DL_INLINE Pack<T, N> sigmoid(Pack<T, N> x) {
   const Pack<T, N> t = each(x, [](Vec<T> x) {
     return at_most<T>(at_least<T>(x, F::kSigmoidLow), F::kSigmoidHigh);
   });
-  const Reduced<T, N> reduced = reduce_exp(T(-1) * t);
-  const Pack<T, N> s = power_of_two(reduced, -shift);
+  const Reduced<T, N> reduced = reduce_exp(T(-1) * t, F::kBias - shift);
+  const Pack<T, N> s = reduced.power_of_two();
   return d / ((expm1_of_reduced(reduced.r) * s + d) + s);
 }
 

@@ -39,8 +39,8 @@ DL_INLINE Pack<T, N> gaussian(Pack<T, N> t) {
   const Pack<T, N> h = t * t;
   const Pack<T, N> low =
       each(t, h, [](Vec<T> t, Vec<T> h) { return product_error<T>(t, t, h); });
-  const Reduced<T, N> reduced = reduce_exp(T(-0.5) * h);
-  return exp_of_reduced(reduced.r - T(0.5) * low) * power_of_two(reduced, far) * back;
+  const Reduced<T, N> reduced = reduce_exp(T(-0.5) * h, Format<T>::kBias + far);
+  return exp_of_reduced(reduced.r - T(0.5) * low) * reduced.power_of_two() * back;
 }
 
 template <class T, int N>
@@ -49,8 +49,8 @@ DL_INLINE Pack<T, N> erf(Pack<T, N> x) {
   const Pack<T, N> t =
       each(x, [](Vec<T> x) { return at_most<T>(absolute<T>(x), Format<T>::kErfEnd); });
   const Pack<T, N> z = t * t;
-  const Reduced<T, N> reduced = reduce_exp(T(-1) * z);
-  const Pack<T, N> e = exp_of_reduced(reduced.r) * power_of_two(reduced),
+  const Reduced<T, N> reduced = reduce_exp(T(-1) * z, F::kBias);
+  const Pack<T, N> e = exp_of_reduced(reduced.r) * reduced.power_of_two(),
                    big = T(1) - T(2) * e * scaled_tail(t * T(1.41421356237309504880)),
                    small = t + t * polynomial(z, F::kErf);
   Pack<T, N> y;

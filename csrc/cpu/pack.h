@@ -49,11 +49,13 @@ DL_INLINE Pack<T, N> each(Pack<T, N> x, const Pack<T, N>& y, F f) {
 }
 #undef DL_EACH
 
-// Vectors in flight in the loops of long functions, as registers allow
+// Whether a b + c is rounded once
 #if defined(__FMA__) || defined(__aarch64__)
-constexpr int kPack = 4;
+constexpr bool kFused = true;
 #else
-constexpr int kPack = 2;
+constexpr bool kFused = false;
 #endif
+
+constexpr int kPack = kFused ? 4 : 2;  // vectors in flight in the loops of long functions
 
 }  // namespace dl::DL_LEVEL

@@ -176,7 +176,7 @@ DL_APPLY(round, round<T>(x))
 DL_APPLY(trunc, trunc<T>(x))
 DL_APPLY(round_bf16, round_bf16<T>(x))
 DL_APPLY(round_f16, round_f16<T>(x))
-DL_APPLY(relu, x < T(0) ? Vec<T>{} : x)
+DL_APPLY(relu, at_least<T>(x, T(0)))
 DL_APPLY(less, truth<T>(x < y))
 DL_APPLY(less_equal, truth<T>(x <= y))
 DL_APPLY(greater, truth<T>(x > y))
@@ -220,8 +220,9 @@ DL_INLINE void apply_adam_update(const Pack<T, N>* s, Pack<T, N>* d) {
 // Vectors that loops take at a time: several for functions written for packs.
 constexpr int vectors_of(int64_t opcode) {
   switch (opcode) {
+    case op_tanh:  // more do not fit into the registers
+      return 2;
     case op_exp:
-    case op_tanh:
     case op_sigmoid:
     case op_silu:
     case op_silu_grad:
