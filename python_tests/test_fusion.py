@@ -303,3 +303,15 @@ def test_second_derivatives_of_recurrences_are_refused():
     assert np.isfinite(inner(np.arange(16.0).reshape(4, 4))).all()
     with pytest.raises(ValueError, match="got a second one"):
         dlcore.grad(lambda x: ops.sum(ops.square(inner(x))))(np.arange(16.0).reshape(4, 4))
+
+
+def test_gradients_of_slices_that_make_a_whole_are_joined():
+    def slopes(x):
+        with_rest = ops.sum(x[:, :3] * x[:, :3]) + 2.0 * ops.sum(x[:, 3:])
+        return gradients(with_rest, [x])
+
+    names = [n.op.name for n in traced(slopes, (2, 5)).nodes]
+    assert "concatenate" in names and "place" not in names
+    x = np.arange(10, dtype="float32").reshape(2, 5)
+    (slope,) = dlcore.function(slopes)(x)
+    np.testing.assert_array_equal(slope, np.where(np.arange(5) < 3, 2 * x, 2))

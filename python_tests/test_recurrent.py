@@ -7,6 +7,7 @@ import pytest
 import dlcore
 from dlcore import backends, layers, ops
 from dlcore.backends import arrays
+from dlcore.ops import recurrent
 from dlcore.program import gradients
 from dlcore.program.graph import Graph, Trace
 
@@ -148,6 +149,25 @@ def test_one_kernel_runs_all_steps_each_way():
     kernels = [i["kernel"] for i in program.instructions]
     assert kernels.count("recurrence") == 2
     assert len(kernels) < 30
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("kind", GATES)
+def test_long_sequences_run_in_pieces(kind, backwards, monkeypatch):
+    given = arguments(kind, 7, 3, 4, 5, "float64")
+    given["weight"] = RNG.normal(size=(3, 7, 5))
+    f = loss_and_gradients(kind, list(given), backwards)
+    values = list(given.values())
+    whole = dlcore.function(f)(*values)
+    monkeypatch.setattr(recurrent, "_WHOLE_BYTES", 0)
+    monkeypatch.setattr(recurrent, "_PIECE_BYTES", 0)
+    monkeypatch.setattr(recurrent, "_ROWS_PER_WEIGHT", 1)
+    function = dlcore.function(f)
+    for result, expected in zip(function(*values), whole, strict=True):
+        np.testing.assert_allclose(result, expected, rtol=1e-11, atol=1e-12)
+    if backends.active() == "cpu":
+        used = [i["kernel"] for i in function.compiled(*values).instructions]
+        assert used.count("recurrence") == 2 * 2  # pieces, forward and gradient
 
 
 def test_unknown_steps_are_refused():

@@ -72,6 +72,7 @@ class RNN(Layer):
         states = self._first_states(initial_state, x.shape[0])
         run = _sequence if hasattr(self.cell, "sequence") else _repeat
         y, last = run(self.cell, x, states, mask, training, self.go_backwards)
+        states_alone = y if hasattr(self.cell, "sequence") else None
         if mask is not None:
             order = ops.flip(mask, 1) if self.go_backwards else mask
             if self.zero_output_for_mask:
@@ -81,7 +82,8 @@ class RNN(Layer):
         if self.stateful and not spec.any_rows():
             for variable, value in zip(self._states, last, strict=True):
                 variable.assign(value)
-        y = y if self.return_sequences else y[:, -1]
+        if not self.return_sequences:  # the state, where it is that: its gradient is one row
+            y = last[0] if y is states_alone else y[:, -1]
         return [y, *last] if self.return_state else y
 
     def _first_states(self, given, rows):

@@ -9,11 +9,12 @@ x (B, T, I), w (I, G U), u (U, G U), b (G U) with Keras' order of gates. Hochrei
 "Long short-term memory", 1997; Cho et al. 2014, https://arxiv.org/abs/1406.1078.
 """
 
+from dlcore import backends
 from dlcore.ops import pointwise as pw
 from dlcore.ops.linalg import matmul
 from dlcore.ops.op import cast_to, to_tensor, traceable
 from dlcore.ops.recurrence import recurrence
-from dlcore.ops.shaping import flip, reshape, transpose, zeros
+from dlcore.ops.shaping import concatenate, flip, reshape, transpose, zeros
 from dlcore.program.dtypes import array_type
 
 
@@ -86,37 +87,62 @@ def _run(tensors, names, kind, activation, gate, backwards):
     given = dict(zip(names, map(to_tensor, tensors), strict=True))
     x, w, u = given["x"], given["w"], given["u"]
     rows, steps, width = x.shape[0], x.shape[1], u.shape[0]
-    z = matmul(reshape(transpose(x, (1, 0, 2)), (steps * rows, x.shape[2])), w)
-    if "b" in given:
-        z = pw.add(z, given["b"])
     dtype, stored = x.dtype, array_type(x.dtype)  # steps of halves are taken in float32
-    given = {k: cast_to(v, stored) if k != "mask" else v for k, v in given.items()}
-    x, u, z = given["x"], given["u"], cast_to(z, stored)
-    sequences, matrices = [reshape(z, (steps, rows, w.shape[1]))], [u]
+    kept = {k: cast_to(v, stored) if k != "mask" else v for k, v in given.items()}
+    step, matrices, constant = _cell(kind, activation, gate, kept, rows, w.shape[1])
+    states = [
+        kept[s] if s in kept else zeros((rows, width), stored)
+        for s in (("h", "c") if kind == "lstm" else ("h",))
+    ]
+    key = (kind, activation, gate, "drop" in given, "mask" in given)
+    pieces = []
+    for start, stop in _cut(steps, rows, *w.shape, width)[:: -1 if backwards else 1]:
+        n = stop - start
+        z = matmul(reshape(transpose(x[:, start:stop], (1, 0, 2)), (n * rows, x.shape[2])), w)
+        if "b" in given:
+            z = pw.add(z, given["b"])
+        sequences = [reshape(cast_to(z, stored), (n, rows, w.shape[1])), *constant]
+        if "mask" in given:
+            mask = reshape(cast_to(given["mask"][:, start:stop], "bool"), (rows, n, 1))
+            sequences.append(transpose(mask, (1, 0, 2)))
+        histories = recurrence(step, key, sequences, matrices, states, backwards)
+        states = [h[0 if backwards else n] for h in histories]
+        y = histories[0][:n] if backwards else histories[0][1:]
+        pieces.append(transpose(flip(y, 0) if backwards else y, (1, 0, 2)))
+    return [cast_to(t, dtype) for t in (concatenate(pieces, 1), *states)]
+
+
+def _cell(kind, activation, gate, given, rows, columns):
+    """The step of a cell, its matrices, and the sequences after the first that do not change."""
+    u, constant = given["u"], []
+    matrices, width = [u], u.shape[0]
     step = {"simple_rnn": _simple_rnn, "lstm": _lstm, "gru": _gru}.get(kind, _gru_reset_before)
     step = step(activation) if kind == "simple_rnn" else step(activation, gate)
     if kind == "gru":
         bias = given.get("b_u")
-        bias = zeros((w.shape[1],), x.dtype) if bias is None else bias
-        sequences.append(reshape(bias, (1, 1, w.shape[1])))
+        bias = zeros((columns,), u.dtype) if bias is None else bias
+        constant.append(reshape(bias, (1, 1, columns)))
     elif kind == "gru_reset_before":
         matrices = [u[:, : 2 * width], u[:, 2 * width :]]
     if "drop" in given:
-        sequences.append(reshape(given["drop"], (1, rows, width)))
-    if "mask" in given:
-        step = _masked(step)
-        mask = reshape(cast_to(given["mask"], "bool"), (rows, steps, 1))
-        sequences.append(transpose(mask, (1, 0, 2)))
-    states = [
-        given[s] if s in given else zeros((rows, width), x.dtype)
-        for s in (("h", "c") if kind == "lstm" else ("h",))
-    ]
-    key = (kind, activation, gate, "drop" in given, "mask" in given)
-    histories = recurrence(step, key, sequences, matrices, states, backwards)
-    y = histories[0][:steps] if backwards else histories[0][1:]
-    y = transpose(flip(y, 0) if backwards else y, (1, 0, 2))
-    last = [h[0 if backwards else steps] for h in histories]
-    return [cast_to(t, dtype) for t in (y, *last)]
+        constant.append(reshape(given["drop"], (1, rows, width)))
+    return _masked(step) if "mask" in given else step, matrices, constant
+
+
+# What a sequence's projections, and in the gradient theirs, may take in all, and in a piece of its
+# steps: a piece goes from product to product through L2 and L3 instead of memory. As each adds to
+# the gradients of the weights, it has several times as many rows as those.
+_WHOLE_BYTES, _PIECE_BYTES, _ROWS_PER_WEIGHT = 1 << 23, 1 << 21, 8
+_MOST_PIECES = 32  # for the size of programs
+
+
+def _cut(steps, rows, features, columns, width):
+    """Bounds of the pieces of the time."""
+    row_bytes, n = columns * 4, 1
+    if steps * rows * row_bytes > _WHOLE_BYTES and backends.get_device() == "cpu":
+        least = max(_PIECE_BYTES // row_bytes, _ROWS_PER_WEIGHT * (features + width), rows, 1)
+        n = min(max(steps * rows // least, 1), _MOST_PIECES)
+    return [(steps * i // n, steps * (i + 1) // n) for i in range(n)]
 
 
 def _linear(x):

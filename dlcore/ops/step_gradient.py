@@ -121,18 +121,25 @@ class StepGradient:
         self.carried = {x: i for i, x in enumerate(carried) if x in seen}
         self._ops = {}
 
-    def _op(self, backwards):
-        """The recurrence of the gradient of a forward pass that went `backwards` or not."""
-        op = self._ops.get(backwards)
+    def _op(self, backwards, direct, zeros):
+        """The recurrence of the gradient of a forward pass that went `backwards` or not.
+
+        direct : numbers of the states whose gradients are given for the states after each step
+            alone, (T, B, H).
+        zeros : the states' gradients begin as zeros.
+        """
+        op = self._ops.get((backwards, direct, zeros))
         if op is None:
             shift = {"state": int(backwards), "after": int(not backwards)}
             sources = {}
             for x, (argument, at) in self.sources.items():
+                kind, i = self.arguments[argument]
+                at = (0, 0) if kind == "given" and i in direct else at
                 sources[x] = (argument, shift[at], 0) if isinstance(at, str) else (argument, *at)
             sources.update({x: ("state", i) for x, i in self.carried.items()})
             step = Step(sources, self.results, self.groups)
-            op = self._ops[backwards] = self._make(
-                step, self.width, len(self.arguments), self.n_matrices, zeros=True
+            op = self._ops[backwards, direct, zeros] = self._make(
+                step, self.width, len(self.arguments), self.n_matrices, zeros=zeros
             )
         return op
 
@@ -140,18 +147,31 @@ class StepGradient:
         from dlcore.ops import linalg, pointwise, reduction, shaping
 
         n = len(self.step.states)
-        op = self._op(backwards)
-        given = [
-            shaping.zeros(y.shape, y.dtype) if dy is None else dy
-            for dy, y in zip(dys[:n], ys[:n], strict=True)
-        ]
+        end, after = (steps, 0) if backwards else (0, 1)
+        given, last, direct = [], [], []
+        for i, dy in enumerate(dys[:n]):
+            dlast, dy = _split_last(dy, steps - end)
+            if dy is not None and _places_steps(dy, after, steps):
+                direct.append(i)
+                dy = OPS["dense"](dy.node.inputs[0])  # rows far apart would be slow to read
+            given.append(dy)
+            last.append(dlast)
+        first = []
+        if any(x is not None for x in last):
+            shape, dtype = (rows, self.width), ys[0].dtype
+            first = [shaping.zeros(shape, dtype) if x is None else x for x in last]
+        op = self._op(backwards, tuple(direct), not first)
         groups = ys[n + self.first_kept :]
-        lists = {"sequence": inputs, "history": ys, "kept": groups, "given": given}
+        zeros = shaping.zeros(ys[0].shape, ys[0].dtype)
+        lists = {"sequence": inputs, "history": ys, "kept": groups}
+        lists["given"] = [zeros if x is None else x for x in given]
         arguments = [lists[kind][i] for kind, i in self.arguments]
         matrices = inputs[self.n_sequences : self.n_sequences + self.n_matrices]
-        results = op(*arguments, *matrices, steps=steps, rows=rows, backwards=not backwards)
-        end = 0 if not backwards else steps
-        firsts = [pointwise.add(r[end], g[end]) for r, g in zip(results[:n], given, strict=True)]
+        results = op(*arguments, *matrices, *first, steps=steps, rows=rows, backwards=not backwards)
+        firsts = [
+            r[end] if g is None or i in direct else pointwise.add(r[end], g[end])
+            for i, (r, g) in enumerate(zip(results[:n], given, strict=True))
+        ]
         kept = results[n:]
         dx = []
         for i, x in enumerate(inputs[: self.n_sequences]):
@@ -185,3 +205,28 @@ class StepGradient:
         argument, shift, part = where
         columns = slice(part * self.width, (part + len(node.inputs)) * self.width)
         return inputs[argument][shift : shift + steps, :, columns]
+
+
+def _split_last(dy, at):
+    """(part, rest) of the gradient of a history: of the state (B, H) at `at` alone, as the next
+    layer or piece of time gives it, and all else; None for nothing."""
+    parts, last, rest = [] if dy is None else [dy], None, None
+    while parts:
+        part = parts.pop()
+        node = part.node
+        if node.op.name == "add" and all(x.shape == part.shape for x in node.inputs):
+            parts += node.inputs
+        elif _places_steps(part, at, 1):
+            x = OPS["reshape"](node.inputs[0], shape=part.shape[1:])
+            last = x if last is None else OPS["add"](last, x)
+        else:
+            rest = part if rest is None else OPS["add"](rest, part)
+    return last, rest
+
+
+def _places_steps(dy, start, n):
+    """Whether `dy` holds n steps from `start`, and zeros."""
+    if dy.node.op.name != "place":
+        return False
+    _, *whole = ((0, size, 1) for size in dy.shape)
+    return dy.node.attrs["bounds"] == ((start, start + n, 1), *whole)

@@ -3,6 +3,8 @@
 Baydin et al., "Automatic differentiation in machine learning: a survey", JMLR 2018, section 3.2.
 """
 
+import functools
+
 from dlcore.program import dtypes
 from dlcore.program.graph import Graph, Trace, current_trace
 from dlcore.program.lower import inlined
@@ -35,13 +37,13 @@ def gradients(loss, xs):
             trace.read(x)
     targets = [trace.reads[x] if isinstance(x, Variable) else x for x in xs]
     needed = _depends_on(trace, {t.node.id for t in targets})
-    sums = {loss: ops.ones_like(loss)}
+    sums = {loss: [ops.ones_like(loss)]}
     for node in reversed(trace.nodes[: loss.node.id + 1]):
         if node.id not in needed or not node.inputs:
             continue
-        dys = [sums.get(y) for y in node.outputs]
-        if all(dy is None for dy in dys):
+        if not any(y in sums for y in node.outputs):
             continue
+        dys = [_total(sums.get(y)) for y in node.outputs]
         for x, dx in zip(node.inputs, _backward(node, dys), strict=True):
             if dx is None or x.node.id not in needed or not dtypes.is_float(x.dtype):
                 continue
@@ -50,8 +52,11 @@ def gradients(loss, xs):
                     f"{node.op.name}: expected a gradient of shape {x.shape}, got {dx.shape}"
                 )
             dx = dx if dx.dtype == x.dtype else ops.cast(dx, x.dtype)
-            sums[x] = dx if x not in sums else ops.add(sums[x], dx)
-    return [sums[t] if t in sums else ops.zeros_like(t) for t in targets]
+            parts = sums.setdefault(x, [])
+            parts.append(dx)
+            if not all(map(_is_placed, parts)):
+                _total(parts)
+    return [_total(sums[t]) if t in sums else ops.zeros_like(t) for t in targets]
 
 
 def gradient_of(function):
@@ -78,6 +83,47 @@ def gradient_of(function):
         return [next(dxs) if dtypes.is_float(x.dtype) else None for x in inputs]
 
     return gradient
+
+
+def _total(parts):
+    """The sum of `parts`, from then on the only one in their list; None without parts. Gradients of
+    slices that make up a whole are joined, not added."""
+    from dlcore import ops
+
+    if not parts:
+        return None
+    if len(parts) > 1:
+        axis = _joined_axis(parts)
+        if axis is not None:
+            parts.sort(key=lambda dx: dx.node.attrs["bounds"][axis])
+            parts[:] = [ops.concatenate([dx.node.inputs[0] for dx in parts], axis)]
+        else:
+            parts[:] = [functools.reduce(ops.add, parts)]
+    return parts[0]
+
+
+def _is_placed(dx):
+    """Whether `dx` is the gradient of a slice: zeros around it."""
+    return dx.node.op.name == "place"
+
+
+def _joined_axis(parts):
+    """The axis along which `parts`, placed among zeros, make up a whole, or None."""
+    if not all(map(_is_placed, parts)):
+        return None
+    whole = tuple((0, n, 1) for n in parts[0].shape)
+    bounds = [dx.node.attrs["bounds"] for dx in parts]
+    axes = {
+        a for b in bounds for a, (own, all_) in enumerate(zip(b, whole, strict=True)) if own != all_
+    }
+    if len(axes) != 1:
+        return None
+    axis, at = axes.pop(), 0
+    for start, stop, step in sorted(b[axis] for b in bounds):
+        if (start, step) != (at, 1):
+            return None
+        at = stop
+    return axis if at == whole[axis][1] else None
 
 
 def _backward(node, dys):

@@ -20,22 +20,30 @@ namespace {
 
 constexpr int64_t kBlock = 2048;     // elements of an expression's block: it stays in L1
 constexpr int64_t kSums = 16384;     // of a block of rows: they stay in L2 beside a panel of m
+constexpr int64_t kPanelBytes = 16384;  // of m: they stay in L1
 constexpr int64_t kStepsToPack = 16;  // rows times steps that one packing of m serves
 
 struct Layout : Recurrence {
-  int lanes, tile_width, height;
+  int lanes, height;
+  int tile_width[kMaxStages];
   int64_t block_rows;
   bool pack[kMaxStages];
   int64_t panels[kMaxStages], registers[kMaxStages], sums, total;  // scratch, in elements
 };
+
+// Vectors of a panel of m. With 16 registers four take the fewest instructions a multiply-add; as
+// their tiles are low, they pass by m more often.
+int choose_width(int64_t rows, int64_t k) {
+  if (rows < 4) return rows < 2 ? 8 : 4;
+  return kVectorRegisters == 16 && k * 4 * kVectorBytes <= kPanelBytes ? 4 : 2;
+}
 
 // Tile, block of rows and scratch.
 template <class T>
 void lay_out(const Call& call, Layout& r) {
   constexpr int L = kLanes<T>;
   r.lanes = L;
-  r.tile_width = r.rows >= 4 ? 2 : r.rows >= 2 ? 4 : 8;
-  r.height = max_height(r.tile_width);
+  r.height = max_height(2);
   int64_t widest = 1;
   for (int i = 0; i < r.n_stages; ++i) widest = most(widest, r.stages[i].n);
   r.block_rows = least(r.rows, round_up(most(2 * r.height, least(64, kSums / widest)), r.height));
@@ -48,6 +56,7 @@ void lay_out(const Call& call, Layout& r) {
   r.sums = take(r.block_rows * round_up(widest, L));
   for (int i = 0; i < r.n_stages; ++i) {
     Stage& s = r.stages[i];
+    r.tile_width[i] = choose_width(r.rows, s.k);
     const bool in_place = s.k > 0 && !s.transposed && call.tensors[s.m].stride[1] == 1 && s.n % L == 0;
     r.pack[i] = s.k > 0 && !(in_place && r.steps * r.rows < kStepsToPack);
     r.panels[i] = take(r.pack[i] ? s.k * round_up(s.n, L) : 0);
@@ -110,15 +119,15 @@ class Runner {
     const Tensor& m = call_.tensors[s.m];
     const int64_t row = m.stride[s.transposed ? 1 : 0], col = m.stride[s.transposed ? 0 : 1];
     for (int64_t j = 0; j < s.n;) {
-      const int64_t w = width(ceil_div(s.n - j, L)) * L;
+      const int64_t w = width(i, ceil_div(s.n - j, L)) * L;
       pack_panel(m.as<const T>() + j * col, row, col, s.k, least(w, s.n - j),
                  base_ + r_.panels[i] + j * s.k, w);
       j += w;
     }
   }
 
-  int width(int64_t left) const {
-    if (left >= r_.tile_width) return r_.tile_width;
+  int width(int i, int64_t left) const {
+    if (left >= r_.tile_width[i]) return r_.tile_width[i];
     return left < 4 ? static_cast<int>(left) : 4;
   }
 
@@ -133,7 +142,7 @@ class Runner {
     tile.store = Store::plain;
     const T* a = reinterpret_cast<const T*>(place({s.a, s.shift, s.slice}, t, b0));
     for (int64_t j = 0; j < s.n;) {
-      const int w = width(ceil_div(s.n - j, L));
+      const int w = width(i, ceil_div(s.n - j, L));
       tile.b[0] = r_.pack[i] ? base_ + r_.panels[i] + j * s.k : m.as<const T>() + j;
       tile.b_row[0] = r_.pack[i] ? w * L : m.stride[0];
       tile.k[0] = s.k;
