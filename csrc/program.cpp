@@ -96,7 +96,7 @@ void Program::plan(Instruction& instruction) {
   Work& work = instruction.work = Work{};
   if (const char* sentence = instruction.kernel->plan(call, work)) {
     const bool named = std::string_view(sentence).starts_with(name + ":");
-    refuse(named ? sentence : name + ": " + sentence);
+    throw Refusal(named ? sentence : name + ": " + sentence);
   }
   if (work.prepared_bytes > 0) {
     instruction.prepared.resize(work.prepared_bytes);

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <map>
+#include <stdexcept>
 #include <vector>
 
 #include "buffer.h"
@@ -30,6 +31,11 @@ struct Instruction {
   std::vector<double> floats;
   Work work = {};  // filled in by the program
   std::vector<char> prepared = {};
+};
+
+// A kernel cannot do what an instruction asks for; another backend may.
+class Refusal : public std::invalid_argument {
+  using std::invalid_argument::invalid_argument;
 };
 
 // Not for two threads at once: the caller holds a lock.
@@ -66,7 +72,7 @@ class Program {
     bool output;
   };
 
-  // Throws std::invalid_argument with one sentence if an instruction is refused. `slot_bytes`:
+  // Throws Refusal with one sentence if a kernel refuses an instruction. `slot_bytes`:
   // slots that the program owns, and their sizes.
   Program(int n_slots, std::vector<Instruction> instructions,
           const std::map<int, int64_t>& slot_bytes);

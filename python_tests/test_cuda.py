@@ -107,9 +107,14 @@ def test_a_kernel_that_refuses_a_call_leaves_it_to_the_formulas(cuda, monkeypatc
     expected = np.tanh(x)
 
     def refuse(module, *_):
-        raise ValueError("pointwise: expected fewer elements")
+        raise _cuda.Refusal("pointwise: expected fewer elements")
 
     monkeypatch.setattr(cuda, "build", refuse)
+    monkeypatch.setattr(cuda, "_told", set())
+    with pytest.warns(RuntimeWarning, match="fewer elements; runs by its formulas on") as told:
+        model.predict(x, batch_size=2)
+        model.predict(x, batch_size=32)
+    assert len(told) == 1
     for given, batch in ((x, 32), (x, 2), (there, 32), (there, 2)):
         y = model.predict(given, batch_size=batch)
         assert type(y) is type(given)

@@ -39,7 +39,7 @@ double milliseconds_since(std::chrono::steady_clock::time_point start) {
 CudaProgram::CudaProgram(int n_slots, std::vector<Instruction> instructions,
                          const std::map<int, int64_t>& slot_bytes)
     : Program(n_slots, std::move(instructions), slot_bytes) {
-  cuda::enter();
+  const cuda::OnDevice here;
   std::set<std::string> names;
   for (const Instruction& instruction : instructions_) names.insert(instruction.kernel->name);
   std::string list;
@@ -94,7 +94,7 @@ void CudaProgram::check_alone(const Moving& g, const std::vector<Moving>& groups
     alone &= other.slot != g.slot || other.step_bytes == g.step_bytes || !(g.send || other.send);
   }
   if (!alone) {
-    throw std::invalid_argument(
+    throw Refusal(
         "program: expected results that move from step to step in a slot of their own, got slot " +
         std::to_string(g.slot) + " with other operands");
   }
@@ -139,7 +139,7 @@ int64_t CudaProgram::run(int64_t first, int64_t steps, double deadline_ms, cudaS
   check_steps(first, steps);
   if (steps == 0) return 0;
   const auto start = std::chrono::steady_clock::now();
-  cuda::enter();
+  const cuda::OnDevice here;
   const cuda::InOrder order(stream);
   const bool replay = begin(first, steps, stream);
   if (deadline_ms < 0) {
@@ -162,7 +162,7 @@ int64_t CudaProgram::run(int64_t first, int64_t steps, double deadline_ms, cudaS
 
 void CudaProgram::start(cudaStream_t stream) {
   check_steps(0, 1);
-  cuda::enter();
+  const cuda::OnDevice here;
   const cuda::InOrder order(stream);
   queue_steps(1, begin(0, 1, stream), stream);
 }
@@ -244,7 +244,8 @@ void CudaProgram::record() {
     if (graph) cudaGraphDestroy(graph);
     cudaStreamDestroy(stream);
   });
-  cuda::check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "to record a step");
+  // Relaxed: the driver may have to load a kernel meanwhile.
+  cuda::check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed), "to record a step");
   try {
     queue_step(stream, false);
   } catch (...) {

@@ -19,19 +19,18 @@ constexpr int64_t kLargeGranule = int64_t{2} << 20;    // which is how drivers m
 constexpr int64_t kChunk = int64_t{4} << 20;           // of a copy by way of pinned memory
 constexpr int kChunks = 2;                             // one is filled while the other is copied
 constexpr int64_t kMost = int64_t{1} << 46;            // no device has so much memory
-constexpr int kAsynchronous = 700;                     // errors from here on come from kernels
 constexpr int kLeastMajor = 8;                         // compute capability
 
 struct Free {
   char* data;
-  bool shared;
+  Users users;
 };
 
 struct Device {
   cudaStream_t stream = nullptr;
   std::mutex order_mutex;
   cudaEvent_t order = nullptr;
-  std::atomic<bool> default_stream{false};  // the caller's work is in stream 0, as CuPy's is
+  std::atomic<bool> other_streams{false};  // of the caller, beside stream 0, which CuPy begins with
 
   std::mutex pool_mutex;
   std::map<int64_t, std::vector<Free>> pool;
@@ -63,15 +62,19 @@ std::string text(cudaError_t e) {
 
 Device& get() { return *device.load(std::memory_order_acquire); }
 
+// The driver does not survive a fork once it has been asked anything.
+void watch_forks() {
+  static const int watching = pthread_atfork(nullptr, nullptr, [] { forked = true; });
+  static_cast<void>(watching);
+}
+
+// The current device is ours.
 void start() {
   const std::lock_guard held(device_mutex);
   if (device.load()) return;
-  if (const std::string why = unavailable(); !why.empty()) throw Error(why);
   auto fresh = std::make_unique<Device>();
-  check(cudaSetDevice(0), "to choose the device");
   check(cudaStreamCreateWithFlags(&fresh->stream, cudaStreamNonBlocking), "to make a stream");
   check(cudaEventCreateWithFlags(&fresh->order, cudaEventDisableTiming), "to make an event");
-  pthread_atfork(nullptr, nullptr, [] { forked = true; });
   device.store(fresh.release(), std::memory_order_release);
 }
 
@@ -108,10 +111,9 @@ cudaError_t follow(Device& d, cudaStream_t stream, cudaStream_t other) {
   return cudaStreamWaitEvent(stream, d.order, 0);
 }
 
-// What others do with arrays of ours comes first. In stream 0 it is put in order; other streams of
-// theirs may be gone by now.
-void wait_for_others(Device& d) {
-  if (d.default_stream) {
+// What others do with arrays of ours comes first. Streams of theirs but stream 0 may be gone by now.
+void wait_for_others(Device& d, Users users) {
+  if (users == Users::in_streams && !d.other_streams) {
     check(follow(d, d.stream, nullptr), "to put streams in order");
   } else {
     check_finished(cudaDeviceSynchronize());
@@ -135,6 +137,7 @@ char* chunk(Device& d, int k) {
 
 std::string unavailable() {
   if (forked) refuse_fork();
+  watch_forks();
   int driver = 0, runtime = 0, n = 0;
   cudaDriverGetVersion(&driver);
   cudaRuntimeGetVersion(&runtime);
@@ -146,6 +149,11 @@ std::string unavailable() {
   }
   if (result == cudaErrorNoDevice || (result == cudaSuccess && n == 0))
     return "cuda: expected a GPU, got none; CUDA_VISIBLE_DEVICES may hide it";
+  if (result == cudaErrorInitializationError) {
+    return "cuda: expected a driver that starts, got " + text(result) +
+           "; in a process forked from one that used a GPU it does not: start workers with "
+           "multiprocessing's \"spawn\"";
+  }
   if (result != cudaSuccess) return "cuda: expected a GPU, got " + text(result);
   cudaDeviceProp properties;
   if (const cudaError_t e = cudaGetDeviceProperties(&properties, 0); e != cudaSuccess)
@@ -158,15 +166,41 @@ std::string unavailable() {
   return "";
 }
 
-void enter() {
+OnDevice::OnDevice() {
   if (forked) refuse_fork();
-  if (!device.load(std::memory_order_acquire)) start();
-  check(cudaSetDevice(0), "to choose the device");  // another library may have chosen another
+  const bool started = device.load(std::memory_order_acquire);
+  if (!started) {
+    if (const std::string why = unavailable(); !why.empty()) throw Error(why);
+  }
+  check(cudaGetDevice(&before_), "the current device");
+  if (before_ != 0) check(cudaSetDevice(0), "to choose the device");
+  if (!started) start();
+}
+
+OnDevice::~OnDevice() {
+  if (before_ != 0) cudaSetDevice(before_);
 }
 
 bool in_fork() { return forked; }
 
-bool asynchronous(cudaError_t result) { return static_cast<int>(result) >= kAsynchronous; }
+bool asynchronous(cudaError_t result) {
+  switch (result) {
+    case cudaErrorECCUncorrectable:
+    case cudaErrorNvlinkUncorrectable:
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorAssert:
+    case cudaErrorHardwareStackError:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorLaunchFailure:
+      return true;
+    default:
+      return false;
+  }
+}
 
 void check(cudaError_t result, const char* what) {
   if (result == cudaSuccess) return;
@@ -178,10 +212,11 @@ void check(cudaError_t result, const char* what) {
 void check_finished(cudaError_t result) {
   if (result == cudaSuccess) return;
   cudaGetLastError();
-  Device& d = get();
-  const std::lock_guard held(d.names_mutex);
   std::string names;
-  for (const auto& name : d.queued) names += (names.empty() ? "" : "; ") + *name;
+  if (Device* d = device.load()) {
+    const std::lock_guard held(d->names_mutex);
+    for (const auto& name : d->queued) names += (names.empty() ? "" : "; ") + *name;
+  }
   throw Error((names.empty() ? "cuda" : names) + ": expected to run on the device, got " +
               text(result) +
               "; set DLCORE_CUDA_SYNC=1 to have the kernel named, and start a new process");
@@ -211,21 +246,21 @@ void wait_for(cudaStream_t stream) {
 
 InOrder::InOrder(cudaStream_t stream) : stream_(stream) {
   Device& d = get();
-  if (!stream) d.default_stream = true;
+  if (stream && stream != d.stream) d.other_streams = true;
   check(follow(d, stream, d.stream), "to put streams in order");
 }
 
 InOrder::~InOrder() { follow(get(), get().stream, stream_); }
 
 Memory::Memory(int64_t bytes, int64_t planned) {
-  enter();
+  const OnDevice here;
   if (bytes > kMost) refuse_memory(bytes, planned);
   Device& d = get();
   const int64_t size = rounded(bytes);
   const std::lock_guard held(d.pool_mutex);
   if (const auto found = d.pool.find(size); found != d.pool.end()) {
     const Free block = found->second.back();
-    if (block.shared) wait_for_others(d);
+    if (block.users != Users::we) wait_for_others(d, block.users);
     found->second.pop_back();
     if (found->second.empty()) d.pool.erase(found);
     data_ = block.data;
@@ -252,7 +287,7 @@ Memory::Memory(Memory&& other) noexcept { *this = std::move(other); }
 Memory& Memory::operator=(Memory&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(bytes_, other.bytes_);
-  std::swap(shared_, other.shared_);
+  std::swap(users_, other.users_);
   return *this;
 }
 
@@ -260,11 +295,12 @@ Memory::~Memory() {
   if (!data_ || forked) return;
   Device& d = get();
   const std::lock_guard held(d.pool_mutex);
-  d.pool[rounded(bytes_)].push_back({data_, shared_});
+  d.pool[rounded(bytes_)].push_back({data_, users_});
 }
 
 void trim() {
   if (!device.load() || forked) return;
+  const OnDevice here;
   const std::lock_guard held(get().pool_mutex);
   release(get());
 }

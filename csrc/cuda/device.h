@@ -33,9 +33,17 @@ class OutOfMemory : public std::bad_alloc {
 // Why no GPU can be used, in one sentence; empty if one can.
 std::string unavailable();
 
-// Before anything is asked of the device by this thread. Throws Error if there is none, or if this
-// process was forked from one that used it.
-void enter();
+// While it lives, this thread talks to our device, whichever another library has chosen for it.
+// Throws Error if there is none, or if this process was forked from one that used a GPU.
+class OnDevice {
+ public:
+  OnDevice();
+  ~OnDevice();
+  OnDevice(const OnDevice&) = delete;
+
+ private:
+  int before_ = 0;
+};
 
 bool in_fork();  // in a process forked from one that used the device: nothing works there
 
@@ -43,7 +51,7 @@ bool in_fork();  // in a process forked from one that used the device: nothing w
 void check(cudaError_t result, const char* what);
 
 // The same where the device reports what went wrong in work given to it before. Any call may report
-// an error that is asynchronous.
+// an error that is asynchronous; after one the device takes no more work of this process.
 bool asynchronous(cudaError_t result);
 void check_finished(cudaError_t result);
 
@@ -66,6 +74,10 @@ class InOrder {
   cudaStream_t stream_;
 };
 
+// Who may use memory when it is given back: we, in the order of streams; others, in streams that
+// they gave us; anybody, in any stream.
+enum class Users { we, in_streams, anybody };
+
 // Memory of the device from the pool, aligned to 256 bytes, not initialised.
 class Memory {
  public:
@@ -78,13 +90,12 @@ class Memory {
 
   char* data() const { return data_; }
   int64_t bytes() const { return bytes_; }
-  // Others know the address: they may still use it, in streams of theirs, when it is given back.
-  void share() { shared_ = true; }
+  void share(Users users) { users_ = users > users_ ? users : users_; }
 
  private:
   char* data_ = nullptr;
   int64_t bytes_ = 0;
-  bool shared_ = false;
+  Users users_ = Users::we;
 };
 
 void trim();  // gives the pool's free memory back to the device

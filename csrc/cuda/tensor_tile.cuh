@@ -255,7 +255,8 @@ __device__ inline void multiply_tensors(A& a, B& b, int64_t depth, void* shared,
 // Shared memory of a kernel that multiplies and stores tiles of C.
 template <class C>
 size_t choose_tensor_width(Results& r) {
-  constexpr size_t kMost = 160 * 1024, kPart = C::kPartBytes, kTile = C::kSharedBytes;
+  constexpr size_t kPart = C::kPartBytes, kTile = C::kSharedBytes;
+  constexpr size_t kMost = kTile > kMostShared ? kTile : kMostShared;
   r.width = 4;
   if (r.simple) return kTile;
   if (kPart + registers_bytes<float, 4>(r.e, C::kThreads) > kMost) r.width = 1;

@@ -88,7 +88,7 @@ static void run(Plan plan, Launch launch, const std::vector<Tensor>& tensors,
   }
   char* shared = static_cast<char*>(std::aligned_alloc(64, (work.shared_bytes / 64 + 1) * 64));
   call.shared = shared, call.tensors = tensors.data();
-  CHECK(launch(call, nullptr) == cudaSuccess);
+  CHECK(launch(call, nullptr) == cudaSuccess && cudaDeviceSynchronize() == cudaSuccess);
   std::free(shared);
 }
 

@@ -292,8 +292,11 @@ static void test_kernels_that_fail() {
     cuda::copy_to_host(&value, program.at(1, 0, 4), 4, cuda::main_stream());
     CHECK(value == 27 * steps);
   }
+  refusal = cudaErrorLaunchOutOfResources;  // of the launch, though its number is high
   CudaProgram program(3, list, {{1, 36}});
   x.bind(program, 0);
+  refused([&] { program.start(cuda::main_stream()); }, {"affine: expected", "too many resources"});
+  refusal = cudaSuccess;
   const auto run = [&](int64_t first, int64_t steps) {
     return program.run(first, steps, -1, cuda::main_stream());
   };
@@ -328,6 +331,48 @@ static void test_memory() {
   unsetenv("DLCORE_EMULATION_MEMORY");
 }
 
+// Another thread, or library, may have chosen another device.
+static void test_current_device() {
+  setenv("DLCORE_EMULATION_DEVICES", "2", 1);
+  CHECK(cudaSetDevice(1) == cudaSuccess);
+  const Array x(count(9 * 4));
+  CudaProgram program(3, {call({1, 0, 0, vector(9)}, {0, 0, 36, vector(9)}, 0)}, {{1, 36}});
+  x.bind(program, 0);
+  CHECK(program.run(0, 3, -1, cuda::main_stream()) == 3);
+  program.start(cuda::main_stream());
+  cuda::trim();
+  int device = 0;
+  CHECK(cudaGetDevice(&device) == cudaSuccess && device == 1);
+  CHECK(cudaSetDevice(0) == cudaSuccess);
+  unsetenv("DLCORE_EMULATION_DEVICES");
+}
+
+// What others have queued for memory that they had comes before its next user.
+static void test_memory_that_others_used() {
+  constexpr int64_t kBytes = 1000;
+  cudaStream_t theirs = nullptr;
+  CHECK(cudaStreamCreateWithFlags(&theirs, cudaStreamNonBlocking) == cudaSuccess);
+  for (const cuda::Users users : {cuda::Users::in_streams, cuda::Users::anybody}) {
+    for (const cudaStream_t stream : {cudaStream_t{}, theirs}) {
+      { const cuda::InOrder given(stream); }
+      auto* first = new cuda::Memory(kBytes);
+      char* const place = first->data();
+      first->share(users);
+      CHECK(cudaMemsetAsync(place, 1, kBytes, stream) == cudaSuccess);
+      delete first;
+      const cuda::Memory second(kBytes);
+      CHECK(second.data() == place);
+      CHECK(cudaMemsetAsync(place, 2, kBytes, cuda::main_stream()) == cudaSuccess);
+      char value = 0;
+      cuda::copy_to_host(&value, place, 1, cuda::main_stream());
+      CHECK(cudaStreamSynchronize(stream) == cudaSuccess);
+      cuda::copy_to_host(&value, place, 1, cuda::main_stream());
+      CHECK(value == 2);
+    }
+  }
+  CHECK(cudaStreamDestroy(theirs) == cudaSuccess);
+}
+
 static void test_copies() {
   for (const int64_t n : {int64_t{0}, int64_t{1}, int64_t{1} << 20, (int64_t{3} << 20) + 7}) {
     const std::vector<int32_t> values = count(n);
@@ -336,7 +381,6 @@ static void test_copies() {
 }
 
 static void test_fork() {
-  const Array x(count(4));
   const pid_t child = fork();
   if (child == 0) {
     refused([] { cuda::Memory(4); }, {"forked", "spawn"});
@@ -360,14 +404,15 @@ static void test_unavailable() {
   CHECK(why("DLCORE_EMULATION_DRIVER", "0").find("driver, got none") != std::string::npos);
   CHECK(why("DLCORE_EMULATION_DRIVER", "12080").find("for CUDA 12.8") != std::string::npos);
   setenv("DLCORE_EMULATION_DEVICES", "0", 1);
-  refused([] { cuda::enter(); }, {"expected a GPU, got none"});
+  refused([] { cuda::OnDevice(); }, {"expected a GPU, got none"});
   unsetenv("DLCORE_EMULATION_DEVICES");
   CHECK(cuda::unavailable().empty());
 }
 
 int main() {
   test_unavailable();
-  cuda::enter();
+  test_fork();  // of a process that has only asked whether there is a GPU
+  cuda::Memory(4);
   test_steps();
   test_replay();
   test_moving_operands();
@@ -379,6 +424,8 @@ int main() {
   test_bad_programs();
   test_kernels_that_fail();
   test_memory();
+  test_current_device();
+  test_memory_that_others_used();
   test_copies();
   test_fork();
   std::puts("cuda_program: ok");

@@ -98,9 +98,10 @@ def _to_gpu(x):
 
 class ArrayProgram:
     """A graph as a callable on arrays. `made` counts them, for those who ask what a compiled
-    backend lacks."""
+    backend lacks; `refusal` is why a kernel of it would not do, or None."""
 
     made = 0
+    refusal = None
     memory_bytes = 0
     instructions = ()
 
@@ -122,6 +123,7 @@ class ArrayBatches:
 
     memory_bytes = 0
     instructions = ()
+    refusal = None
 
     def __init__(self, graph, signature, arrays=HOST):
         self.graph, self._batch, self._arrays = widen(graph), signature.batch, arrays

@@ -6,6 +6,7 @@ Arrays on the GPU are CuPy's once a script has imported it, else `GpuArray`s.
 
 import math
 import sys
+import warnings
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from dlcore.program.halves import store_halves
 
 NAME = "cuda"
 _CHUNK_BYTES = 64 << 20  # of rows that travel in one copy
+_told = set()  # why kernels refused what the formulas do
 
 
 def missing():
@@ -168,13 +170,18 @@ class CudaArrays(cupy.CupyArrays):
         if not x.nbytes:
             return xp.empty(x.shape, x.dtype)
         # Work is in CuPy's current stream: its own way from the interface would wait for it.
-        pointer = x.__cuda_array_interface__["data"][0]
-        memory = xp.cuda.UnownedMemory(pointer, x.nbytes, x)
+        memory = xp.cuda.UnownedMemory(x.address, x.nbytes, x)
         return xp.ndarray(x.shape, x.dtype, xp.cuda.MemoryPointer(memory, 0))
 
     def on_device(self, memory):
-        """The memory of variables as a flat CuPy array."""
-        return self.shown(memory.on_device(_empty)).reshape(-1)
+        """The memory of variables as a flat CuPy array, with what programs left in it."""
+        there = memory.on_device(_empty)
+        _order()
+        return self.shown(there).reshape(-1)
+
+    def changed(self, variable):
+        _order()
+        super().changed(variable)
 
 
 def _type(x):
@@ -207,11 +214,23 @@ def compile_batches(graph, signature):
 
 def _first_that_can(native, formulas, *given):
     """The native program, or the formulas where an op has no kernel or a kernel refuses the call:
-    on CuPy, which is then imported, else on NumPy."""
+    on CuPy, which is then imported, else on NumPy. What is refused is told, once."""
+    from dlcore import _cuda
+
     try:
         return native(*given)
-    except (NoKernel, ValueError):
-        return formulas(*given, ARRAYS if cupy.missing() is None else arrays.HOST)
+    except NoKernel:
+        where = None
+    except _cuda.Refusal as refusal:
+        where = str(refusal)
+    there = ARRAYS if cupy.missing() is None else arrays.HOST
+    if where is not None and where not in _told:
+        _told.add(where)
+        module = "CuPy" if there is ARRAYS else "NumPy"
+        warnings.warn(f"{where}; runs by its formulas on {module}", RuntimeWarning, stacklevel=2)
+    program = formulas(*given, there)
+    program.refusal = where
+    return program
 
 
 def place(given):
@@ -219,6 +238,13 @@ def place(given):
     from dlcore import _cuda
 
     return cupy.place_within(ARRAYS, given, _cuda.device()["free_bytes"])
+
+
+def _order():
+    """What CuPy does from now on comes after what programs do, and the other way round."""
+    from dlcore import _cuda
+
+    _cuda.order(_stream())
 
 
 def _stream():
@@ -283,12 +309,17 @@ class CudaProgram:
         program = self._program
         program.follow()
         try:
-            result = program.native(*inputs, stream=_stream())
+            result = program.native(*map(_bare, inputs), stream=_stream())
         except TypeError:
             inputs = map(_dense, inputs, self._dtypes)
-            result = program.native(*inputs, stream=_stream())
+            result = program.native(*map(_bare, inputs), stream=_stream())
         program.done()
         return tuple(map(ARRAYS.shown, result if self._many else (result,)))
+
+
+def _bare(x):
+    """What owns the memory of `x`: of arrays of ours the extension knows who uses them."""
+    return x._holder if type(x) is GpuArray else x
 
 
 def _dense(x, dtype):
@@ -330,10 +361,10 @@ class CudaBatches:
         if index is not None:
             native.bind(self._index_slot, self._index_there(index)[start:])
         for slot, x in zip(emission.inputs, given, strict=True):
-            native.bind(slot, x if index is not None else x[start:])
+            native.bind(slot, _bare(x if index is not None else x[start:]))
         places = []
         for i, (slot, y) in enumerate(zip(emission.outputs, outputs, strict=bool(outputs))):
-            place = y[start:] if arrays.is_on_gpu(y) else self._buffer("out", i, y, steps * batch)
+            place = _bare(y[start:]) if arrays.is_on_gpu(y) else self._buffer("out", i, y, steps * batch)
             native.bind(slot, place)
             places.append(place)
         self._program.follow()

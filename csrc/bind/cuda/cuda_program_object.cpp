@@ -73,7 +73,7 @@ void CudaProgramObject::write(int slot, int64_t offset, py::handle source) {
   const void* from = array.data();
   const int64_t bytes = array.nbytes();
   const WithoutGil release;
-  cuda::enter();
+  const cuda::OnDevice here;
   cuda::copy_to_device(to, from, bytes, cuda::main_stream());
 }
 
@@ -89,7 +89,7 @@ py::object CudaProgramObject::read(int slot, int64_t offset, int64_t code,
   char* to = proxy(copy)->data;
   const char* from = program_.at(slot, offset, bytes);
   const WithoutGil release;
-  cuda::enter();
+  const cuda::OnDevice here;
   cuda::copy_to_host(to, from, bytes, cuda::main_stream());
   return array;
 }
@@ -133,7 +133,10 @@ bool CudaProgramObject::accept(const py::args& arguments,
 }
 
 char* CudaProgramObject::place(std::vector<cuda::Memory>& places, size_t i, int64_t bytes) {
-  if (!places[i].data() || places[i].bytes() < bytes) places[i] = cuda::Memory(bytes);
+  if (!places[i].data() || places[i].bytes() < bytes) {
+    const WithoutGil release;
+    places[i] = cuda::Memory(bytes);
+  }
   return places[i].data();
 }
 
@@ -142,6 +145,7 @@ py::object CudaProgramObject::call(const py::args& arguments, const py::object& 
   std::vector<std::optional<DeviceView>> views;
   const bool on_device = accept(arguments, views);
   auto held = mutex_.lock();
+  const cuda::OnDevice here;
   struct Unbind {
     CudaProgramObject& object;
     ~Unbind() { object.unbind_call(); }
@@ -158,7 +162,17 @@ py::object CudaProgramObject::call(const py::args& arguments, const py::object& 
     uploads.push_back({to, proxy(array)->data, bytes});
     program_.bind(inputs_[i].slot, to, {0, bytes}, true);
   }
-  return on_device ? run_on_device(uploads, stream) : run_to_host(uploads, stream);
+  if (!on_device) return run_to_host(uploads, stream);
+  py::object results = run_on_device(uploads, stream);
+  // Memory of others may be given back, and used in streams of theirs, as soon as the call is back.
+  const auto foreign = [](py::handle x) {
+    return is_device_array(x) && !py::isinstance<DeviceArray>(x);
+  };
+  if (handle.is_none() && std::any_of(arguments.begin(), arguments.end(), foreign)) {
+    const WithoutGil release;
+    cuda::wait(stream);
+  }
+  return results;
 }
 
 py::object CudaProgramObject::run_on_device(const std::vector<Upload>& uploads,

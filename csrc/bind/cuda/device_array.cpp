@@ -51,9 +51,10 @@ py::object field(const py::dict& interface, const char* name) {
   return interface[name];
 }
 
-// Work on what others show must come after what they have queued for it.
+// Work on what others show must come after what they have queued for it. Until version 3 of the
+// interface they do not say where: in stream 0, as PyTorch.
 void wait_for_owner(const py::dict& interface) {
-  if (!interface.contains("stream")) return;
+  if (!interface.contains("stream")) return cuda::wait_for(nullptr);
   const py::object stream = interface["stream"];
   if (!stream.is_none()) cuda::wait_for(to_stream(stream));
 }
@@ -64,7 +65,9 @@ DeviceArray::DeviceArray(DType dtype, std::vector<py::ssize_t> shape)
     : dtype_(dtype), shape_(std::move(shape)) {
   if (shape_.size() > kMaxRank)
     throw py::value_error("empty: expected at most 8 axes, got " + std::to_string(shape_.size()));
-  memory_ = std::make_shared<cuda::Memory>(nbytes());
+  const int64_t bytes = nbytes();
+  const WithoutGil release;
+  memory_ = std::make_shared<cuda::Memory>(bytes);
 }
 
 int64_t DeviceArray::nbytes() const { return bytes_of(dtype_, shape_); }
@@ -75,7 +78,7 @@ py::object DeviceArray::get() const {
   auto array = py::reinterpret_steal<py::object>(copy);
   char* to = proxy(copy)->data;
   const WithoutGil release;
-  cuda::enter();
+  const cuda::OnDevice here;
   cuda::copy_to_host(to, data(), nbytes(), cuda::main_stream());
   return array;
 }
@@ -92,7 +95,7 @@ void DeviceArray::set(const py::array& source) {
   const auto array = py::array::ensure(source, py::array::c_style);
   const void* from = array.data();
   const WithoutGil release;
-  cuda::enter();
+  const cuda::OnDevice here;
   cuda::copy_to_device(data(), from, nbytes(), cuda::main_stream());
 }
 
@@ -107,7 +110,7 @@ DeviceArray DeviceArray::rows(const py::slice& slice) const {
 }
 
 py::dict DeviceArray::interface() {
-  memory_->share();
+  memory_->share(cuda::Users::anybody);
   py::dict fields;
   fields["shape"] = py::tuple(py::cast(shape_));
   fields["typestr"] = kTypes[static_cast<int>(dtype_)];
@@ -117,6 +120,11 @@ py::dict DeviceArray::interface() {
   fields["strides"] = py::none();
   fields["stream"] = reinterpret_cast<uintptr_t>(cuda::main_stream());
   return fields;
+}
+
+uintptr_t DeviceArray::address() {
+  memory_->share(cuda::Users::in_streams);
+  return reinterpret_cast<uintptr_t>(data());
 }
 
 bool is_device_array(py::handle object) {
@@ -133,7 +141,7 @@ DeviceView view_of(py::handle object) {
     throw py::type_error(std::string("program: expected an array on the GPU, got ") +
                          Py_TYPE(object.ptr())->tp_name);
   }
-  cuda::enter();
+  const cuda::OnDevice here;
   const py::dict interface = object.attr("__cuda_array_interface__");
   const auto [address, read_only] = field(interface, "data").cast<std::pair<uintptr_t, bool>>();
   DeviceView view{reinterpret_cast<char*>(address),
@@ -174,7 +182,7 @@ std::string describe(const DeviceView& view) {
 
 cudaStream_t to_stream(const py::object& handle) {
   if (handle.is_none()) {
-    cuda::enter();
+    const cuda::OnDevice here;
     return cuda::main_stream();
   }
   const int64_t number = to_int(handle, "stream");

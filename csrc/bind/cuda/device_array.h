@@ -25,6 +25,7 @@ class DeviceArray {
   void set(const py::array& array);
   DeviceArray rows(const py::slice& slice) const;
   py::dict interface();  // __cuda_array_interface__, version 3
+  uintptr_t address();   // for those who use it in streams that they give to programs
 
  private:
   DType dtype_;

@@ -37,7 +37,7 @@ py::object available() {
 }
 
 py::dict device() {
-  cuda::enter();
+  const cuda::OnDevice here;
   cudaDeviceProp properties;
   size_t free = 0, total = 0;
   int driver = 0, runtime = 0;
@@ -59,6 +59,11 @@ py::dict device() {
   fields["emulated"] = false;
 #endif
   return fields;
+}
+
+void order(const py::object& stream) {
+  const cuda::OnDevice here;
+  const cuda::InOrder both(to_stream(stream));
 }
 
 DeviceArray empty(const std::vector<py::ssize_t>& shape, int dtype) {
@@ -87,6 +92,8 @@ void add_device_array(py::module_& m) {
       .def_property_readonly("dtype", &dtype_name)
       .def_property_readonly("nbytes", &DeviceArray::nbytes)
       .def_property_readonly("__cuda_array_interface__", &DeviceArray::interface)
+      .def_property_readonly("address", &DeviceArray::address,
+                             "Where it lies, for use in streams that programs are given.")
       .def("get", &DeviceArray::get, "A copy as a NumPy array.")
       .def("set", &DeviceArray::set, py::arg("array"), "Copy a NumPy array of the same shape here.")
       .def("__getitem__", &DeviceArray::rows, py::arg("rows"),
@@ -129,6 +136,7 @@ PYBIND11_MODULE(_cuda, m) {
   m.doc() = "dlcore's kernels and programs on NVIDIA GPUs. Private.";
   process_number();  // notices forks from now on
   init_arrays();
+  py::register_local_exception<Refusal>(m, "Refusal", PyExc_ValueError);
   add_device_array(m);
   add_program(m);
   m.def("available", &available, "None, or one sentence that says why no GPU can be used.");
@@ -142,5 +150,7 @@ PYBIND11_MODULE(_cuda, m) {
         "have gone through them.");
   m.def("opcodes", &opcodes, "{name: (code, inputs, outputs)} of pointwise operations.");
   m.def("empty", &empty, py::arg("shape"), py::arg("dtype"), "An uninitialised DeviceArray.");
+  m.def("order", &order, py::arg("stream"),
+        "What is put into the stream, or into ours, from now on comes after all that is in either.");
   m.def("trim", &cuda::trim, "Give memory that no array uses back to the device.");
 }

@@ -205,7 +205,7 @@ __global__ void __launch_bounds__(kThreads) centered_sums(const __grid_constant_
 
 // kMeet channels of a batch entry; blockIdx.y: s1 or s2.
 template <class T>
-__global__ void finish_sums(const __grid_constant__ Plan p) {
+__global__ void __launch_bounds__(kMeet* kMeet) finish_sums(const __grid_constant__ Plan p) {
   __shared__ double meet[kMeet * kMeet];
   const int64_t tiles = (p.channels + kMeet - 1) / kMeet, b = blockIdx.x / tiles;
   const int64_t c = blockIdx.x % tiles * kMeet + threadIdx.x % kMeet;

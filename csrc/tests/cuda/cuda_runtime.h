@@ -1,9 +1,11 @@
 // CUDA's runtime on the processor, as much of it as csrc/cuda uses: device memory is the heap, a
-// stream runs at once, and a kernel runs block after block, its threads as fibers that change at
-// barriers. It proves indexing, barriers and arithmetic, not speed and not the memory model.
+// stream's work is done when somebody waits for it, and a kernel runs block after block, its threads
+// as fibers that change at barriers. It proves indexing, barriers, the order of streams and
+// arithmetic, not speed and not the memory model.
 //
 // Environment: DLCORE_EMULATION_MEMORY is the device's in bytes, DLCORE_EMULATION_DEVICES=0 takes it
-// away, DLCORE_EMULATION_DRIVER is the driver's version (0: there is none), as 12080.
+// away, DLCORE_EMULATION_DRIVER is the driver's version (0: there is none), as 12080,
+// DLCORE_EMULATION_SHARED the most shared memory of a block (of consumers' GPUs: 101376).
 // DLCORE_EMULATION_ORDER=reverse runs the threads of a block last to first, so that a
 // barrier that is missing shows in one of the two orders. A barrier that some thread of a block (or
 // of a warp) never reaches ends the process.
@@ -186,16 +188,30 @@ enum cudaError_t {
   cudaSuccess = 0,
   cudaErrorInvalidValue = 1,
   cudaErrorMemoryAllocation = 2,
+  cudaErrorInitializationError = 3,
   cudaErrorInsufficientDriver = 35,
   cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
+  cudaErrorECCUncorrectable = 214,
+  cudaErrorNvlinkUncorrectable = 220,
   cudaErrorIllegalAddress = 700,
+  cudaErrorLaunchOutOfResources = 701,
+  cudaErrorLaunchTimeout = 702,
+  cudaErrorAssert = 710,
+  cudaErrorHardwareStackError = 714,
+  cudaErrorIllegalInstruction = 715,
+  cudaErrorMisalignedAddress = 716,
+  cudaErrorInvalidAddressSpace = 717,
+  cudaErrorInvalidPc = 718,
+  cudaErrorLaunchFailure = 719,
   cudaErrorNotSupported = 801,
+  cudaErrorStreamCaptureUnsupported = 900,
+  cudaErrorStreamCaptureIsolation = 905,
 };
 using cudaStream_t = struct dl_emulated_stream*;
 using cudaEvent_t = struct dl_emulated_event*;
 using cudaGraph_t = struct dl_emulated_graph*;
-using cudaGraphExec_t = struct dl_emulated_graph*;
+using cudaGraphExec_t = struct dl_emulated_exec*;
 enum cudaMemcpyKind {
   cudaMemcpyHostToHost,
   cudaMemcpyHostToDevice,
@@ -210,7 +226,7 @@ enum cudaDriverEntryPointQueryResult {
   cudaDriverEntryPointSuccess,
   cudaDriverEntryPointSymbolNotFound
 };
-enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal };
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal, cudaStreamCaptureModeRelaxed };
 enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
 enum cudaMemoryType {
   cudaMemoryTypeUnregistered,
@@ -278,8 +294,9 @@ cudaError_t cudaEventDestroy(cudaEvent_t);
 cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int);
 
 namespace dl_emulation {
-// Runs now, or is recorded if the stream captures.
+// Puts work into a stream, or records it if the stream captures.
 cudaError_t submit(cudaStream_t, std::function<void()> work);
+bool allows_shared(const void* kernel, size_t bytes);  // of dynamic shared memory
 // What waits for the device report from now on; cudaSuccess ends it, as no real device would.
 void fail(cudaError_t);
 }
@@ -289,8 +306,9 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
                                P... arguments) {
   const dim3 grid = config->gridDim, block = config->blockDim;
   const size_t shared = config->dynamicSmemBytes;
-  if (block.x * block.y * block.z > 1024 || shared > 227 * 1024 || grid.y > 65535 ||
-      grid.z > 65535)
+  if (block.x * block.y * block.z > 1024 || grid.y > 65535 ||
+      grid.z > 65535 ||
+      !dl_emulation::allows_shared(reinterpret_cast<const void*>(kernel), shared))
     return cudaErrorInvalidValue;
   return dl_emulation::submit(config->stream, [=] {
     dl_emulation::run(grid, block, shared, [=] { kernel(arguments...); });
