@@ -211,3 +211,45 @@ except MemoryError as error:
 """
     _, last = python(code, **NONE | {"DLCORE_EMULATION_MEMORY": "1000000"})
     assert last.startswith("4.0 ") and "free" in last, last
+
+
+def test_pieces_travel_while_steps_run(cuda, monkeypatch):
+    monkeypatch.setattr(cuda, "place", lambda given: given)  # as if it did not fit
+    monkeypatch.setattr(cuda, "_CHUNK_BYTES", 4 * 3 * 8)  # two steps of four rows
+    f = lambda x: ops.sum(x, 1, keepdims=True)  # noqa: E731
+    program = dlcore.program.BatchProgram(f, [((3,), "float32")], 4, False, output_rows=True)
+    sides, carry = [], cuda.CudaBatches._carry
+    monkeypatch.setattr(
+        cuda.CudaBatches,
+        "_carry",
+        lambda self, side, *_: sides.append(side) or carry(self, side, *_),
+    )
+    x = np.random.default_rng(0).normal(size=(27, 3)).astype("float32")
+    y, start = program.empty_outputs(27), 0
+    for steps in (1, 2, 9, 9, 9):  # a piece may be left in the middle
+        start += 4 * program.run([x], start, min(steps, 6 - start // 4), outputs=y)
+        if start == 24:
+            break
+    np.testing.assert_allclose(y[0][:24], x[:24].sum(1, keepdims=True), rtol=1e-6)
+    assert sides == ["in0", "in1", "in0"]
+    assert program._compiled._feed is None
+    program.run([x], 0, 1, outputs=y)
+    x[8:] += 1  # a run from another row takes the rows as they are
+    program.run([x], 16, 1, outputs=y)
+    np.testing.assert_allclose(y[0][16:20], x[16:20].sum(1, keepdims=True), rtol=1e-6)
+
+
+def test_an_error_while_a_piece_travels_is_told(cuda, monkeypatch):
+    monkeypatch.setattr(cuda, "place", lambda given: given)
+    monkeypatch.setattr(cuda, "_CHUNK_BYTES", 1)
+    carry, calls = cuda.CudaBatches._carry, []
+
+    def fails_later(self, *given):
+        calls.append(given)
+        if len(calls) > 2:
+            raise MemoryError("cuda: expected memory")
+        return carry(self, *given)
+
+    monkeypatch.setattr(cuda.CudaBatches, "_carry", fails_later)
+    with pytest.raises(MemoryError, match="expected memory"):
+        linear().predict(np.zeros((16, 2), "float32"), batch_size=2)

@@ -27,7 +27,7 @@ struct Free {
 };
 
 struct Device {
-  cudaStream_t stream = nullptr;
+  cudaStream_t stream = nullptr, side = nullptr;  // side: of copies
   std::mutex order_mutex;
   cudaEvent_t order = nullptr;
   std::atomic<bool> other_streams{false};  // of the caller, beside stream 0, which CuPy begins with
@@ -74,6 +74,7 @@ void start() {
   if (device.load()) return;
   auto fresh = std::make_unique<Device>();
   check(cudaStreamCreateWithFlags(&fresh->stream, cudaStreamNonBlocking), "to make a stream");
+  check(cudaStreamCreateWithFlags(&fresh->side, cudaStreamNonBlocking), "to make a stream");
   check(cudaEventCreateWithFlags(&fresh->order, cudaEventDisableTiming), "to make an event");
   device.store(fresh.release(), std::memory_order_release);
 }
@@ -307,8 +308,8 @@ void trim() {
 
 void copy_to_device(char* to, const void* from, int64_t bytes, cudaStream_t stream) {
   Device& d = get();
-  const std::lock_guard held(d.copy_mutex);
   for (int64_t at = 0; at < bytes; at += kChunk) {
+    const std::lock_guard held(d.copy_mutex);
     const int64_t n = std::min(kChunk, bytes - at);
     const int k = d.next_chunk;
     d.next_chunk = (k + 1) % kChunks;
@@ -317,6 +318,12 @@ void copy_to_device(char* to, const void* from, int64_t bytes, cudaStream_t stre
           "to copy to the device");
     check(cudaEventRecord(d.copied[k], stream), "to record an event");
   }
+}
+
+void copy_beside(char* to, const void* from, int64_t bytes) {
+  Device& d = get();
+  copy_to_device(to, from, bytes, d.side);
+  check(follow(d, d.stream, d.side), "to put streams in order");
 }
 
 void copy_to_host(void* to, const char* from, int64_t bytes, cudaStream_t stream) {

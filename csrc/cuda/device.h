@@ -102,6 +102,8 @@ void trim();  // gives the pool's free memory back to the device
 
 // Queued in the stream; `from` may change as soon as the call is back.
 void copy_to_device(char* to, const void* from, int64_t bytes, cudaStream_t stream);
+// The same beside what the main stream is at, which must not use `to`; it waits for the copy then.
+void copy_beside(char* to, const void* from, int64_t bytes);
 // Waits for what the stream was given before, and for the copy.
 void copy_to_host(void* to, const char* from, int64_t bytes, cudaStream_t stream);
 

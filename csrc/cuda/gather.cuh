@@ -70,6 +70,14 @@ struct Gathered {
   uint32_t extent;  // of x
   bool along_k;     // neighbours in k are loaded by one thread
   bool whole;       // as 16 bytes
+
+  __device__ bool shows(const Spot& x, const Spot& k) const {
+    bool all = true;
+#pragma unroll
+    for (int d = 0; d < 3; ++d)
+      all &= static_cast<unsigned>(x.at[d] + k.at[d]) < static_cast<unsigned>(limit[d]);
+    return all;
+  }
 };
 
 template <class C, int kExtent>
@@ -110,19 +118,12 @@ class GatherLoader {
   __device__ void put(T* shared) { put_units<C, kExtent>(units_, g_.along_k, kStep, r_, shared); }
 
  private:
-  __device__ bool visible(const Spot& x, const Spot& k) const {
-    bool all = true;
-#pragma unroll
-    for (int d = 0; d < 3; ++d)
-      all &= static_cast<unsigned>(x.at[d] + k.at[d]) < static_cast<unsigned>(g_.limit[d]);
-    return all;
-  }
   __device__ T element(const Spot& x, const Spot& k) const {
-    return visible(x, k) ? data_[x.offset + k.offset] : T(0);
+    return g_.shows(x, k) ? data_[x.offset + k.offset] : T(0);
   }
   __device__ void fetch_whole(bool wanted, uint32_t k, T* to) const {
     const Spot s = g_.k.spot(k);
-    if (wanted && visible(spot_, s)) {
+    if (wanted && g_.shows(spot_, s)) {
       read_run<T, V>(data_ + spot_.offset + s.offset, to);
     } else {
 #pragma unroll

@@ -4,7 +4,9 @@ there runs by the formulas, on CuPy where it is installed.
 Arrays on the GPU are CuPy's once a script has imported it, else `GpuArray`s.
 """
 
+import functools
 import math
+import operator
 import sys
 import warnings
 
@@ -69,6 +71,8 @@ class GpuArray(Operators):
 
     holder : anything with __cuda_array_interface__, which owns the memory.
     """
+
+    is_on_gpu = True
 
     def __init__(self, holder):
         from dlcore import _cuda
@@ -331,7 +335,7 @@ class CudaBatches:
     """A graph over batches of rows; see `dlcore.program.BatchProgram`.
 
     Data on the GPU is read where it lies. From the host, and to it, rows travel in pieces of some
-    megabytes.
+    megabytes; a piece from the host while the steps of the one before run.
     """
 
     def __init__(self, graph, signature):
@@ -340,7 +344,7 @@ class CudaBatches:
         steps.emission_outputs = graph.outputs
         self._program = _Native(graph, _emission(graph, steps))
         self._index_slot = steps.index_slot if signature.indexed else None
-        self._index = self._streaming = None
+        self._index = self._streaming = self._feed = None
         self._buffers = {}
 
     @property
@@ -359,12 +363,13 @@ class CudaBatches:
         batch, outputs = self._signature.batch, outputs or ()
         steps = min([steps, *(self._steps_of(y) for y in outputs if isinstance(y, np.ndarray))])
         if index is not None:
-            native.bind(self._index_slot, self._index_there(index)[start:])
+            native.bind(self._index_slot, self._index_there(index, start)[start:])
         for slot, x in zip(emission.inputs, given, strict=True):
             native.bind(slot, _bare(x if index is not None else x[start:]))
         places = []
         for i, (slot, y) in enumerate(zip(emission.outputs, outputs, strict=bool(outputs))):
-            place = _bare(y[start:]) if arrays.is_on_gpu(y) else self._buffer("out", i, y, steps * batch)
+            there = _bare(y[start:]) if arrays.is_on_gpu(y) else None
+            place = self._buffer("out", i, y, steps * batch) if there is None else there
             native.bind(slot, place)
             places.append(place)
         self._program.follow()
@@ -387,28 +392,91 @@ class CudaBatches:
             there = self._buffers[kind, i] = _empty((rows, *like.shape[1:]), like.dtype)
         return there
 
-    def _index_there(self, index):
-        """The index on the GPU, copied once for all runs with the same."""
-        if index is not self._index:
+    def _index_there(self, index, start):
+        """The index on the GPU, copied once for the runs from its start to its end."""
+        if index is not self._index or start == 0:
             there = self._buffer("index", 0, index, len(index))
             there[: len(index)].set(np.ascontiguousarray(index))
             self._index = index
         return self._buffers["index", 0]
 
     def _stream_in(self, given, start, steps, index, outputs, deadline_ms):
-        """The rows of a piece are put together on the host and copied."""
-        signature = self._signature
-        steps = min([steps, *map(self._steps_of, given)])
-        rows = slice(start, start + steps * signature.batch)
-        picked = []
-        for i, x in enumerate(given):
-            x = arrays.to_host(x)
-            x = np.ascontiguousarray(x[rows if index is None else index[rows]])
-            there = self._buffer("in", i, x, len(x))
-            there[: len(x)].set(x)
-            picked.append(there)
+        signature, feed = self._signature, self._feed
+        if feed is None or not feed.goes_on(given, index, start):
+            if feed is not None:
+                feed.stop()
+            rows = min(map(self._steps_of, given)) * signature.batch
+            feed = self._feed = _Feed(self._carry, given, index, start, rows, signature.batch)
         if self._streaming is None:
             plain = type(signature)(signature.inputs, signature.batch, False, None)
             self._streaming = self if index is None else CudaBatches(self.graph, plain)
+        picked = feed.rows(start)
+        steps = min(steps, picked[0].shape[0] // signature.batch)
+        rows = slice(start, start + steps * signature.batch)
         part = None if outputs is None else [y[rows] for y in outputs]
-        return self._streaming.run(picked, 0, steps, None, part, deadline_ms)
+        done = self._streaming.run(picked, 0, steps, None, part, deadline_ms)
+        if feed.ends_at(start + done * signature.batch):
+            self._feed = None  # the data is the caller's again
+        return done
+
+    def _carry(self, side, i, x):
+        """Copy an array of the host to a place of its own on the GPU; `side`: one of two."""
+        old = self._buffers.get((side, i))
+        there = self._buffer(side, i, x, len(x))
+        there[: len(x)].set(x, beside=there is old)  # of new memory others may not be done
+        return there[: len(x)]
+
+
+class _Feed:
+    """Rows of the host's arrays on their way to the GPU, from row `start` on, a piece at a time:
+    while one is worked on, a thread puts the next one together and copies it.
+
+    carry : ``carry(side, i, array)`` copies array i of a piece to one of two places.
+    """
+
+    def __init__(self, carry, given, index, start, rows, batch):
+        self._carry, self._given, self._index = carry, given, index
+        self._host = [arrays.to_host(x) for x in given]
+        total = len(given[0]) if index is None else len(index)
+        self._rows, self._end = rows, start + (total - start) // batch * batch
+        self._first = self._next = start  # of the piece in use, of the one that comes
+        self._side, self._piece, self._coming = 0, None, None
+
+    def goes_on(self, given, index, start):
+        """Whether these rows come after those of the last call, or are left from it."""
+        same = index is self._index and all(map(operator.is_, given, self._given))
+        return same and self._first < start <= self._next
+
+    def ends_at(self, row):
+        return row == self._end
+
+    def rows(self, start):
+        """The arrays on the GPU from row `start` to the end of its piece."""
+        if start == self._next:
+            self._first = start
+            self._next = min(start + self._rows, self._end)
+            self._piece = self._bring(start) if self._coming is None else self._coming.result()
+            self._side ^= 1
+            ahead = self._next < self._end
+            self._coming = _carrier().submit(self._bring, self._next) if ahead else None
+        return [x[start - self._first :] for x in self._piece]
+
+    def stop(self):
+        """Wait for what is under way: it is not wanted."""
+        if self._coming is not None:
+            self._coming.exception()
+
+    def _bring(self, start):
+        rows = slice(start, min(start + self._rows, self._end))
+        rows = rows if self._index is None else self._index[rows]
+        return [
+            self._carry(f"in{self._side}", i, np.ascontiguousarray(x[rows]))
+            for i, x in enumerate(self._host)
+        ]
+
+
+@functools.cache
+def _carrier():
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(1, "dlcore-carrier")

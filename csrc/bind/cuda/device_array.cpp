@@ -83,7 +83,7 @@ py::object DeviceArray::get() const {
   return array;
 }
 
-void DeviceArray::set(const py::array& source) {
+void DeviceArray::set(const py::array& source, bool beside) {
   const auto* a = proxy(source.ptr());
   const std::vector<py::ssize_t> shape(a->dimensions, a->dimensions + a->nd);
   if (dtype_of(source.ptr()) != static_cast<int>(dtype_) || shape != shape_) {
@@ -96,6 +96,7 @@ void DeviceArray::set(const py::array& source) {
   const void* from = array.data();
   const WithoutGil release;
   const cuda::OnDevice here;
+  if (beside) return cuda::copy_beside(data(), from, nbytes());
   cuda::copy_to_device(data(), from, nbytes(), cuda::main_stream());
 }
 

@@ -22,7 +22,7 @@ class DeviceArray {
   char* data() const { return memory_->data() + offset_; }
 
   py::object get() const;
-  void set(const py::array& array);
+  void set(const py::array& array, bool beside);
   DeviceArray rows(const py::slice& slice) const;
   py::dict interface();  // __cuda_array_interface__, version 3
   uintptr_t address();   // for those who use it in streams that they give to programs

@@ -95,7 +95,8 @@ void add_device_array(py::module_& m) {
       .def_property_readonly("address", &DeviceArray::address,
                              "Where it lies, for use in streams that programs are given.")
       .def("get", &DeviceArray::get, "A copy as a NumPy array.")
-      .def("set", &DeviceArray::set, py::arg("array"), "Copy a NumPy array of the same shape here.")
+      .def("set", &DeviceArray::set, py::arg("array"), py::arg("beside") = false,
+           "Copy a NumPy array of the same shape here; beside what runs, which must not use it.")
       .def("__getitem__", &DeviceArray::rows, py::arg("rows"),
            "Rows start:stop, in the same memory.");
 }

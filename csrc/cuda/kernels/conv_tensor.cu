@@ -31,7 +31,7 @@ class GatherChunks {
         const uint32_t x = g_.along_k ? x_ + i * chunks_.row_step : x_;
         const uint32_t k = g_.along_k ? k_ : k_ + i * chunks_.row_step;
         const Spot s = g_.along_k ? g_.x.spot(x) : g_.k.spot(k);
-        const bool there = x < g_.extent && k < end_ && visible(fixed, s);
+        const bool there = x < g_.extent && k < end_ && g_.shows(fixed, s);
         copy_async(to + chunks_.at + i * chunks_.step,
                    there ? data_ + fixed.offset + s.offset : data_, there ? 16 : 0);
       }
@@ -46,14 +46,6 @@ class GatherChunks {
   }
 
  private:
-  __device__ bool visible(const Spot& x, const Spot& k) const {
-    bool all = true;
-#pragma unroll
-    for (int d = 0; d < 3; ++d)
-      all &= static_cast<unsigned>(x.at[d] + k.at[d]) < static_cast<unsigned>(g_.limit[d]);
-    return all;
-  }
-
   __device__ void copy_elements(SharedAddress to, uint32_t x, uint32_t k) const {
     alignas(16) E chunk[V];
     const Spot fixed = g_.along_k ? g_.x.spot(x) : g_.k.spot(k);
@@ -61,7 +53,7 @@ class GatherChunks {
     for (int v = 0; v < V; ++v) {
       const uint32_t xv = g_.along_k ? x : x + v, kv = g_.along_k ? k + v : k;
       const Spot s = g_.along_k ? g_.k.spot(kv) : g_.x.spot(xv);
-      const bool there = xv < g_.extent && kv < end_ && visible(fixed, s);
+      const bool there = xv < g_.extent && kv < end_ && g_.shows(fixed, s);
       chunk[v] = there ? data_[fixed.offset + s.offset] : E(0.0f);
     }
     uint32_t words[4];
