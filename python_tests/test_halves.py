@@ -29,8 +29,9 @@ def _operand(slot, code, shape):
     return slot, 0, 0, code, tuple(shape), _strides(shape)
 
 
-def _run(kernel, outputs, inputs, ints, floats, half):
-    """The outputs of `kernel` as float32 (or integers); reals are stored as `half`, or None."""
+def _run(kernel, outputs, inputs, ints, floats, half, wide=()):
+    """The outputs of `kernel` as float32 (or integers); reals are stored as `half`, or None, but
+    for the tensors number `wide`."""
     real = dtypes.CODES[half] if half else F32
     slots, instructions, operands = {}, [], []
     n = len(inputs) + len(outputs)
@@ -41,13 +42,13 @@ def _run(kernel, outputs, inputs, ints, floats, half):
         return slot
 
     results = [_operand(i, code, shape) for i, (shape, code) in enumerate(outputs)]
-    for shape, code in outputs:
-        stored = real if code == F32 else code
+    for i, (shape, code) in enumerate(outputs):
+        stored = real if code == F32 and i not in wide else code
         operands.append(_operand(room(4 * np.prod(shape)), stored, shape))
     for i, x in enumerate(inputs):
         code = dtypes.CODES[x.dtype.name]
         given = _operand(len(outputs) + i, code, x.shape)
-        if code == F32:
+        if code == F32 and len(outputs) + i not in wide:
             stored = _operand(room(4 * x.size), real, x.shape)
             instructions.append(("pointwise", [stored, given], _IDENTITY, []))
             given = stored
@@ -66,8 +67,8 @@ def _run(kernel, outputs, inputs, ints, floats, half):
     return made if isinstance(made, tuple) else (made,)
 
 
-def _case(name, outputs, *inputs, ints=(), floats=(), exact=True):
-    call = name.split()[0], outputs, inputs, list(ints), list(floats)
+def _case(name, outputs, *inputs, ints=(), floats=(), wide=(), exact=True):
+    call = name.split()[0], outputs, inputs, list(ints), list(floats), wide
     return pytest.param(call, exact, id=name)
 
 
@@ -102,6 +103,12 @@ _CASES = [
         _real(3, 44),
         ints=[0, 1, 2, 0, 1, 1, 1, 2, 0, 1, 2],
     ),
+    *(
+        _case(
+            f"random {kind}", [((3, 11), F32)], np.full(1, 7), ints=[kind, 5, 1], floats=[0.25, 0.5]
+        )
+        for kind in (0, 1, 2)
+    ),
     _case("reduce", [((3, 1), F32)], _real(3, 44), ints=[0, *_IDENTITY]),
     _case("reduce rows", [((1, 44), F32)], _real(9, 44), ints=[1, *_IDENTITY]),
     _case("softmax", [((5, 24), F32)], _real(5, 24), ints=[0]),
@@ -117,6 +124,51 @@ _CASES = [
         ints=[0, 2, 2, 2, 2, 2, 0, 0],
     ),
     _case("pool odd", [((2, 3, 3, 5), F32)], _real(2, 6, 6, 5), ints=[1, 2, 2, 2, 2, 2, 0, 0]),
+    *(
+        _case(
+            f"{kernel} {rows} x {size}",
+            [((rows, size), F32), *(((n,), F32) for n in (size, size))],
+            _real(rows, size),
+            _real(rows, size),
+            *(_real(n) for n in (rows, rows, size)),
+            ints=[1],
+            wide=(1, 2, 5, 6, 7),
+        )
+        if kernel == "layer_norm_grad"
+        else _case(
+            f"{kernel} {rows} x {size}",
+            [((rows, size), F32), ((rows,), F32), ((rows,), F32)],
+            _real(rows, size),
+            _real(size),
+            _real(size),
+            ints=[1],
+            floats=[1e-3],
+            wide=(1, 2, 4, 5),
+        )
+        for kernel in ("layer_norm", "layer_norm_grad")
+        for rows, size in ((5, 24), (3, 7), (2, 9000))
+    ),
+    *(
+        _case(
+            f"moments {shape}",
+            [((shape[0], 2), F32)] * 2,
+            _real(*shape),
+            ints=[2],
+            wide=(0, 1),
+        )
+        for shape in ((2, 700, 8), (1, 33, 6))
+    ),
+    *(
+        _case(
+            f"centered_sums {shape}",
+            [((shape[0], shape[2]), F32)] * 2,
+            _real(*shape),
+            _real(*shape),
+            _real(shape[0], shape[2]),
+            wide=(0, 1, 4),
+        )
+        for shape in ((2, 700, 8), (1, 33, 6))
+    ),
     _case("pool_grad", [((2, 6, 6, 8), F32)], _real(2, 3, 3, 8), ints=[1, 2, 2, 2, 2, 2, 0, 0]),
 ]
 
@@ -124,15 +176,19 @@ _CASES = [
 @pytest.mark.parametrize("half", dtypes.HALVES)
 @pytest.mark.parametrize("call, exact", _CASES)
 def test_kernel(call, exact, half):
-    kernel, outputs, inputs, ints, floats = call
+    kernel, outputs, inputs, ints, floats, wide = call
 
-    def rounded(x):
-        return dtypes.round_to_half(np, x, half).astype("float32") if x.dtype == "float32" else x
+    def rounded(i, x):
+        if x.dtype != "float32" or i in wide:
+            return x
+        return dtypes.round_to_half(np, x, half).astype("float32")
 
-    made = _run(kernel, outputs, inputs, ints, floats, half)
-    wanted = _run(kernel, outputs, [rounded(x) for x in inputs], ints, floats, None)
+    made = _run(kernel, outputs, inputs, ints, floats, half, wide)
+    given = [rounded(len(outputs) + i, x) for i, x in enumerate(inputs)]
+    wanted = _run(kernel, outputs, given, ints, floats, None)
     assert kernel in _cuda.half_kernels()
-    for x, y in zip(made, map(rounded, wanted), strict=True):
+    for i, (x, y) in enumerate(zip(made, wanted, strict=True)):
+        y = rounded(i, y)
         if exact:
             np.testing.assert_array_equal(x, y)
         else:

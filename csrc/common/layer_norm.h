@@ -7,13 +7,15 @@ namespace dl::DL_LEVEL {
 
 inline bool is_vector(const Tensor& t, int64_t n) { return t.rank == 1 && t.shape[0] == n; }
 
-// x is tensor number `x`; rows (N, D) and vectors (N) or (D) around it.
+// x is tensor number `x`; rows (N, D), and vectors (N) or (D), which are no halves where rows are.
 inline const char* check_normalized(const Call& call, int x) {
   const Tensor* t = call.tensors;
-  if (t[x].rank != 2 || !is_float(t[x].dtype)) return "layer_norm: expected x (N, D) of floats";
-  for (int i = 0; i < call.n_tensors; ++i)
-    if (t[i].dtype != t[x].dtype || !is_dense(t[i], 0, t[i].rank))
+  if (t[x].rank != 2 || !is_float_or_half(t[x].dtype)) return "layer_norm: expected x (N, D) of floats";
+  for (int i = 0; i < call.n_tensors; ++i) {
+    const DType wanted = t[i].rank == 2 ? t[x].dtype : compute_type(t[x].dtype);
+    if (t[i].dtype != wanted || !is_dense(t[i], 0, t[i].rank))
       return "layer_norm: expected row-major arrays of one type";
+  }
   if (call.n_ints != 1 || call.ints[0] < 0 || call.ints[0] > 1)
     return "layer_norm: expected [whether rows are centered]";
   if (!same_shape(t[0], 0, t[x], 0)) return "layer_norm: expected a result of the shape of x";

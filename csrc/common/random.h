@@ -26,12 +26,12 @@ inline const char* check_random(const Call& call) {
     return "random: expected [kind 0..2, seed, stream below 2^32]";
   if (call.n_floats < (call.ints[0] == kBernoulli ? 1 : 2))
     return "random: expected [low, high], [mean, stddev] or [p]";
-  if (call.ints[0] != kBernoulli && !is_float(out.dtype))
-    return "random: expected float32 or float64 out for uniform and normal";
+  if (call.ints[0] != kBernoulli && !is_float_or_half(out.dtype))
+    return "random: expected real numbers out for uniform and normal";
   if (call.ints[0] == kBernoulli && !(call.floats[0] >= 0 && call.floats[0] <= 1))
     return "random: expected a probability in [0, 1]";
   if (call.ints[0] == kUniform &&
-      !(out.dtype == DType::f32 ? is_range<float>(call.floats) : is_range<double>(call.floats)))
+      !(out.dtype == DType::f64 ? is_range<double>(call.floats) : is_range<float>(call.floats)))
     return "random: expected finite low <= high";
   return nullptr;
 }

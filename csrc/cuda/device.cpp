@@ -138,11 +138,11 @@ char* chunk(Device& d, int k) {
 
 std::string unavailable() {
   if (forked) refuse_fork();
-  watch_forks();
   int driver = 0, runtime = 0, n = 0;
   cudaDriverGetVersion(&driver);
   cudaRuntimeGetVersion(&runtime);
   if (driver == 0) return "cuda: expected NVIDIA's driver, got none";
+  watch_forks();
   const cudaError_t result = cudaGetDeviceCount(&n);
   if (result == cudaErrorInsufficientDriver) {
     return "cuda: expected a driver for CUDA " + version(runtime) +

@@ -18,6 +18,7 @@ namespace dl::cuda {
 
 constexpr int kMaxOperations = 96;  // the fusion joins fewer
 constexpr int kConstant = 128;      // ids from here on are constants, below are registers
+constexpr int kMostRegisters = 46;  // of float64, in blocks of 256: any GPU has room for so many
 
 struct DeviceExpression {
   uint8_t n_out, n_in, n_ops, n_registers;
@@ -44,6 +45,8 @@ inline const char* encode(const int64_t* ints, int n_ints, const double* floats,
   d.n_in = static_cast<uint8_t>(e.n_in);
   d.n_ops = static_cast<uint8_t>(e.n_ops);
   d.n_registers = static_cast<uint8_t>(e.n_in + e.n_temp);
+  if (e.compute && d.n_registers > kMostRegisters)
+    return "expression: expected at most 46 inputs and temporaries of float64 on a GPU";
   d.read = e.read;
   for (int i = 0; i < e.n_const; ++i) d.constants[i] = e.constants[i];
   for (int o = 0; o < e.n_out; ++o) {

@@ -18,7 +18,8 @@ namespace {
 // Those that load and store halves. Others refuse them, and a program converts around them.
 constexpr std::string_view kTakeHalves[] = {
     "gemm", "pointwise", "reduce", "conv", "conv_input_grad", "conv_filter_grad", "softmax",
-    "softmax_grad", "softmax_cross_entropy", "pool", "pool_grad", "gather"};
+    "softmax_grad", "softmax_cross_entropy", "pool", "pool_grad", "gather", "layer_norm",
+    "layer_norm_grad", "moments", "centered_sums", "random"};
 
 bool takes_halves(std::string_view name) {
   for (const std::string_view taking : kTakeHalves) {

@@ -189,7 +189,7 @@ class CudaArrays(cupy.CupyArrays):
 
 
 def _type(x):
-    if hasattr(x, "__cuda_array_interface__"):
+    if not isinstance(x, GpuArray) and hasattr(x, "__cuda_array_interface__"):
         return x.__cuda_array_interface__["typestr"]
     return getattr(x, "dtype", None) or np.asarray(x).dtype
 

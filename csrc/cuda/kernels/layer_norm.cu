@@ -220,12 +220,12 @@ int64_t parts_of(const RowCut& cut) {
 }
 
 RowCut cut_of(const Tensor& x) {
-  return x.dtype == DType::f32 ? cut_rows<float>(x.shape[0], x.shape[1])
-                               : cut_rows<double>(x.shape[0], x.shape[1]);
+  return x.dtype == DType::f64 ? cut_rows<double>(x.shape[0], x.shape[1])
+                               : cut_rows<float>(x.shape[0], x.shape[1]);
 }
 
 int64_t chunk_bytes(const RowCut& cut, DType dtype) {
-  return cut.chunks > 1 ? ceil_div(cut.rows * cut.chunks * 2 * size_of(dtype), 64) * 64 : 0;
+  return cut.chunks > 1 ? ceil_div(cut.rows * cut.chunks * 2 * size_of(compute_type(dtype)), 64) * 64 : 0;
 }
 
 template <class T>
@@ -289,8 +289,8 @@ const char* plan_layer_norm(const Call& call, Work& work) {
 }
 
 cudaError_t launch_layer_norm(const Call& call, cudaStream_t stream) {
-  return call.tensors[0].dtype == DType::f32 ? start_forward<float>(call, stream)
-                                             : start_forward<double>(call, stream);
+  return call.tensors[0].dtype == DType::f64 ? start_forward<double>(call, stream)
+                                             : start_forward<float>(call, stream);
 }
 
 const char* plan_layer_norm_grad(const Call& call, Work& work) {
@@ -299,15 +299,16 @@ const char* plan_layer_norm_grad(const Call& call, Work& work) {
   const RowCut cut = cut_of(x);
   const double elements = static_cast<double>(x.shape[0]) * static_cast<double>(x.shape[1]);
   work.outputs = call.n_tensors - 5;
-  work.shared_bytes = chunk_bytes(cut, x.dtype) + parts_of(cut) * 2 * cut.size * size_of(x.dtype);
+  work.shared_bytes = chunk_bytes(cut, x.dtype) +
+                      parts_of(cut) * 2 * cut.size * size_of(compute_type(x.dtype));
   work.flops = 16 * elements;
   work.bytes = 3 * elements * static_cast<double>(size_of(x.dtype));
   return nullptr;
 }
 
 cudaError_t launch_layer_norm_grad(const Call& call, cudaStream_t stream) {
-  return call.tensors[0].dtype == DType::f32 ? start_backward<float>(call, stream)
-                                             : start_backward<double>(call, stream);
+  return call.tensors[0].dtype == DType::f64 ? start_backward<double>(call, stream)
+                                             : start_backward<float>(call, stream);
 }
 
 }  // namespace dl::cuda

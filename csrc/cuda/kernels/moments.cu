@@ -114,15 +114,26 @@ __device__ inline Spread<T, V> spread_of(const Pack<T, V> (&x)[kRows], int n) {
   return s;
 }
 
-template <class T, int V>
+// V neighbours that are stored as E.
+template <class E, int V>
+__device__ inline Pack<Computed<E>, V> load(const E* from) {
+  const Pack<E, V> stored = *reinterpret_cast<const Pack<E, V>*>(from);
+  Pack<Computed<E>, V> x;
+#pragma unroll
+  for (int v = 0; v < V; ++v) x.v[v] = stored.v[v];
+  return x;
+}
+
+template <class E, int V>
 __global__ void __launch_bounds__(kThreads) moments(const __grid_constant__ Plan p) {
+  using T = Computed<E>;
   __shared__ Spread<T, V> meet[kThreads];
   const Part part(p, V);
-  const T* x = reinterpret_cast<const T*>(p.x) + part.b * p.rows * p.channels + part.c;
+  const E* x = reinterpret_cast<const E*>(p.x) + part.b * p.rows * p.channels + part.c;
   Spread<T, V> all{};
   Pack<T, V> origin{};
   if (part.valid && p.rows > 0)
-    origin = *reinterpret_cast<const Pack<T, V>*>(x + part.chunk * p.chunk * p.channels);
+    origin = load<E, V>(x + part.chunk * p.chunk * p.channels);
 #pragma unroll
   for (int v = 0; v < V; ++v) origin.v[v] = isfinite(origin.v[v]) ? origin.v[v] : T(0);
   for (int64_t r = part.begin; r < part.end; r += kRows * part.step) {
@@ -131,7 +142,7 @@ __global__ void __launch_bounds__(kThreads) moments(const __grid_constant__ Plan
 #pragma unroll
     for (int k = 0; k < kRows; ++k) {
       if (r + k * part.step >= part.end) continue;
-      some[k] = *reinterpret_cast<const Pack<T, V>*>(x + (r + k * part.step) * p.channels);
+      some[k] = load<E, V>(x + (r + k * part.step) * p.channels);
 #pragma unroll
       for (int v = 0; v < V; ++v) some[k].v[v] -= origin.v[v];
       n = k + 1;
@@ -174,13 +185,14 @@ __global__ void __launch_bounds__(kThreads) finish_moments(const __grid_constant
   reinterpret_cast<T*>(p.second)[unit] = static_cast<T>(all.m2.v[0] / n);
 }
 
-template <class T, int V>
+template <class E, int V>
 __global__ void __launch_bounds__(kThreads) centered_sums(const __grid_constant__ Plan p) {
+  using T = Computed<E>;
   using P = Pack<T, V>;
   __shared__ Sums<T, V> meet[kThreads];
   const Part part(p, V);
   const int64_t at = part.b * p.rows * p.channels + part.c;
-  const T *x = reinterpret_cast<const T*>(p.x) + at, *dy = reinterpret_cast<const T*>(p.dy) + at;
+  const E *x = reinterpret_cast<const E*>(p.x) + at, *dy = reinterpret_cast<const E*>(p.dy) + at;
   P mean{};
   if (part.valid)
     mean = *reinterpret_cast<const P*>(reinterpret_cast<const T*>(p.mean) + part.b * p.channels +
@@ -188,8 +200,7 @@ __global__ void __launch_bounds__(kThreads) centered_sums(const __grid_constant_
   Sums<T, V> all{};
 #pragma unroll 4
   for (int64_t r = part.begin; r < part.end; r += part.step) {
-    const P d = *reinterpret_cast<const P*>(dy + r * p.channels),
-            h = *reinterpret_cast<const P*>(x + r * p.channels);
+    const P d = load<E, V>(dy + r * p.channels), h = load<E, V>(x + r * p.channels);
 #pragma unroll
     for (int v = 0; v < V; ++v) {
       all.s1.v[v] += d.v[v];
@@ -225,9 +236,11 @@ __global__ void __launch_bounds__(kMeet* kMeet) finish_sums(const __grid_constan
 const char* make(const Call& call, bool moments, Plan& p) {
   if (call.n_tensors != (moments ? 3 : 5)) return "moments: expected two results and their inputs";
   const Tensor *t = call.tensors, &x = t[moments ? 2 : 3];
-  for (int i = 0; i < call.n_tensors; ++i)
-    if (t[i].dtype != x.dtype || !is_float(x.dtype) || !is_dense(t[i], 0, t[i].rank))
+  for (int i = 0; i < call.n_tensors; ++i) {
+    const DType wanted = t[i].rank == 3 ? x.dtype : compute_type(x.dtype);
+    if (t[i].dtype != wanted || !is_float_or_half(x.dtype) || !is_dense(t[i], 0, t[i].rank))
       return "moments: expected row-major arrays, all float32 or all float64";
+  }
   if (x.rank != 3) return "moments: expected x (batch, rows, channels)";
   const int64_t most = x.shape[2] > 1 ? x.shape[2] : 1;
   p.groups = moments && call.n_ints == 1 ? call.ints[0] : most;
@@ -262,41 +275,45 @@ unsigned lay(Plan& p, int V) {
   return static_cast<unsigned>(p.batch * p.chunks * p.tiles);
 }
 
+// Packs of what is computed, of 16 bytes.
+template <class E>
+constexpr int kPack = 16 / sizeof(Computed<E>);
+
 // Whole packs for every row: dense rows of a multiple of V, from an aligned start.
-template <class T>
+template <class E>
 bool is_wide(const Plan& p) {
-  return p.channels % (16 / sizeof(T)) == 0 && is_aligned(p.x) && is_aligned(p.dy) &&
+  return p.channels % kPack<E> == 0 && is_aligned(p.x) && is_aligned(p.dy) &&
          is_aligned(p.mean);
 }
 
-template <class T>
+template <class E>
 cudaError_t start_moments(const Call& call, cudaStream_t stream) {
-  constexpr int V = 16 / sizeof(T);
+  constexpr int V = kPack<E>;
   Plan p{};
   bind(call, true, p);
-  const bool wide = is_wide<T>(p);
+  const bool wide = is_wide<E>(p);
   const unsigned blocks = lay(p, wide ? V : 1);
-  const cudaError_t error = launch(wide ? moments<T, V> : moments<T, 1>, blocks, kThreads, 0, stream, p);
+  const cudaError_t error = launch(wide ? moments<E, V> : moments<E, 1>, blocks, kThreads, 0, stream, p);
   if (error) return error;
   const int64_t items = p.chunks * (p.channels / p.groups);
   for (p.width = 1; p.width * 4 < items && p.width < kThreads;) p.width *= 2;
   const int64_t units = ceil_div(p.batch * p.groups, kThreads / p.width);
-  return launch(finish_moments<T>, static_cast<unsigned>(units), kThreads, 0, stream, p);
+  return launch(finish_moments<Computed<E>>, static_cast<unsigned>(units), kThreads, 0, stream, p);
 }
 
-template <class T>
+template <class E>
 cudaError_t start_sums(const Call& call, cudaStream_t stream) {
-  constexpr int V = 16 / sizeof(T);
+  constexpr int V = kPack<E>;
   Plan p{};
   bind(call, false, p);
-  const bool wide = is_wide<T>(p);
+  const bool wide = is_wide<E>(p);
   const unsigned blocks = lay(p, wide ? V : 1);
   const cudaError_t error =
-      launch(wide ? centered_sums<T, V> : centered_sums<T, 1>, blocks, kThreads, 0, stream, p);
+      launch(wide ? centered_sums<E, V> : centered_sums<E, 1>, blocks, kThreads, 0, stream, p);
   if (error) return error;
   const int64_t below = power_of_two(p.chunks < kMeet ? p.chunks : kMeet);
   const dim3 grid(static_cast<unsigned>(p.batch * ceil_div(p.channels, kMeet)), 2);
-  return launch(finish_sums<T>, grid, static_cast<unsigned>(kMeet * below), 0, stream, p);
+  return launch(finish_sums<Computed<E>>, grid, static_cast<unsigned>(kMeet * below), 0, stream, p);
 }
 
 const char* plan(const Call& call, bool moments, Work& work) {
@@ -307,7 +324,7 @@ const char* plan(const Call& call, bool moments, Work& work) {
   work.outputs = 2;
   work.shared_bytes = p.batch * p.chunks * 2 * p.channels * 8;
   work.flops = 4 * elements;
-  work.bytes = elements * (moments ? 1 : 2) * static_cast<double>(size_of(call.tensors[0].dtype));
+  work.bytes = elements * (moments ? 1 : 2) * static_cast<double>(size_of(call.tensors[2].dtype));
   return nullptr;
 }
 
@@ -316,15 +333,19 @@ const char* plan(const Call& call, bool moments, Work& work) {
 const char* plan_moments(const Call& call, Work& work) { return plan(call, true, work); }
 
 cudaError_t launch_moments(const Call& call, cudaStream_t stream) {
-  return call.tensors[0].dtype == DType::f32 ? start_moments<float>(call, stream)
-                                             : start_moments<double>(call, stream);
+  const DType dtype = call.tensors[2].dtype;
+  if (dtype == DType::f64) return start_moments<double>(call, stream);
+  return with_storage<float>(
+      dtype, [&](auto kind) { return start_moments<decltype(kind)>(call, stream); });
 }
 
 const char* plan_centered_sums(const Call& call, Work& work) { return plan(call, false, work); }
 
 cudaError_t launch_centered_sums(const Call& call, cudaStream_t stream) {
-  return call.tensors[0].dtype == DType::f32 ? start_sums<float>(call, stream)
-                                             : start_sums<double>(call, stream);
+  const DType dtype = call.tensors[3].dtype;
+  if (dtype == DType::f64) return start_sums<double>(call, stream);
+  return with_storage<float>(
+      dtype, [&](auto kind) { return start_sums<decltype(kind)>(call, stream); });
 }
 
 }  // namespace dl::cuda

@@ -76,22 +76,30 @@ __device__ inline void normal(const PhiloxWords& w, const Random& p, Pack<double
                      top53(w.word[2], w.word[3]) * 0x1p-53, p, x.v);
 }
 
-template <class T, int V>
-__device__ inline void store(const Random& p, int64_t first, const Pack<T, V>& x) {
-  T* out = reinterpret_cast<T*>(p.out);
+// Stored as E.
+template <class E, int V>
+__device__ inline void store(const Random& p, int64_t first, const Pack<Computed<E>, V>& x) {
+  E* out = reinterpret_cast<E*>(p.out);
   if (p.dense && first + V <= p.size) {
-    *reinterpret_cast<Pack<T, V>*>(out + first) = x;
+    Pack<E, V> y;
+#pragma unroll
+    for (int v = 0; v < V; ++v) y.v[v] = E(x.v[v]);
+    *reinterpret_cast<Pack<E, V>*>(out + first) = y;
     return;
   }
 #pragma unroll
   for (int v = 0; v < V; ++v) {
-    if (first + v < p.size) out[p.layout.offset(first + v)] = x.v[v];
+    if (first + v < p.size) out[p.layout.offset(first + v)] = E(x.v[v]);
   }
 }
 
-template <class T, bool kBits>
+template <class E, bool kBits>
+constexpr int kOfBlock = !kBits && std::is_same_v<E, double> ? 2 : 4;  // elements of a block
+
+template <class E, bool kBits>
 __global__ void __launch_bounds__(kThreads) random(const __grid_constant__ Random p) {
-  constexpr int V = kBits || sizeof(T) == 4 ? 4 : 2;  // elements of a block
+  using T = Computed<E>;
+  constexpr int V = kOfBlock<E, kBits>;
   const uint32_t step = static_cast<uint32_t>(*p.counter);
   const int64_t blocks = (p.size + V - 1) / V;
   for (int64_t b = int64_t{blockIdx.x} * kThreads + threadIdx.x; b < blocks;
@@ -106,7 +114,7 @@ __global__ void __launch_bounds__(kThreads) random(const __grid_constant__ Rando
     } else {
       normal(w, p, x);
     }
-    store(p, V * b, x);
+    store<E, V>(p, V * b, x);
   }
 }
 
@@ -121,12 +129,12 @@ void set_range(const double* floats, Random& p) {
                      : std::nextafter(static_cast<double>(high), static_cast<double>(low));
 }
 
-template <class T, bool kBits>
+template <class E, bool kBits>
 cudaError_t start(Random& p, cudaStream_t stream) {
-  constexpr int V = kBits || sizeof(T) == 4 ? 4 : 2;
+  constexpr int V = kOfBlock<E, kBits>;
   p.dense = p.layout.rank == 1 && (p.size <= 1 || p.layout.stride[0] == 1) &&
-            is_aligned(p.out, sizeof(Pack<T, V>));
-  return launch(random<T, kBits>, grid_for(ceil_div(p.size, V), kThreads), kThreads, 0, stream, p);
+            is_aligned(p.out, sizeof(Pack<E, V>));
+  return launch(random<E, kBits>, grid_for(ceil_div(p.size, V), kThreads), kThreads, 0, stream, p);
 }
 
 }  // namespace
@@ -150,7 +158,7 @@ cudaError_t launch_random(const Call& call, cudaStream_t stream) {
   p.low = call.floats[0];
   if (p.kind == kNormal) p.scale = call.floats[1];
   if (p.kind == kUniform)
-    out.dtype == DType::f32 ? set_range<float>(call.floats, p) : set_range<double>(call.floats, p);
+    out.dtype == DType::f64 ? set_range<double>(call.floats, p) : set_range<float>(call.floats, p);
   if (p.kind == kBernoulli) {  // word < p 2^32 just where word <= ceil(p 2^32) - 1
     const double threshold = std::ceil(p.low * 0x1p32);
     p.some = threshold > 0;
@@ -162,6 +170,10 @@ cudaError_t launch_random(const Call& call, cudaStream_t stream) {
       return bits ? start<float, true>(p, stream) : start<float, false>(p, stream);
     case DType::f64:
       return bits ? start<double, true>(p, stream) : start<double, false>(p, stream);
+    case DType::bf16:
+      return bits ? start<Bf16, true>(p, stream) : start<Bf16, false>(p, stream);
+    case DType::f16:
+      return bits ? start<F16, true>(p, stream) : start<F16, false>(p, stream);
     case DType::i32:
       return start<int32_t, true>(p, stream);
     case DType::i64:
