@@ -4,9 +4,7 @@ there runs by the formulas, on CuPy where it is installed.
 Arrays on the GPU are CuPy's once a script has imported it, else `GpuArray`s.
 """
 
-import functools
 import math
-import operator
 import sys
 import warnings
 
@@ -16,6 +14,7 @@ from dlcore import config
 from dlcore.backends import arrays, cupy
 from dlcore.backends.arrays import ArrayBatches, ArrayProgram
 from dlcore.backends.cpu import Steps, build, output_specs
+from dlcore.backends.feed import Feed
 from dlcore.program import dtypes
 from dlcore.program.emit import Emission, NoKernel
 from dlcore.program.graph import Operators
@@ -406,7 +405,7 @@ class CudaBatches:
             if feed is not None:
                 feed.stop()
             rows = min(map(self._steps_of, given)) * signature.batch
-            feed = self._feed = _Feed(self._carry, given, index, start, rows, signature.batch)
+            feed = self._feed = Feed(self._carry, given, index, start, rows, signature.batch)
         if self._streaming is None:
             plain = type(signature)(signature.inputs, signature.batch, False, None)
             self._streaming = self if index is None else CudaBatches(self.graph, plain)
@@ -425,58 +424,3 @@ class CudaBatches:
         there = self._buffer(side, i, x, len(x))
         there[: len(x)].set(x, beside=there is old)  # of new memory others may not be done
         return there[: len(x)]
-
-
-class _Feed:
-    """Rows of the host's arrays on their way to the GPU, from row `start` on, a piece at a time:
-    while one is worked on, a thread puts the next one together and copies it.
-
-    carry : ``carry(side, i, array)`` copies array i of a piece to one of two places.
-    """
-
-    def __init__(self, carry, given, index, start, rows, batch):
-        self._carry, self._given, self._index = carry, given, index
-        self._host = [arrays.to_host(x) for x in given]
-        total = len(given[0]) if index is None else len(index)
-        self._rows, self._end = rows, start + (total - start) // batch * batch
-        self._first = self._next = start  # of the piece in use, of the one that comes
-        self._side, self._piece, self._coming = 0, None, None
-
-    def goes_on(self, given, index, start):
-        """Whether these rows come after those of the last call, or are left from it."""
-        same = index is self._index and all(map(operator.is_, given, self._given))
-        return same and self._first < start <= self._next
-
-    def ends_at(self, row):
-        return row == self._end
-
-    def rows(self, start):
-        """The arrays on the GPU from row `start` to the end of its piece."""
-        if start == self._next:
-            self._first = start
-            self._next = min(start + self._rows, self._end)
-            self._piece = self._bring(start) if self._coming is None else self._coming.result()
-            self._side ^= 1
-            ahead = self._next < self._end
-            self._coming = _carrier().submit(self._bring, self._next) if ahead else None
-        return [x[start - self._first :] for x in self._piece]
-
-    def stop(self):
-        """Wait for what is under way: it is not wanted."""
-        if self._coming is not None:
-            self._coming.exception()
-
-    def _bring(self, start):
-        rows = slice(start, min(start + self._rows, self._end))
-        rows = rows if self._index is None else self._index[rows]
-        return [
-            self._carry(f"in{self._side}", i, np.ascontiguousarray(x[rows]))
-            for i, x in enumerate(self._host)
-        ]
-
-
-@functools.cache
-def _carrier():
-    from concurrent.futures import ThreadPoolExecutor
-
-    return ThreadPoolExecutor(1, "dlcore-carrier")

@@ -146,6 +146,10 @@ for _name in (
     "copysign", "frexp", "ldexp", "reshape", "rint", "sign", "sin", "sort", "sqrt", "stack", "sum",
     "swapaxes",
     "take_along_axis", "tanh", "transpose", "trunc", "unique", "zeros",
+    "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "argpartition",
+    "bincount", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "cbrt", "correlate",
+    "gcd", "histogram", "hypot", "isin", "lcm", "left_shift", "logaddexp", "multiply", "nonzero",
+    "right_shift", "searchsorted",
 ):  # fmt: skip
     globals()[_name] = _function(_name)
 
