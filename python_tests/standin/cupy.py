@@ -149,7 +149,7 @@ for _name in (
     "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "argpartition",
     "bincount", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "cbrt", "correlate",
     "gcd", "histogram", "hypot", "isin", "lcm", "left_shift", "logaddexp", "multiply", "nonzero",
-    "right_shift", "searchsorted",
+    "right_shift", "searchsorted", "cumprod", "take",
 ):  # fmt: skip
     globals()[_name] = _function(_name)
 
@@ -238,6 +238,17 @@ cuda = types.SimpleNamespace(
 
 for _path in ("cupyx", "cupyx.scipy", "cupyx.scipy.special"):
     sys.modules[_path] = types.ModuleType(_path)
-sys.modules["cupyx.scipy.special"].erf = lambda x: _outer(
-    np.vectorize(math.erf, otypes=[x.dtype])(x._a) if x.size else x._a.copy()
-)
+
+
+def _of_elements(f):
+    return lambda x: _outer(np.vectorize(f, otypes=[x.dtype])(x._a) if x.size else x._a.copy())
+
+
+def _erfinv(x):
+    from dlcore.ops import elementary
+
+    return _outer(elementary._special("erfinv", np, x._a).astype(x.dtype))
+
+
+_special = sys.modules["cupyx.scipy.special"]
+_special.erf, _special.erfc, _special.erfinv = *map(_of_elements, (math.erf, math.erfc)), _erfinv
