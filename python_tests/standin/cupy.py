@@ -236,8 +236,11 @@ cuda = types.SimpleNamespace(
     get_current_stream=lambda: types.SimpleNamespace(ptr=0, synchronize=lambda: None),
 )
 
-for _path in ("cupyx", "cupyx.scipy", "cupyx.scipy.special"):
-    sys.modules[_path] = types.ModuleType(_path)
+_special = types.ModuleType("cupyx.scipy.special")
+_scipy = types.ModuleType("cupyx.scipy")
+_cupyx = types.ModuleType("cupyx")
+_cupyx.scipy, _scipy.special = _scipy, _special
+sys.modules.update({m.__name__: m for m in (_cupyx, _scipy, _special)})
 
 
 def _of_elements(f):
@@ -250,5 +253,4 @@ def _erfinv(x):
     return _outer(elementary._special("erfinv", np, x._a).astype(x.dtype))
 
 
-_special = sys.modules["cupyx.scipy.special"]
 _special.erf, _special.erfc, _special.erfinv = *map(_of_elements, (math.erf, math.erfc)), _erfinv
