@@ -1,12 +1,14 @@
 """Callbacks: when they are called, what they are given, and what they do to training."""
 
 import io
+import struct
 import sys
 
 import numpy as np
 import pytest
 
 from dlcore import callbacks, layers, models, optimizers, random
+from dlcore.callbacks import tensorboard
 
 X = np.random.default_rng(2).normal(size=(40, 3)).astype("float32")
 Y = X.sum(axis=1, keepdims=True)
@@ -295,6 +297,53 @@ def test_backup_of_another_optimizer(tmp_path):
         other.fit(X, Y, verbose=0, callbacks=[callbacks.BackupAndRestore(tmp_path)])
     with pytest.raises(ValueError, match="BackupAndRestore: expected save_freq 'epoch' or an int"):
         callbacks.BackupAndRestore(tmp_path, save_freq=0)
+
+
+def scalars(folder):
+    """[(tag, value, step)] in the event files of a folder, whose checksums must be right."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        data = path.read_bytes()
+        while data:
+            (length,) = struct.unpack("<Q", data[:8])
+            event, data = data[12 : 12 + length], data[16 + length :]
+            if b"brain.Event" in event:
+                continue
+            assert event[0] == 0x09 and event[9] == 0x10 and event[10] < 0x80 and event[11] == 0x2A
+            one = event[15:]  # behind the headers of the summary and of its one value
+            assert one[0] == 0x0A
+            tag, value = one[2 : 2 + one[1]], one[3 + one[1] :]
+            found.append((tag.decode(), struct.unpack("<f", value)[0], event[10]))
+    return found
+
+
+def test_tensorboard(tmp_path):
+    m = model()
+    board = callbacks.TensorBoard(tmp_path, update_freq=3)
+    history = m.fit(X, Y, 8, epochs=2, verbose=0, validation_data=(X, Y), callbacks=[board]).history
+    m.evaluate(X, Y, verbose=0, callbacks=[callbacks.TensorBoard(tmp_path)])
+    train, validation = scalars(tmp_path / "train"), scalars(tmp_path / "validation")
+    for name, found, key in (("loss", train, "loss"), ("mae", validation, "val_mae")):
+        values = [(v, step) for tag, v, step in found if tag == f"epoch_{name}"]
+        expected = list(zip(history[key], (0, 1), strict=True))
+        np.testing.assert_allclose(values, expected, rtol=1e-6)
+    assert [v[2] for v in train if v[0] == "batch_loss"] == [0, 3, 6, 9]
+    assert [v[2] for v in train if v[0] == "epoch_learning_rate"] == [0, 1]
+    evaluated = [v for v in validation if v[0] == "evaluation_loss_vs_iterations"]
+    assert [v[2] for v in evaluated] == [5, 10, 10]  # twice in fit, once by itself
+
+
+def test_checksum_of_events():
+    (masked,) = struct.unpack("<I", tensorboard._checksum(b"123456789"))
+    rotated = masked - 0xA282EAD8 & 0xFFFFFFFF
+    assert (rotated << 15 | rotated >> 17) & 0xFFFFFFFF == 0xE3069283  # RFC 3720, B.4
+
+
+def test_what_tensorboard_does_not_write(tmp_path):
+    with pytest.warns(UserWarning, match="TensorBoard: expected figures alone"):
+        callbacks.TensorBoard(tmp_path, histogram_freq=1)
+    with pytest.raises(ValueError, match="TensorBoard: expected update_freq 'epoch'"):
+        callbacks.TensorBoard(tmp_path, update_freq=0)
 
 
 def test_lambda_callback():

@@ -187,6 +187,10 @@ def test_progbar(capsys):
         bar.update(i + 1, [("loss", float(i)), ("rate", i)])
     assert bar.figures() == {"loss": 1.0, "rate": 2.0}
     assert capsys.readouterr().out.count("\n") == 1
+    other = utils.Progbar(2, verbose=0, stateless_metrics=["loss"])
+    for i in range(2):
+        other.add(1, [("loss", float(i)), ("rate", i)])
+    assert other.figures() == {"loss": 0.5, "rate": 1.0}
     utils.Progbar(None, verbose=0).add(1)
     assert capsys.readouterr().out == ""
 

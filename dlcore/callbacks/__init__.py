@@ -8,9 +8,10 @@ from dlcore.callbacks.monitors import EarlyStopping, ModelCheckpoint, ReduceLROn
 from dlcore.callbacks.others import CSVLogger, LambdaCallback, TerminateOnNaN
 from dlcore.callbacks.progress import ProgbarLogger
 from dlcore.callbacks.rates import LearningRateScheduler
+from dlcore.callbacks.tensorboard import TensorBoard
 
 __all__ = [
     "BackupAndRestore", "CSVLogger", "Callback", "CallbackList", "EarlyStopping", "History",
     "LambdaCallback", "LearningRateScheduler", "ModelCheckpoint", "ProgbarLogger",
-    "ReduceLROnPlateau", "TerminateOnNaN",
+    "ReduceLROnPlateau", "TensorBoard", "TerminateOnNaN",
 ]  # fmt: skip

@@ -23,6 +23,8 @@ class Progbar:
         Least seconds between two changes of the bar.
     stateful_metrics : list of str, optional
         Figures to show as they are; others are averaged over the steps.
+    stateless_metrics : list of str, optional
+        Figures to average, where all others are to be shown as they are.
     unit_name : str, default "step"
 
     Examples
@@ -36,10 +38,12 @@ class Progbar:
     """
 
     def __init__(
-        self, target, width=20, verbose=1, interval=0.05, stateful_metrics=None, unit_name="step"
-    ):
+        self, target, width=20, verbose=1, interval=0.05, stateful_metrics=None,
+        stateless_metrics=None, unit_name="step",
+    ):  # fmt: skip
         self.target, self.width, self.verbose, self.interval = target, width, verbose, interval
         self.stateful_metrics, self.unit_name = set(stateful_metrics or ()), unit_name
+        self.stateless_metrics = None if stateless_metrics is None else set(stateless_metrics)
         self._sums = {}  # name -> (sum of value * steps, steps)
         self._seen = self._shown = 0
         self._start = time.perf_counter()
@@ -60,7 +64,7 @@ class Progbar:
             Whether this is the end; by default once `target` steps are done.
         """
         for name, value in values or ():
-            fresh = name in self.stateful_metrics or name not in self._sums
+            fresh = name not in self._sums or self._is_stateful(name)
             total, count = (0.0, 0) if fresh else self._sums[name]
             weight = max(current - self._seen, 1)
             self._sums[name] = total + float(np.mean(value)) * weight, count + weight
@@ -68,6 +72,10 @@ class Progbar:
         if finalize is None:
             finalize = self.target is not None and current >= self.target
         self._show(finalize)
+
+    def _is_stateful(self, name):
+        named = self.stateless_metrics
+        return name in self.stateful_metrics or (named is not None and name not in named)
 
     def figures(self):
         """{name: mean}."""
