@@ -176,13 +176,32 @@ def glu(x, axis=-1):
     return ops.glu(x, axis=axis)
 
 
+def sparse_plus(x):
+    """0 below -1, (x + 1)^2 / 4 up to 1, x above."""
+    return ops.sparse_plus(x)
+
+
+def sparse_sigmoid(x):
+    """(x + 1) / 2, limited to 0..1."""
+    return ops.sparse_sigmoid(x)
+
+
+def sparsemax(x, axis=-1):
+    """Softmax with zeros: max(x - t, 0) with t such that they sum to 1 over `axis`.
+
+    Source: Martins and Astudillo 2016, https://arxiv.org/abs/1602.02068
+    """
+    return ops.sparsemax(x, axis=axis)
+
+
 swish, hard_swish = silu, hard_silu
 
 _TABLE = lookup.table_of(
     [
         linear, relu, relu6, leaky_relu, elu, selu, celu, gelu, silu, sigmoid, log_sigmoid, tanh,
         tanh_shrink, softplus, softsign, soft_shrink, hard_shrink, squareplus, mish, hard_sigmoid,
-        hard_silu, hard_tanh, exponential, softmax, log_softmax, glu,
+        hard_silu, hard_tanh, exponential, softmax, log_softmax, glu, sparse_plus, sparse_sigmoid,
+        sparsemax,
     ],
     {"swish": silu, "hard_swish": hard_silu, "identity": linear},
 )  # fmt: skip

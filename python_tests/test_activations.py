@@ -58,6 +58,8 @@ ROWS = [
     ("hard_silu", {}, lambda x: x * min(max(x / 6 + 0.5, 0), 1)),
     ("hard_tanh", {}, lambda x: min(max(x, -1), 1)),
     ("exponential", {}, math.exp),
+    ("sparse_plus", {}, lambda x: x if x > 1 else max(x + 1, 0) ** 2 / 4),
+    ("sparse_sigmoid", {}, lambda x: min(max((x + 1) / 2, 0), 1)),
 ]  # fmt: skip
 IDS = [f"{r[0]}{i}" for i, r in enumerate(ROWS)]
 X = np.random.default_rng(0).uniform(-4, 4, (5, 7))
@@ -169,3 +171,13 @@ def test_regularizer_errors():
     with pytest.raises(ValueError, match="rows"):
         regularizers.OrthogonalRegularizer(mode="diagonal")
     assert regularizers.get(None) is None
+
+
+@pytest.mark.parametrize("axis", [-1, 0])
+def test_sparsemax(axis):
+    """The nearest point of the simplex: it sums to 1, and what is above 0 is x less one number."""
+    y = np.asarray(activations.sparsemax(X, axis=axis))
+    np.testing.assert_allclose(y.sum(axis), 1, rtol=1e-12)
+    cut = np.where(y > 0, X - y, -np.inf).max(axis, keepdims=True)
+    np.testing.assert_allclose(y, np.maximum(X - cut, 0), atol=1e-12)
+    assert activations.get("sparsemax") is activations.sparsemax and (y == 0).any()
