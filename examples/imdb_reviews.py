@@ -16,7 +16,7 @@ from dlcore import layers
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--model", choices=("lstm", "bidirectional", "mean"), default="bidirectional")
-parser.add_argument("--epochs", type=int, default=2)
+parser.add_argument("--epochs", type=int, default=3)
 parser.add_argument("--quick", action="store_true", help="made-up reviews, a small model")
 args = parser.parse_args()
 
@@ -65,10 +65,19 @@ model.compile(
     metrics=["accuracy"],
 )
 
+# From the third epoch on words are learnt by heart: a quarter of the rate then evens out the last
+# steps, so that the accuracy depends little on the seed.
+slower = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.001 if epoch < 2 else 0.00025)
+
 start = time.perf_counter()
-epochs = 15 if args.quick else args.epochs
 model.fit(
-    x_train, y_train, batch_size=32, epochs=epochs, validation_data=(x_test, y_test), verbose=2
+    x_train,
+    y_train,
+    batch_size=32,
+    epochs=15 if args.quick else args.epochs,
+    validation_data=(x_test, y_test),
+    callbacks=[] if args.quick else [slower],
+    verbose=2,
 )
 seconds = time.perf_counter() - start
 loss, accuracy = model.evaluate(x_test, y_test, verbose=0)
