@@ -122,16 +122,19 @@ __device__ inline uint64_t describe(SharedAddress at, bool across) {
   return describe_matrix(at, across ? C::kDepth * 128 : 16, kSwizzleBytes);
 }
 
-// Words of tf32 of X, which lies across: runs of 32 x, of each a row of 128 bytes for each k.
+// Words of tf32 of X, which lies across: runs of 32 x, of each a row of 128 bytes for each k. Two warps
+// share a run: row g + 8 h of warp w is x = 16 (g / 4) + 8 (w % 2) + 4 h + g % 4 of it, so that what
+// the lanes of a warp read at once lies in all banks.
 struct FloatsAcross {
   int at[2], flip;  // of rows g and g + 8, at k = t
 
   __device__ explicit FloatsAcross(int group) {
     const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp % 4;
-    const int g = lane / 4, t = lane % 4, x = group * kWgmmaRows + warp * 16 + g;
-    const int row = x / 32 * (32 * 128) + t * 128;
-    at[0] = row + (((x % 32 / 4) ^ t) * 16) + x % 4 * 4;
-    at[1] = row + (((x % 32 / 4 + 2) ^ t) * 16) + x % 4 * 4;
+    const int g = lane / 4, t = lane % 4;
+    const int row = (group * 2 + warp / 2) * (32 * 128) + t * 128 + g % 4 * 4;
+    const int chunk = g / 4 * 4 + warp % 2 * 2;
+    at[0] = row + (chunk ^ t) * 16;
+    at[1] = row + ((chunk + 1) ^ t) * 16;
     flip = 4 * 16;  // of k + 4, whose rows are swizzled by 4 + t
   }
   __device__ void load(SharedAddress tile, int step, uint32_t (&x)[4]) const {
@@ -216,6 +219,11 @@ struct PartShape {
   static constexpr int kRows = C::kTransposed ? kPartY : 16, kCols = C::kTransposed ? 16 : kPartY;
   static constexpr int kStep = C::kTransposed ? 20 : kPartY + 8;
   static_assert(kRows * kStep <= kPartFloats);
+
+  // Column of C, from a warp's first on, of place c in a row: see FloatsAcross.
+  __device__ static int column(int c) {
+    return C::kTransposed ? c % 8 / 4 * 16 + c / 8 * 4 + c % 4 : c;
+  }
 };
 
 template <class C>
@@ -244,7 +252,7 @@ __device__ inline void store_simple_sums(const Results& r, const float* sums, Ti
   constexpr int V = kWidth, kPacks = Shape::kCols / V, kRowStep = kWarp / kPacks;
   const Results::Place &y = r.place[0], &extra = r.place[r.extra];
   const int lane = threadIdx.x % kWarp, first = lane / kPacks, c = lane % kPacks * V;
-  const int64_t row = tile.row + first, col = tile.col + c, left = tile.end - col;
+  const int64_t row = tile.row + first, col = tile.col + Shape::column(c), left = tile.end - col;
   int64_t at = row * y.stride[0] + col * y.stride[kRowAxes];
   int64_t from = row * extra.stride[0] + col * extra.stride[kRowAxes];
   if (left <= 0) return;
@@ -267,9 +275,10 @@ __device__ __attribute__((noinline)) void evaluate_sums(const Results& r, const 
   auto* own = static_cast<Pack<float, V>*>(registers) + (threadIdx.x - kWarpgroup);
   for (int i = threadIdx.x % kWarp; i < Shape::kRows * kPacks; i += kWarp) {
     const int s = i / kPacks, c = i % kPacks * V;
-    if (s >= tile.rows || tile.col + c >= tile.end) continue;
+    const int64_t col = tile.col + Shape::column(c);
+    if (s >= tile.rows || col >= tile.end) continue;
     store_sums<float, V>(r, *reinterpret_cast<const Pack<float, V>*>(sums + s * Shape::kStep + c),
-                         tile.row + s, tile.col + c, tile.end, own, kOthers);
+                         tile.row + s, col, tile.end, own, kOthers);
   }
 }
 
@@ -278,7 +287,8 @@ template <class C>
 __device__ inline void store_sums_of_tile(const HopperGemm& h, const Results& r,
                                           const TilePlace& p, int group, char* parts,
                                           const float (&sum)[kSums]) {
-  const int warp = threadIdx.x / kWarp % 4, x = group * kWgmmaRows + warp * 16;
+  const int warp = threadIdx.x / kWarp % 4;
+  const int x = group * kWgmmaRows + (C::kTransposed ? warp / 2 * 32 + warp % 2 * 8 : warp * 16);
   float* shared = reinterpret_cast<float*>(parts) + (group * 4 + warp) * kPartFloats;
   const TileSpan whole = span_of<C>(h.g, p, h.batches);
 #pragma unroll 1

@@ -107,14 +107,15 @@ static std::vector<int64_t> expression(Ending ending) {
 }
 
 template <class T>
-static void test_gemm(std::vector<int64_t> lead, int64_t m, int64_t n, int64_t k, int orders = 3) {
+static void test_gemm(std::vector<int64_t> lead, int64_t m, int64_t n, int64_t k,
+                      Order of_a = Order(any(0, 2)), Order of_b = Order(any(0, 2))) {
   const auto shape = [&](int64_t rows, int64_t cols) {
     std::vector<int64_t> s = lead;
     s.push_back(rows), s.push_back(cols);
     return s;
   };
   const int rank = static_cast<int>(lead.size()) + 2;
-  Array<T> a(shape(m, k), Order(any(0, orders - 1))), b(shape(k, n), Order(any(0, orders - 1)));
+  Array<T> a(shape(m, k), of_a), b(shape(k, n), of_b);
   Array<T> y(shape(m, n), Order(any(0, 3) % 3)), z(shape(m, n)), x(shape(m, n), Order(any(0, 2)));
   if (any(0, 1)) b.repeat(0, rank - 2);
   if (any(0, 1)) x.repeat(0, rank - 1);
@@ -251,19 +252,34 @@ static void test_tensor_tiles() {
   test_gemm<T>({kFullGpu}, 65, 136, 72);
 }
 
-// The kernels for Hopper take operands whose rows lie at multiples of 16 bytes: here most do.
+// The kernels for Hopper: halves but where both operands lie across k, tf32 where the left one lies
+// along it.
 template <class T>
 static void test_hopper(int n) {
   using namespace dl::cuda;
-  constexpr int64_t V = 16 / sizeof(T);
+  constexpr int64_t V = 16 / sizeof(T);  // rows lie at multiples of 16 bytes
   hopper_use = HopperUse::always;
-  for (int i = 0; i < n; ++i) {
+  for (int i = 0; i < 4 * n; ++i) {
     const std::vector<int64_t> lead(any(0, 1), 2);
-    test_gemm<T>(lead, V * any(1, 140 / V), i % 2 ? V * any(1, 264 / V) : any(1, 140),
-                 V * any(1, 600 / sizeof(T) / V), 2);
+    const int64_t cols = i / 2 % 2 ? any(1, 140) : V * any(1, 264 / V);
+    test_gemm<T>(lead, V * any(1, 140 / V), cols, V * any(1, 600 / sizeof(T) / V), Order(i % 2),
+                 Order(i / 2 % 2));
   }
-  CHECK(hopper_products.exchange(0) >= n / 4);
+  CHECK(hopper_products.exchange(0) == (sizeof(T) == 2 ? 3 * n : 2 * n));
   hopper_use = HopperUse::large;
+}
+
+// They are chosen for enough tiles that are well filled.
+static void test_choice_of_hopper() {
+  using namespace dl::cuda;
+  const auto test = [](int64_t tiles, int64_t n, int64_t k) {
+    test_gemm<Bf16>({tiles}, 100, n, k, Order::plain, Order::plain);
+    return hopper_products.exchange(0) == 1;
+  };
+  CHECK(test(kEnoughTiles, 200, 256));
+  CHECK(!test(kEnoughTiles - 1, 200, 256));
+  CHECK(!test(kEnoughTiles, 104, 256));
+  CHECK(!test(kEnoughTiles, 200, 248));
 }
 
 // Rounding of halves: all of them there and back, ties to even, and what is too large or small.
@@ -293,12 +309,13 @@ int main() {
   test_products<Bf16>();
   test_products<F16>(12);
   test_tensor_tiles<Bf16>();
-  test_hopper<Bf16>(10);
-  test_hopper<F16>(4);
+  test_hopper<Bf16>(3);
+  test_hopper<F16>(1);
+  test_choice_of_hopper();
   dl::cuda::tf32_products = true;
   test_products<float>(20);
   test_tensor_tiles<float>();
-  test_hopper<float>(8);
+  test_hopper<float>(3);
   dl::cuda::tf32_products = false;
   test_products<float>();
   test_products<double>();
