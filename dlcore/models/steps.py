@@ -222,12 +222,16 @@ class Steps(Layer):
         """Steps of a kind begin: metrics start anew."""
         self._kind = kind
         self._compiled.reset()
-        self.reset_metrics()
+        if self._replaces("reset_metrics", "metrics"):
+            self.reset_metrics()
 
     def _results(self):
         """{name: value} of the steps since `_begin`."""
-        entries = self._logs[self._kind].entries
-        return self._logs[self._kind].results() if entries else self.get_metrics_result()
+        logs = self._logs[self._kind]
+        if logs.entries:
+            return logs.results()
+        own = self._replaces("metrics", "get_metrics_result")
+        return self.get_metrics_result() if own else self._compiled.results()
 
     # -- programs
 
