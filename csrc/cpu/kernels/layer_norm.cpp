@@ -5,8 +5,9 @@
 //                    dgamma = sum over rows of dy h,  dbeta = sum over rows of dy
 //
 // where mean = 0 and variance = mean(x^2), and dx lacks mean(g), if rows are not centered (RMS).
-// Four rows at a time are as many chains of sums, and share the loads of gamma and the sums over rows;
-// they stay in L1 between the loops that need them. A row is summed in the same order wherever it
+// Four rows at a time are as many chains of sums, and share the loads of gamma and the sums over
+// rows; they stay in L1 between the loops that need them, and the last loop fetches the next ones:
+// rows are too short for the machine to foresee them. A row is summed in the same order wherever it
 // lies. dgamma and dbeta are sums over the rows of a part, which meet in a second phase in order.
 #include <utility>
 
@@ -62,6 +63,9 @@ template <class T>
 inline void put(T* p, Vec<T> v, int64_t n) {
   n == kLanes<T> ? store<T>(p, v) : store_part<T>(p, v, n);
 }
+
+// To L2; the address may lie beyond the array.
+inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
 
 // v with its lanes exchanged at the distance `width`.
 template <class T, int width, int... lane>
@@ -140,8 +144,10 @@ struct Forward {
     }
     for_vectors<T>(D, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
       const Vec<T> g = get(gamma + c, n), b = get(beta + c, n);
-      for (int k = 0; k < R; ++k)
+      for (int k = 0; k < R; ++k) {
+        prefetch(x + (R + k) * D + c);
         put(y + k * D + c, (get(x + k * D + c, n) - mean[k]) * inv[k] * g + b, n);
+      }
     });
   }
 
@@ -194,6 +200,7 @@ struct Backward {
     for_vectors<T>(D, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
       const Vec<T> factor = get(gamma + c, n);
       for (int k = 0; k < R; ++k) {
+        prefetch(dy + (R + k) * D + c), prefetch(x + (R + k) * D + c);
         const Vec<T> h = (get(x + k * D + c, n) - mean[k]) * slope[k] + shift[k];
         put(dx + k * D + c, get(dy + k * D + c, n) * factor * inv[k] - h, n);
       }
