@@ -179,7 +179,7 @@ def test_own_optimizer():
             if self.built:
                 return
             super().build(variables)
-            self.momentums = [self.add_variable_from_reference(v, name="m") for v in variables]
+            self.momentums = self.add_optimizer_variables(variables, "m")
             self.count = self.add_variable((), name="count")
 
         def update_step(self, gradient, variable, learning_rate):
@@ -199,6 +199,8 @@ def test_own_optimizer():
         results.append(trained(model, optimizer, "mse")[1])
     np.testing.assert_allclose(*results, rtol=1e-6)
     assert float(own.count) == 2 * int(own.iterations)
+    both = Momentum().add_optimizer_variables(model.trainable_variables, ["a", "b"], ["ones", 2.0])
+    assert [float(x[0].numpy()[0, 0]) for x in both] == [1.0, 2.0]
     again = Momentum.from_config(own.get_config())
     again.build(model.trainable_variables)
     again.set_weights([v.numpy() for v in own.variables])

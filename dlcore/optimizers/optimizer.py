@@ -186,6 +186,29 @@ class Optimizer(lookup.Configurable):
         value = np.asarray(initializers.get(initializer)(tuple(shape), dtype))
         return self._track(Variable(value, dtype, trainable=False, name=name or "state"))
 
+    def add_optimizer_variables(self, trainable_variables, name, initializer="zeros"):
+        """State like each variable.
+
+        Parameters
+        ----------
+        trainable_variables : list of Variable
+        name : str, or list of str
+        initializer : str or number, or a list with one for each name
+
+        Returns
+        -------
+        list of Variable, or for several names a list of such lists
+        """
+        several = not isinstance(name, str)
+        names = name if several else [name]
+        initializers = initializer if isinstance(initializer, (list, tuple)) else [initializer]
+        initializers = list(initializers) * (len(names) if len(initializers) == 1 else 1)
+        made = [
+            [self.add_variable_from_reference(v, n, i) for v in trainable_variables]
+            for n, i in zip(names, initializers, strict=True)
+        ]
+        return made if several else made[0]
+
     def _get_variable_index(self, variable):
         """The place of a variable among those of `build`; subclasses written for Keras ask."""
         return next(i for i, v in enumerate(self._trainable) if v is variable)
