@@ -195,6 +195,14 @@ void choose_sums(const Call& call, Product& p) {
     p.row_limit = most(p.height, kHeldSums / p.group / p.height * p.height);
 }
 
+// `wanted` parts of the panels or somewhat more: a number that divides them, else an even one. The
+// two halves of 5 parts of 32 panels would be 15.5 and 16.5 panels.
+int64_t equal_parts(int64_t panels, int64_t wanted) {
+  for (int64_t parts = wanted; parts < 2 * wanted && parts <= panels; ++parts)
+    if (panels % parts == 0) return parts;
+  return least(panels, wanted + wanted % 2);
+}
+
 // Parts are many and small, and equal within a tile; a thread joins its neighbouring parts into one
 // rectangle again.
 void cut(Product& p, int lanes) {
@@ -224,7 +232,7 @@ void cut(Product& p, int lanes) {
   const int64_t tall = p.m / (4 * p.height);
   while (p.row_parts * 2 <= tall && p.row_parts * p.col_parts < wanted) p.row_parts *= 2;
   if (p.row_parts * p.col_parts < wanted)
-    p.col_parts = least(panels, ceil_div(wanted, p.row_parts));
+    p.col_parts = equal_parts(panels, least(panels, ceil_div(wanted, p.row_parts)));
   if (p.row_parts * p.col_parts % 2 && p.m >= 2 * p.height) p.row_parts *= 2;
 }
 
