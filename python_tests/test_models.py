@@ -534,6 +534,7 @@ ERRORS = [
     (lambda m: m.compile("adam", "mse", metrics=["acuracy"]), "accuracy"),
     (lambda m: m.compile("adam", "mse", metrics="mae"), "expected metrics as a list"),
     (lambda m: m.compile("adam", "mse", loss_weights=[1, 2]), "loss_weights as one number"),
+    (lambda m: m.compile("adam", "mse", ["mae"]), r"got \['mae'\]; for metrics write metrics="),
     (lambda m: m.compile(optimizers.SGD(-0.1), "mse"), "-0.1"),
     (lambda m: m.add(layers.Input((3,))), "first entry only"),
     (lambda m: m.add("dense"), "expected a Layer"),

@@ -244,5 +244,7 @@ def _loss_weights(given, form):
     ok = [w is None or (isinstance(w, (int, float)) and not isinstance(w, bool)) for w in weights]
     if not weights or not all(ok):
         what = "one number" if len(form) == 1 else f"numbers for {', '.join(form.names)}"
-        raise ValueError(f"compile: expected loss_weights as {what}, got {given!r}")
+        texts = isinstance(given, (str, list, tuple)) and all(isinstance(g, str) for g in given)
+        hint = f"; for metrics write metrics={given!r}" if texts else ""
+        raise ValueError(f"compile: expected loss_weights as {what}, got {given!r}{hint}")
     return [1 if w is None else w for w in weights]
