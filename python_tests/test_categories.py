@@ -135,6 +135,12 @@ def test_integer_lookup():
         (lambda: layers.StringLookup(num_oov_indices=0, vocabulary=["a"])(["b"]), "got 'b'"),
         (lambda: layers.StringLookup(invert=True, output_mode="count"), "'int' to invert"),
         (lambda: layers.StringLookup(vocabulary=["a"], output_mode="tf_idf"), "idf_weights for"),
+        (
+            lambda: layers.StringLookup(
+                vocabulary=["a", "b"], output_mode="tf_idf", idf_weights=[1.0]
+            ),
+            "expected 2 idf_weights, got 1",
+        ),
         (lambda: layers.EinsumDense("ab->b", 3), "expected an equation as"),
         (lambda: layers.EinsumDense("ab,bc->ac", 3)(IDS[None]), "expected input of 2 axes"),
         (lambda: layers.EinsumDense("ab,bc->ac", (3, 4))(IDS), "expected output_shape for"),

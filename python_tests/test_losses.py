@@ -2,6 +2,7 @@
 differences.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -385,3 +386,11 @@ def test_overlaps_of_whole_arrays():
     assert losses.tversky(BITS, UNIT_P).shape == ()
     with pytest.raises(ValueError, match="expected q between 0 and 1, got 1"):
         losses.CategoricalGeneralizedCrossEntropy(q=1)
+
+
+def test_focal_smoothing_along_another_axis():
+    rng = np.random.default_rng(2)
+    p, y = rng.random((4, 2, 3)), np.eye(3)[rng.integers(0, 3, (4, 2))]
+    focal = functools.partial(losses.categorical_focal_crossentropy, label_smoothing=0.3)
+    moved = focal(np.moveaxis(y, -1, 1), np.moveaxis(p, -1, 1), axis=1)
+    np.testing.assert_allclose(moved, focal(y, p), rtol=1e-12)

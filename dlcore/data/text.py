@@ -8,6 +8,35 @@ import numpy as np
 FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
 
 
+def read_vocabulary(name, path, encoding):
+    """The lines of a file, for the layer called `name`."""
+    with open(path, encoding=encoding) as file:
+        try:
+            return file.read().splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{name}: expected a vocabulary in {encoding}, got {error}") from None
+
+
+def check_vocabulary(layer, tokens, idf_weights, what):
+    """The weights of `tokens` as a list of floats, or None, where both are right for `layer`."""
+    if len(set(tokens)) < len(tokens):
+        twice = next(t for t, n in collections.Counter(tokens).items() if n > 1)
+        raise ValueError(f"{layer.name}: expected different {what}, got {twice!r} twice")
+    if layer.max_tokens is not None and len(tokens) + layer._first > layer.max_tokens:
+        raise ValueError(
+            f"{layer.name}: expected at most {layer.max_tokens - layer._first} {what}"
+            f" (max_tokens={layer.max_tokens}), got {len(tokens)}"
+        )
+    if (layer.output_mode == "tf_idf") != (idf_weights is not None):
+        raise ValueError(f"{layer.name}: expected idf_weights for output_mode 'tf_idf' only")
+    if idf_weights is None:
+        return None
+    weights = np.asarray(idf_weights, float)[-len(tokens) :] if tokens else []
+    if len(weights) != len(tokens):
+        raise ValueError(f"{layer.name}: expected {len(tokens)} idf_weights, got {len(weights)}")
+    return [float(w) for w in weights]
+
+
 def text_to_word_sequence(input_text, filters=FILTERS, lower=True, split=" "):
     """The words of a text.
 

@@ -10,7 +10,7 @@ import collections
 import numpy as np
 
 from dlcore import config, ops
-from dlcore.data.text import as_text
+from dlcore.data.text import as_text, check_vocabulary, read_vocabulary
 from dlcore.layers.base import Layer
 from dlcore.layers.embedding import _TakesIds
 
@@ -228,26 +228,16 @@ class _Lookup(Layer):
             If a token is there twice, there are too many, or weights are missing.
         """
         if isinstance(vocabulary, str):
-            with open(vocabulary, encoding=getattr(self, "encoding", "utf-8")) as file:
-                vocabulary = file.read().splitlines()
+            vocabulary = read_vocabulary(self.name, vocabulary, getattr(self, "encoding", "utf-8"))
         tokens = [self.key(x) for x in vocabulary]
         special = self._special()
         if special and tokens[: len(special)] == special:
             tokens = tokens[len(special) :]
-        if len(set(tokens)) < len(tokens):
-            twice = next(t for t, n in collections.Counter(tokens).items() if n > 1)
-            raise ValueError(f"{self.name}: expected different tokens, got {twice!r} twice")
-        if self.max_tokens is not None and len(tokens) + self._first > self.max_tokens:
-            raise ValueError(
-                f"{self.name}: expected at most {self.max_tokens - self._first} tokens"
-                f" (max_tokens={self.max_tokens}), got {len(tokens)}"
-            )
-        if (self.output_mode == "tf_idf") != (idf_weights is not None):
-            raise ValueError(f"{self.name}: expected idf_weights for output_mode 'tf_idf' only")
+        idf_weights = check_vocabulary(self, tokens, idf_weights, "tokens")
         self.vocabulary = tokens
         self._number = {t: i for i, t in enumerate(tokens, self._first)}
         if idf_weights is not None:
-            self.idf_weights = [float(w) for w in np.asarray(idf_weights, float)[-len(tokens) :]]
+            self.idf_weights = idf_weights
 
     def _special(self):
         return [self.mask_token] * self._masked + [self.oov_token] * self.num_oov_indices

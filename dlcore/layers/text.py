@@ -10,7 +10,7 @@ import string
 import numpy as np
 
 from dlcore import config
-from dlcore.data.text import as_text
+from dlcore.data.text import as_text, check_vocabulary, read_vocabulary
 from dlcore.layers.base import Layer
 
 _PUNCTUATION = re.compile("[" + re.escape(string.punctuation) + "]")
@@ -122,36 +122,15 @@ class TextVectorization(Layer):
             If a word is there twice, there are too many, or weights are missing.
         """
         if isinstance(vocabulary, str):
-            with open(vocabulary, encoding=self.encoding) as file:
-                try:
-                    vocabulary = file.read().splitlines()
-                except UnicodeDecodeError as error:
-                    raise ValueError(
-                        f"{self.name}: expected a vocabulary in {self.encoding}, got {error}"
-                    ) from None
+            vocabulary = read_vocabulary(self.name, vocabulary, self.encoding)
         words = [as_text(self.name, w) for w in vocabulary]
         for special in ("", _UNKNOWN)[2 - self._first :]:
             words = words[1:] if words and words[0] == special else words
-        if len(set(words)) < len(words):
-            twice = next(w for w, n in collections.Counter(words).items() if n > 1)
-            raise ValueError(f"{self.name}: expected different words, got {twice!r} twice")
-        if self.max_tokens is not None and len(words) + self._first > self.max_tokens:
-            raise ValueError(
-                f"{self.name}: expected at most {self.max_tokens - self._first} words"
-                f" (max_tokens={self.max_tokens}), got {len(words)}"
-            )
-        if (self.output_mode == "tf_idf") != (idf_weights is not None):
-            raise ValueError(f"{self.name}: expected idf_weights for output_mode 'tf_idf' only")
+        weights = check_vocabulary(self, words, idf_weights, "words")
         self.vocabulary = words
         self._number = {w: i for i, w in enumerate(words, self._first)}
-        if idf_weights is not None:
-            weights = np.asarray(idf_weights, float)[-len(words) :] if words else np.zeros(0)
-            if len(weights) != len(words):
-                raise ValueError(
-                    f"{self.name}: expected {len(words)} idf_weights, got {len(weights)}"
-                )
-            unknown = weights.mean() if len(weights) else 0.0
-            self.idf_weights = [float(w) for w in (unknown, *weights)]
+        if weights is not None:
+            self.idf_weights = [sum(weights) / max(len(weights), 1), *weights]
 
     def get_vocabulary(self, include_special_tokens=True):
         """List of the words, most frequent first."""

@@ -77,7 +77,7 @@ def categorical_focal_crossentropy(
     y, p = pair(name, y_true, y_pred)
     axis = _class_axis(name, p, axis)
     if label_smoothing:
-        y = y * (1.0 - label_smoothing) + label_smoothing / p.shape[-1]
+        y = y * (1.0 - label_smoothing) + label_smoothing / p.shape[axis]
     p = ops.softmax(p, axis=axis) if from_logits else p
     p = ops.clip(p / ops.sum(p, axis=axis, keepdims=True), epsilon(), 1.0 - epsilon())
     weight = ops.power(1.0 - p, gamma) * ops.cast(alpha, str(p.dtype))

@@ -112,25 +112,23 @@ def prod(x, axis=None, keepdims=False, dtype=None):
 @traceable()
 def max(x, axis=None, keepdims=False, initial=None):
     """Largest element over `axis` (None: all), and `initial`; NaN passes on."""
-    x = to_tensor(x)
-    if initial is None:
-        return _run("max", x, axis, keepdims)
-    axes = check_axes("max", axis, x.ndim)
-    if not builtins.all(x.shape[a] for a in axes):
-        return full(_reduced(x.shape, axes, keepdims), initial, x.dtype)
-    return pw.maximum(_run("max", x, axis, keepdims), initial)
+    return _extreme("max", pw.maximum, x, axis, keepdims, initial)
 
 
 @traceable()
 def min(x, axis=None, keepdims=False, initial=None):
     """Smallest element over `axis` (None: all), and `initial`; NaN passes on."""
+    return _extreme("min", pw.minimum, x, axis, keepdims, initial)
+
+
+def _extreme(kind, combine, x, axis, keepdims, initial):
     x = to_tensor(x)
     if initial is None:
-        return _run("min", x, axis, keepdims)
-    axes = check_axes("min", axis, x.ndim)
+        return _run(kind, x, axis, keepdims)
+    axes = check_axes(kind, axis, x.ndim)
     if not builtins.all(x.shape[a] for a in axes):
         return full(_reduced(x.shape, axes, keepdims), initial, x.dtype)
-    return pw.minimum(_run("min", x, axis, keepdims), initial)
+    return combine(_run(kind, x, axis, keepdims), initial)
 
 
 amax, amin = max, min
