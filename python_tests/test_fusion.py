@@ -48,6 +48,35 @@ def test_reduction_takes_its_prologue():
     assert kernels(graph) == ["pointwise", "reduce"]
 
 
+@pytest.mark.parametrize(
+    "view",
+    [
+        ops.transpose,
+        lambda t: t[::-1],
+        lambda t: ops.reshape(ops.transpose(t), (3, 3)),
+        lambda t: ops.broadcast_to(t[:1], (3, 3)),
+    ],
+)
+def test_views_of_a_result_are_read_when_it_is_whole(view):
+    def chain(x):
+        t = ops.exp(x)
+        return t + view(t)
+
+    def joined(x):  # the second chain reads the first one's result both ways
+        t = ops.exp(x)
+        return ops.tanh(x * 2.0) * view(t) + t
+
+    x = np.arange(9, dtype="float32").reshape(3, 3) / 8
+    for f in (chain, joined):
+        np.testing.assert_allclose(dlcore.function(f)(x), f(x), rtol=1e-6)
+
+
+def test_gradient_of_a_sum_over_one_element():
+    x = np.array([[0.5], [-0.25], [1.25]], "float32")
+    loss = dlcore.value_and_grad(lambda x: ops.sum(x * ops.exp(ops.sum(x, 1, keepdims=True))))
+    np.testing.assert_allclose(loss(x)[1], np.exp(x) * (1 + x), rtol=1e-6)
+
+
 def test_activation_gradient_rides_in_the_product_that_makes_dy():
     def f(x, w1, w2):
         h = ops.relu(x @ w1)

@@ -16,6 +16,7 @@ class Unit:
     """One kernel call (or, for joins, a few copies).
 
     nodes : members in order.  anchor : the member with a kernel of its own, or None.
+    viewed : tensors whose memory members see through views, so that other units must make them.
     inputs : source tensors read from other units or leaves.  outputs : tensors that others need.
     """
 
@@ -25,6 +26,7 @@ class Unit:
         self.shape = node.outputs[0].shape
         self.compute = compute_type(node)
         self.deps = set()
+        self.viewed = set()
         self.outputs = []
 
     @property
@@ -144,16 +146,15 @@ def fuse(graph, layouts, most=24):
         copies = node.op.kind == "view" and layouts[node.outputs[0]].source is node.outputs[0]
         if node.op.kind == "view" and not copies:
             continue
-        deps = {
-            unit_of[s.node.id]
-            for s in (layouts[x].source for x in node.inputs)
-            if s.node.id in unit_of
-        }
-        unit = _join(node, deps, unit_of, most) if node.op.kind == "pointwise" else None
+        sources = [layouts[x].source for x in node.inputs]
+        deps = {unit_of[s.node.id] for s in sources if s.node.id in unit_of}
+        viewed = {s for s, x in zip(sources, node.inputs, strict=True) if s is not x}
+        unit = _join(node, deps, viewed, unit_of, most) if node.op.kind == "pointwise" else None
         if unit is None:
             unit = Unit(node, None if node.op.kind == "pointwise" else node)
             unit.deps = deps
             unit_of[node.id] = unit
+        unit.viewed |= viewed
     units = list(dict.fromkeys(unit_of.values()))
     kept = {layouts[t].source for t in graph.results()}
     _find_outputs(graph, layouts, unit_of, kept)
@@ -162,7 +163,7 @@ def fuse(graph, layouts, most=24):
     return _fuse_prologues(units, kept, unit_of)
 
 
-def _join(node, deps, unit_of, most):
+def _join(node, deps, viewed, unit_of, most):
     """Put `node` into a unit that makes one of its inputs, if that unit can still run in one
     piece."""
     direct = {unit_of[x.node.id] for x in node.inputs if x.node.id in unit_of}
@@ -172,7 +173,7 @@ def _join(node, deps, unit_of, most):
         for u in direct
         if u.shape == shape and u.compute == compute and (u.anchor is None or u.anchor.op.epilogue)
     ]
-    fitting = [u for u in fitting if len(u.nodes) < most]
+    fitting = [u for u in fitting if len(u.nodes) < most and not _makes(u, viewed, unit_of)]
     fitting.sort(key=lambda u: u.nodes[-1].id, reverse=True)
     home = None
     for unit in fitting:
@@ -180,7 +181,7 @@ def _join(node, deps, unit_of, most):
             continue  # another input of `node` needs this unit: it must end before
         if home is None:
             home = unit
-        elif _may_merge(home, unit, most):
+        elif _may_merge(home, unit, unit_of, most):
             home = _merge(home, unit, unit_of)
             deps = {home if d is unit else d for d in deps}
     if home is None:
@@ -191,11 +192,17 @@ def _join(node, deps, unit_of, most):
     return home
 
 
-def _may_merge(a, b, most):
+def _makes(unit, tensors, unit_of):
+    return any(unit_of.get(t.node.id) is unit for t in tensors)
+
+
+def _may_merge(a, b, unit_of, most):
     return (
         not (a.anchor and b.anchor)
         and len(a.nodes) + len(b.nodes) < most
         and not _path_between(a, b)
+        and not _makes(a, b.viewed, unit_of)
+        and not _makes(b, a.viewed, unit_of)
     )
 
 
@@ -203,6 +210,7 @@ def _merge(a, b, unit_of):
     a.nodes = sorted(a.nodes + b.nodes, key=lambda n: n.id)
     a.anchor = a.anchor or b.anchor
     a.deps = (a.deps | b.deps) - {a, b}
+    a.viewed |= b.viewed
     for node in b.nodes:
         unit_of[node.id] = a
     for unit in set(unit_of.values()):
