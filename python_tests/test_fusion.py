@@ -71,6 +71,15 @@ def test_views_of_a_result_are_read_when_it_is_whole(view):
         np.testing.assert_allclose(dlcore.function(f)(x), f(x), rtol=1e-6)
 
 
+def test_product_whose_operand_is_also_in_its_epilogue():
+    def f(x, w):
+        u = ops.tanh(x)
+        return ops.relu(u @ w) * u + u
+
+    x = np.arange(9, dtype="float32").reshape(3, 3) / 8
+    np.testing.assert_allclose(dlcore.function(f)(x, x), f(x, x), rtol=1e-6)
+
+
 def test_gradient_of_a_sum_over_one_element():
     x = np.array([[0.5], [-0.25], [1.25]], "float32")
     loss = dlcore.value_and_grad(lambda x: ops.sum(x * ops.exp(ops.sum(x, 1, keepdims=True))))

@@ -16,7 +16,8 @@ class Unit:
     """One kernel call (or, for joins, a few copies).
 
     nodes : members in order.  anchor : the member with a kernel of its own, or None.
-    viewed : tensors whose memory members see through views, so that other units must make them.
+    whole : tensors that other units must make, as members see them through views or the anchor
+    takes them as its operands.
     inputs : source tensors read from other units or leaves.  outputs : tensors that others need.
     """
 
@@ -26,7 +27,7 @@ class Unit:
         self.shape = node.outputs[0].shape
         self.compute = compute_type(node)
         self.deps = set()
-        self.viewed = set()
+        self.whole = set()
         self.outputs = []
 
     @property
@@ -148,13 +149,15 @@ def fuse(graph, layouts, most=24):
             continue
         sources = [layouts[x].source for x in node.inputs]
         deps = {unit_of[s.node.id] for s in sources if s.node.id in unit_of}
-        viewed = {s for s, x in zip(sources, node.inputs, strict=True) if s is not x}
-        unit = _join(node, deps, viewed, unit_of, most) if node.op.kind == "pointwise" else None
+        pointwise = node.op.kind == "pointwise"
+        pairs = zip(sources, node.inputs, strict=True)
+        whole = {s for s, x in pairs if s is not x or not pointwise}
+        unit = _join(node, deps, whole, unit_of, most) if pointwise else None
         if unit is None:
-            unit = Unit(node, None if node.op.kind == "pointwise" else node)
+            unit = Unit(node, None if pointwise else node)
             unit.deps = deps
             unit_of[node.id] = unit
-        unit.viewed |= viewed
+        unit.whole |= whole
     units = list(dict.fromkeys(unit_of.values()))
     kept = {layouts[t].source for t in graph.results()}
     _find_outputs(graph, layouts, unit_of, kept)
@@ -163,7 +166,7 @@ def fuse(graph, layouts, most=24):
     return _fuse_prologues(units, kept, unit_of)
 
 
-def _join(node, deps, viewed, unit_of, most):
+def _join(node, deps, whole, unit_of, most):
     """Put `node` into a unit that makes one of its inputs, if that unit can still run in one
     piece."""
     direct = {unit_of[x.node.id] for x in node.inputs if x.node.id in unit_of}
@@ -173,7 +176,7 @@ def _join(node, deps, viewed, unit_of, most):
         for u in direct
         if u.shape == shape and u.compute == compute and (u.anchor is None or u.anchor.op.epilogue)
     ]
-    fitting = [u for u in fitting if len(u.nodes) < most and not _makes(u, viewed, unit_of)]
+    fitting = [u for u in fitting if len(u.nodes) < most and not _makes(u, whole, unit_of)]
     fitting.sort(key=lambda u: u.nodes[-1].id, reverse=True)
     home = None
     for unit in fitting:
@@ -201,8 +204,8 @@ def _may_merge(a, b, unit_of, most):
         not (a.anchor and b.anchor)
         and len(a.nodes) + len(b.nodes) < most
         and not _path_between(a, b)
-        and not _makes(a, b.viewed, unit_of)
-        and not _makes(b, a.viewed, unit_of)
+        and not _makes(a, b.whole, unit_of)
+        and not _makes(b, a.whole, unit_of)
     )
 
 
@@ -210,7 +213,7 @@ def _merge(a, b, unit_of):
     a.nodes = sorted(a.nodes + b.nodes, key=lambda n: n.id)
     a.anchor = a.anchor or b.anchor
     a.deps = (a.deps | b.deps) - {a, b}
-    a.viewed |= b.viewed
+    a.whole |= b.whole
     for node in b.nodes:
         unit_of[node.id] = a
     for unit in set(unit_of.values()):
