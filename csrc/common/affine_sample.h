@@ -1,7 +1,8 @@
-// What calls of affine_sample and affine_sample_grad must look like, for every backend. See
-// kernels.def.
+// What calls of affine_sample and affine_sample_grad must look like, and what lies outside an image,
+// for every backend. See kernels.def.
 #pragma once
 
+#include "common/host_device.h"
 #include "common/tensors.h"
 
 namespace dl::DL_LEVEL {
@@ -9,6 +10,33 @@ namespace dl::DL_LEVEL {
 enum Fill : int64_t { kConstant, kNearest, kReflect, kWrap, kMirror, kFills };
 
 constexpr int64_t kMostPixels = 1 << 15;
+
+DL_HOST_DEVICE inline int64_t modulo(int64_t i, int64_t n) {
+  const int64_t r = i % n;
+  return r < 0 ? r + n : r;
+}
+
+// Where pixel i of an axis of n lies; -1 is the fill value.
+DL_HOST_DEVICE inline int64_t place(int64_t i, int64_t n, int64_t mode) {
+  if (static_cast<uint64_t>(i) < static_cast<uint64_t>(n)) return i;
+  switch (mode) {
+    case kNearest:
+      return i < 0 ? 0 : n - 1;
+    case kWrap:
+      return modulo(i, n);
+    case kReflect: {
+      const int64_t k = modulo(i, 2 * n);
+      return k < n ? k : 2 * n - 1 - k;
+    }
+    case kMirror: {
+      if (n == 1) return 0;
+      const int64_t k = modulo(i, 2 * n - 2);
+      return k < n ? k : 2 * n - 2 - k;
+    }
+    default:
+      return -1;
+  }
+}
 
 // Both kernels: images, images and a matrix for each.
 inline const char* check_sampling(const Call& call) {

@@ -156,4 +156,21 @@ inline double cost(const Expression& e) {
   return sum;
 }
 
+// nullptr or a sentence. Shapes and types only; pointers may be null. e is what decode found.
+inline const char* check_pointwise(const Call& call, const Expression& e) {
+  const Tensor* t = call.tensors;
+  if (call.n_tensors != e.n_out + e.n_in)
+    return "pointwise: expected as many tensors as the expression has";
+  for (int i = 0; i < call.n_tensors; ++i) {
+    if (t[i].rank != t[0].rank || t[i].rank > kMaxRank)
+      return "pointwise: expected tensors of one rank up to 8";
+    for (int d = 0; d < t[0].rank; ++d) {
+      if (t[i].shape[d] != t[0].shape[d]) return "pointwise: expected tensors of one shape";
+      if (i < e.n_out && t[i].stride[d] == 0 && t[i].shape[d] > 1)
+        return "pointwise: expected outputs that are not broadcast";
+    }
+  }
+  return nullptr;
+}
+
 }  // namespace dl::DL_LEVEL

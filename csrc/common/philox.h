@@ -12,11 +12,11 @@
 
 #include <cstdint>
 
+#include "common/host_device.h"
+
 #if defined(__CUDACC__)
-#define DL_HOST_DEVICE __host__ __device__
 #define DL_UNROLL(pragma)  // by itself
 #else
-#define DL_HOST_DEVICE
 #define DL_UNROLL(pragma) _Pragma(#pragma)
 #endif
 

@@ -1,4 +1,4 @@
-// What a call of reduce must look like, and which loops it is, for every backend. See kernels.def.
+// What calls of reduce and arg_reduce must look like, and which loops a reduction is, for every backend. See kernels.def.
 #pragma once
 
 #include "common/expression.h"
@@ -34,6 +34,27 @@ inline const char* check_reduce(const Call& call, Expression& e) {
   if (const char* wrong = decode(call.ints + 1, call.n_ints - 1, call.floats, call.n_floats, e))
     return wrong;
   return check_reduced(call, e);
+}
+
+// The same for arg_reduce; `axis` is the reduced one, -1 if its size is 1.
+inline const char* check_arg_reduce(const Call& call, int& axis) {
+  if (call.n_tensors != 2) return "arg_reduce: expected an output and an input";
+  const Tensor &out = call.tensors[0], &in = call.tensors[1];
+  if (call.n_ints < 1 || call.ints[0] < 0 || call.ints[0] > 1)
+    return "arg_reduce: expected kind 0 or 1";
+  if (out.dtype != DType::i32 && out.dtype != DType::i64)
+    return "arg_reduce: expected an output of i32 or i64";
+  if (out.rank != in.rank || in.rank > kMaxRank)
+    return "arg_reduce: expected tensors of one rank up to 8";
+  axis = -1;
+  for (int d = 0; d < in.rank; ++d) {
+    if (out.shape[d] == in.shape[d]) continue;
+    if (out.shape[d] != 1 || axis >= 0)
+      return "arg_reduce: expected 1 on the one reduced axis of the output";
+    axis = d;
+    if (in.shape[d] == 0) return "arg_reduce: expected at least one element to choose from";
+  }
+  return nullptr;
 }
 
 // The input whose layout decides the order of loops: the one with the fewest broadcast axes.

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 namespace dl::DL_LEVEL {
 
@@ -173,6 +174,40 @@ inline void store_part(T* p, Vec<T> v, int64_t n) {
   T buffer[kLanes<T>];
   store<T>(buffer, v);
   copy_pieces<kLanes<T> / 2>(p, buffer, n);
+}
+
+// f(i, n) for vectors from i on with n elements; n is a constant for all but the last.
+template <class T, class F>
+inline void for_vectors(int64_t size, F&& f) {
+  constexpr int64_t L = kLanes<T>;
+  int64_t i = 0;
+  for (; i + L <= size; i += L) f(i, L);
+  if (i < size) f(i, size - i);
+}
+
+template <class T>
+inline Vec<T> load_some(const T* p, int64_t n) {
+  return n == kLanes<T> ? load<T>(p) : load_part<T>(p, n);
+}
+
+template <class T>
+inline void store_some(T* p, Vec<T> v, int64_t n) {
+  n == kLanes<T> ? store<T>(p, v) : store_part<T>(p, v, n);
+}
+
+// v with its lanes exchanged at the distance `width`.
+template <class T, int width, int... lane>
+inline Vec<T> exchange(Vec<T> v, std::integer_sequence<int, lane...>) {
+  return __builtin_shufflevector(v, v, (lane ^ width)...);
+}
+
+template <class T, int width = kLanes<T> / 2>
+inline T sum_of(Vec<T> v) {
+  if constexpr (width == 0)
+    return v[0];
+  else
+    return sum_of<T, width / 2>(
+        v + exchange<T, width>(v, std::make_integer_sequence<int, kLanes<T>>()));
 }
 
 }  // namespace dl::DL_LEVEL

@@ -18,23 +18,12 @@
 #include "check.h"
 #include "cpu/kernels/expression.h"
 #include "cpu/kernels/level.h"
+#include "random_cases.h"
 
 using namespace dl;
 using namespace dl::DL_LEVEL;
 
 namespace {
-
-enum : int64_t {
-#define DL_OP(name, inputs, outputs) op_##name,
-#include "opcodes.def"
-#undef DL_OP
-};
-
-std::mt19937 generator(7);
-
-int64_t pick(int64_t low, int64_t high) {
-  return std::uniform_int_distribution<int64_t>(low, high)(generator);
-}
 
 enum Form { rows, columns, padded, strided, backwards, both_backwards, one_row, one_column, forms };
 

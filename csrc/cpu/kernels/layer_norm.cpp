@@ -9,8 +9,6 @@
 // rows; they stay in L1 between the loops that need them, and the last loop fetches the next ones:
 // rows are too short for the machine to foresee them. A row is summed in the same order wherever it
 // lies. dgamma and dbeta are sums over the rows of a part, which meet in a second phase in order.
-#include <utility>
-
 #include "common/layer_norm.h"
 #include "cpu/kernels/level.h"
 #include "cpu/rows.h"
@@ -45,42 +43,8 @@ inline Vec<T> keep(Vec<T> v, int64_t n) {
   return lane < broadcast<I>(I(n)) ? v : Vec<T>{};
 }
 
-// f(c, n) for vectors from c on with n elements; n is a constant for all but the last.
-template <class T, class F>
-inline void for_vectors(int64_t size, F&& f) {
-  constexpr int64_t L = kLanes<T>;
-  int64_t c = 0;
-  for (; c + L <= size; c += L) f(c, L);
-  if (c < size) f(c, size - c);
-}
-
-template <class T>
-inline Vec<T> get(const T* p, int64_t n) {
-  return n == kLanes<T> ? load<T>(p) : load_part<T>(p, n);
-}
-
-template <class T>
-inline void put(T* p, Vec<T> v, int64_t n) {
-  n == kLanes<T> ? store<T>(p, v) : store_part<T>(p, v, n);
-}
-
 // To L2; the address may lie beyond the array.
 inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
-
-// v with its lanes exchanged at the distance `width`.
-template <class T, int width, int... lane>
-inline Vec<T> exchange(Vec<T> v, std::integer_sequence<int, lane...>) {
-  return __builtin_shufflevector(v, v, (lane ^ width)...);
-}
-
-template <class T, int width = kLanes<T> / 2>
-inline T sum_of(Vec<T> v) {
-  if constexpr (width == 0)
-    return v[0];
-  else
-    return sum_of<T, width / 2>(
-        v + exchange<T, width>(v, std::make_integer_sequence<int, kLanes<T>>()));
-}
 
 struct Rows {
   int64_t count, size, per_part, parts;
@@ -122,14 +86,14 @@ struct Forward {
     if (centered) {
       Vec<T> sum[R] = {};
       for_vectors<T>(D, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
-        for (int k = 0; k < R; ++k) sum[k] += get(x + k * D + c, n);
+        for (int k = 0; k < R; ++k) sum[k] += load_some(x + k * D + c, n);
       });
       for (int k = 0; k < R; ++k) mean[k] = sum_of<T>(sum[k]) / T(D);
     }
     Vec<T> rest[R] = {}, squares[R] = {};
     for_vectors<T>(D, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
       for (int k = 0; k < R; ++k) {
-        Vec<T> d = get(x + k * D + c, n) - mean[k];
+        Vec<T> d = load_some(x + k * D + c, n) - mean[k];
         if (n < kLanes<T>) d = keep<T>(d, n);
         rest[k] += d;  // what rounding left in the mean
         squares[k] += d * d;
@@ -143,10 +107,10 @@ struct Forward {
       if (n_results > 2) call.tensors[2].as<T>()[i + k] = inv[k];
     }
     for_vectors<T>(D, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
-      const Vec<T> g = get(gamma + c, n), b = get(beta + c, n);
+      const Vec<T> g = load_some(gamma + c, n), b = load_some(beta + c, n);
       for (int k = 0; k < R; ++k) {
         prefetch(x + (R + k) * D + c);
-        put(y + k * D + c, (get(x + k * D + c, n) - mean[k]) * inv[k] * g + b, n);
+        store_some(y + k * D + c, (load_some(x + k * D + c, n) - mean[k]) * inv[k] * g + b, n);
       }
     });
   }
@@ -180,17 +144,17 @@ struct Backward {
     for (int k = 0; k < R; ++k) mean[k] = input(2)[i + k], inv[k] = input(3)[i + k];
     Vec<T> of_g[R] = {}, of_gh[R] = {};
     for_vectors<T>(D, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
-      const Vec<T> factor = get(gamma + c, n);
-      Vec<T> a = get(dgamma + c, n), b = get(dbeta + c, n);
+      const Vec<T> factor = load_some(gamma + c, n);
+      Vec<T> a = load_some(dgamma + c, n), b = load_some(dbeta + c, n);
       for (int k = 0; k < R; ++k) {
-        const Vec<T> d = get(dy + k * D + c, n), h = (get(x + k * D + c, n) - mean[k]) * inv[k],
+        const Vec<T> d = load_some(dy + k * D + c, n), h = (load_some(x + k * D + c, n) - mean[k]) * inv[k],
                      g = d * factor;
         a += d * h;
         b += d;
         of_g[k] += g;
         of_gh[k] += g * h;
       }
-      put(dgamma + c, a, n), put(dbeta + c, b, n);
+      store_some(dgamma + c, a, n), store_some(dbeta + c, b, n);
     });
     T slope[R], shift[R];  // dx = inv g - (x - mean) slope - shift
     for (int k = 0; k < R; ++k) {
@@ -198,11 +162,11 @@ struct Backward {
       shift[k] = centered ? inv[k] * sum_of<T>(of_g[k]) / T(D) : 0;
     }
     for_vectors<T>(D, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
-      const Vec<T> factor = get(gamma + c, n);
+      const Vec<T> factor = load_some(gamma + c, n);
       for (int k = 0; k < R; ++k) {
         prefetch(dy + (R + k) * D + c), prefetch(x + (R + k) * D + c);
-        const Vec<T> h = (get(x + k * D + c, n) - mean[k]) * slope[k] + shift[k];
-        put(dx + k * D + c, get(dy + k * D + c, n) * factor * inv[k] - h, n);
+        const Vec<T> h = (load_some(x + k * D + c, n) - mean[k]) * slope[k] + shift[k];
+        store_some(dx + k * D + c, load_some(dy + k * D + c, n) * factor * inv[k] - h, n);
       }
     });
   }

@@ -32,22 +32,6 @@ struct Pointwise {
                 // past them
 };
 
-static const char* check(const Call& call, const Expression& e) {
-  const Tensor* t = call.tensors;
-  if (call.n_tensors != e.n_out + e.n_in)
-    return "pointwise: expected as many tensors as the expression has";
-  for (int i = 0; i < call.n_tensors; ++i) {
-    if (t[i].rank != t[0].rank || t[i].rank > kMaxRank)
-      return "pointwise: expected tensors of one rank up to 8";
-    for (int d = 0; d < t[0].rank; ++d) {
-      if (t[i].shape[d] != t[0].shape[d]) return "pointwise: expected tensors of one shape";
-      if (i < e.n_out && t[i].stride[d] == 0 && t[i].shape[d] > 1)
-        return "pointwise: expected outputs that are not broadcast";
-    }
-  }
-  return nullptr;
-}
-
 // Moves the loop along which an input is contiguous next to the innermost, if some input lies
 // across the output.
 static bool find_transposed(const Expression& e, Loops& loops) {
@@ -117,7 +101,7 @@ static void choose_blocks(Pointwise& p, bool transposed, int element_bytes, int 
 static const char* make(const Call& call, Pointwise& p) {
   if (const char* wrong = decode(call.ints, call.n_ints, call.floats, call.n_floats, p.e))
     return wrong;
-  if (const char* wrong = check(call, p.e)) return wrong;
+  if (const char* wrong = check_pointwise(call, p.e)) return wrong;
   const Tensor* t = call.tensors;
   p.loops.rank = 0;
   add_loops(p.loops, t, call.n_tensors, 0, [](int) { return true; });

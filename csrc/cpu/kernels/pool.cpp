@@ -112,25 +112,6 @@ inline void convert_run(D* __restrict to, const S* __restrict from, int64_t n) {
   for (int64_t i = 0; i < n; ++i) to[i] = D(from[i]);
 }
 
-// f(c, n) for vectors of n channels from c on; n is a constant for all but the last.
-template <class T, class F>
-inline void for_channels(int64_t channels, F&& f) {
-  constexpr int64_t L = kLanes<T>;
-  int64_t c = 0;
-  for (; c + L <= channels; c += L) f(c, L);
-  if (c < channels) f(c, channels - c);
-}
-
-template <class T>
-inline Vec<T> load_some(const T* p, int64_t n) {
-  return n == kLanes<T> ? load<T>(p) : load_part<T>(p, n);
-}
-
-template <class T>
-inline void store_some(T* p, Vec<T> v, int64_t n) {
-  n == kLanes<T> ? store<T>(p, v) : store_part<T>(p, v, n);
-}
-
 // The taps of a window as the channel loops want them: in registers where their number K is known.
 template <class T, int K>
 struct Places {
@@ -158,7 +139,7 @@ struct Places<T, 0> {
 template <class T, int K, bool indexed>
 inline void max_window(const T* x, const Taps& taps, int64_t channels, T* y, Int<T>* index) {
   const Places<const T, K> places(x, taps);
-  for_channels<T>(channels, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
+  for_vectors<T>(channels, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
     Vec<T> best = load_some(places[0] + c, n);
     Vec<Int<T>> at = broadcast<Int<T>>(places.tap(0));
     for (int64_t t = 1; t < places.n(); ++t) {
@@ -176,7 +157,7 @@ template <class T, int K>
 inline void sum_window(const T* x, const Taps& taps, int64_t channels, T* y, bool average) {
   const Places<const T, K> places(x, taps);
   const T count = T(average ? places.n() : 1);
-  for_channels<T>(channels, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
+  for_vectors<T>(channels, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
     Vec<T> sum = load_some(places[0] + c, n);
     for (int64_t t = 1; t < places.n(); ++t) sum += load_some(places[t] + c, n);
     store_some(y + c, count == 1 ? sum : sum / count, n);
@@ -189,7 +170,7 @@ inline void window_grad(T* dx, const Taps& taps, int64_t channels, const T* dy,
                         const Int<T>* index, bool average) {
   const Places<T, K> places(dx, taps);
   const T count = T(average ? places.n() : 1);
-  for_channels<T>(channels, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
+  for_vectors<T>(channels, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
     Vec<T> g = load_some(dy + c, n);
     if (count != 1) g /= count;
     Vec<Int<T>> at{};

@@ -67,21 +67,6 @@ inline Vec<T> larger(Vec<T> a, Vec<T> b) {
   return a > b ? a : b;
 }
 
-// v with its lanes exchanged at the distance `width`.
-template <class T, int width, int... lane>
-inline Vec<T> exchange(Vec<T> v, std::integer_sequence<int, lane...>) {
-  return __builtin_shufflevector(v, v, (lane ^ width)...);
-}
-
-template <class T, int width = kLanes<T> / 2>
-inline T sum_of(Vec<T> v) {
-  if constexpr (width == 0)
-    return v[0];
-  else
-    return sum_of<T, width / 2>(
-        v + exchange<T, width>(v, std::make_integer_sequence<int, kLanes<T>>()));
-}
-
 template <class T, int width = kLanes<T> / 2>
 inline T max_of(Vec<T> v) {
   if constexpr (width == 0)

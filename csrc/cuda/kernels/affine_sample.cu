@@ -57,33 +57,6 @@ __device__ inline void load_matrix(const Sample& p, int64_t n, int64_t (&m)[6]) 
   __syncthreads();
 }
 
-__device__ inline int64_t modulo(int64_t i, int64_t n) {
-  const int64_t r = i % n;
-  return r < 0 ? r + n : r;
-}
-
-// Where pixel i of an axis of n lies; -1 is the fill value.
-__device__ inline int64_t place(int64_t i, int64_t n, int64_t mode) {
-  if (static_cast<uint64_t>(i) < static_cast<uint64_t>(n)) return i;
-  switch (mode) {
-    case kNearest:
-      return i < 0 ? 0 : n - 1;
-    case kWrap:
-      return modulo(i, n);
-    case kReflect: {
-      const int64_t k = modulo(i, 2 * n);
-      return k < n ? k : 2 * n - 1 - k;
-    }
-    case kMirror: {
-      if (n == 1) return 0;
-      const int64_t k = modulo(i, 2 * n - 2);
-      return k < n ? k : 2 * n - 2 - k;
-    }
-    default:
-      return -1;
-  }
-}
-
 // The place of a pixel of y in x. Where row and column are whole, and those of the neighbours,
 // nothing is to be weighted: rounding reads the one pixel.
 struct Spot {

@@ -1,5 +1,6 @@
 // out = index of the largest (or smallest) element along the one reduced axis: the first of equals;
 // NaN wins, as in NumPy. Which of two wins does not depend on the order in which they meet.
+#include "common/reduce.h"
 #include "cuda/reduce.cuh"
 
 namespace dl::cuda {
@@ -78,21 +79,8 @@ __global__ void __launch_bounds__(kReduceThreads)
 
 const char* make(const Call& call, ArgReduce& p) {
   const Tensor *t = call.tensors, &out = t[0], &in = t[1];
-  if (call.n_tensors != 2) return "arg_reduce: expected an output and an input";
-  if (call.n_ints < 1 || call.ints[0] < 0 || call.ints[0] > 1)
-    return "arg_reduce: expected kind 0 or 1";
-  if (out.dtype != DType::i32 && out.dtype != DType::i64)
-    return "arg_reduce: expected an output of i32 or i64";
-  if (out.rank != in.rank || in.rank > kMaxRank)
-    return "arg_reduce: expected tensors of one rank up to 8";
   int axis = -1;
-  for (int d = 0; d < in.rank; ++d) {
-    if (out.shape[d] == in.shape[d]) continue;
-    if (out.shape[d] != 1 || axis >= 0)
-      return "arg_reduce: expected 1 on the one reduced axis of the output";
-    axis = d;
-    if (in.shape[d] == 0) return "arg_reduce: expected at least one element to choose from";
-  }
+  if (const char* wrong = check_arg_reduce(call, axis)) return wrong;
   const Tensor both[2] = {in, out};
   Loops kept;
   add_loops(kept, both, 2, 0, [&](int d) { return d != axis; });

@@ -101,22 +101,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-const char* check(const Call& call, const Expression& e) {
-  const Tensor* t = call.tensors;
-  if (call.n_tensors != e.n_out + e.n_in)
-    return "pointwise: expected as many tensors as the expression has";
-  for (int i = 0; i < call.n_tensors; ++i) {
-    if (t[i].rank != t[0].rank || t[i].rank > kMaxRank)
-      return "pointwise: expected tensors of one rank up to 8";
-    for (int d = 0; d < t[0].rank; ++d) {
-      if (t[i].shape[d] != t[0].shape[d]) return "pointwise: expected tensors of one shape";
-      if (i < e.n_out && t[i].stride[d] == 0 && t[i].shape[d] > 1)
-        return "pointwise: expected outputs that are not broadcast";
-    }
-  }
-  return nullptr;
-}
-
 // Widest packs that whole rows, the strides outside and shared memory allow.
 template <class T>
 void choose_width(Pointwise& p) {
@@ -127,7 +111,7 @@ void choose_width(Pointwise& p) {
 
 const char* make(const Call& call, Expression& e, Pointwise& p) {
   const char* wrong = encode(call.ints, call.n_ints, call.floats, call.n_floats, e, p.e);
-  if (wrong || (wrong = check(call, e))) return wrong;
+  if (wrong || (wrong = check_pointwise(call, e))) return wrong;
   Loops loops;
   add_loops(loops, call.tensors, call.n_tensors, 0, [](int) { return true; });
   p.rank = loops.rank;
