@@ -1,7 +1,8 @@
 // out = index of the largest (or smallest) element along the one reduced axis: the first of equals;
 // NaN wins, as in NumPy. Which of two wins does not depend on the order in which they meet.
-#include "common/reduce.h"
 #include "cuda/reduce.cuh"
+
+#include "common/reduce.h"
 
 namespace dl::cuda {
 
