@@ -28,9 +28,9 @@ _FAMILIES = (
 )  # fmt: skip
 
 
-def load_weights(model, filepath):
-    """`model.load_weights(filepath)`."""
-    model.load_weights(filepath)
+def load_weights(model, filepath, skip_mismatch=False):
+    """`model.load_weights(filepath, skip_mismatch)`."""
+    model.load_weights(filepath, skip_mismatch)
 
 
 def save_weights(model, filepath, overwrite=True):

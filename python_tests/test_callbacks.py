@@ -68,6 +68,21 @@ def test_order_of_calls():
     ]  # fmt: skip
 
 
+def test_logs_are_dictionaries():
+    kinds = []
+
+    def noted(*args):
+        kinds.append(type(args[-1]))
+
+    names = [name for name in dir(callbacks.Callback) if name.startswith("on_")]
+    spy = type("Spy", (callbacks.Callback,), {n: lambda _, *args: noted(*args) for n in names})()
+    m = model()
+    m.fit(X, Y, verbose=0, callbacks=[spy], validation_data=(X, Y))
+    m.evaluate(X, Y, verbose=0, callbacks=[spy])
+    m.predict(X, verbose=0, callbacks=[spy])
+    assert set(kinds) == {dict}
+
+
 def test_the_old_names_of_batch_methods():
     class Old(callbacks.Callback):
         seen = ""

@@ -71,6 +71,10 @@ def test_a_loss_that_sorts_can_be_trained():
     np.testing.assert_allclose(dx, [[0, -6 * (2 * 9 + 4), 4 * (9 + 2 * 4)]])
 
 
+def test_one_hot_of_floats():
+    np.testing.assert_array_equal(ops.one_hot(np.array([2.0, 0.0]), 3), [[0, 0, 1], [1, 0, 0]])
+
+
 def test_one_hot_on_any_axis():
     y = ops.one_hot(np.array([[0, 2], [1, 1]]), 3, axis=1)
     np.testing.assert_array_equal(y, np.moveaxis(np.eye(3)[[[0, 2], [1, 1]]], -1, 1))

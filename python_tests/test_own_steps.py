@@ -238,3 +238,16 @@ def test_saved_without_the_arguments_of_an_own_compile(tmp_path):
     other = keras.models.load_model(tmp_path / "own.keras", custom_objects={"Own": Own})
     assert not other.compiled
     np.testing.assert_array_equal(other.predict(X), model.predict(X))
+
+
+def test_a_model_with_nothing_to_train():
+    model = keras.Sequential([keras.Input((3,)), layers.Rescaling(2.0)])
+    model.compile("adam", "mse")
+    with pytest.warns(UserWarning, match="expected trainable weights"):
+        loss = model.fit(np.ones((4, 3)), np.zeros((4, 3)), verbose=0).history["loss"]
+    assert loss == [4.0]
+
+
+def test_names_of_weights():
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(1, name="out")])
+    assert [v.path for v in model.weights] == ["out/kernel", "out/bias"]

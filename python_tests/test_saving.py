@@ -404,3 +404,112 @@ def test_the_file_has_no_code(good):
         json.loads(header["__metadata__"]["document"])["compile"]["optimizer"]["class_name"]
         == "Adam"
     )
+
+
+class Noted(layers.Layer):
+    """Keeps an array that is no weight, a file, and how it was built."""
+
+    def __init__(self, units, note=None, **kwargs):
+        super().__init__(**kwargs)
+        self.units, self.note, self.seen = units, note, np.zeros(2)
+
+    def build(self, input_shape, kind):
+        self.kind, self.shape = kind, list(input_shape)
+        self.w = self.add_weight((input_shape[-1], self.units), kind, name="w")
+
+    def call(self, x):
+        return x @ self.w
+
+    def get_config(self):
+        return dict(units=self.units, **super().get_config())
+
+    def get_build_config(self):
+        return {"input_shape": self.shape, "kind": self.kind}
+
+    def build_from_config(self, config):
+        self.build(**config)
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        store["seen"] = self.seen
+
+    def load_own_variables(self, store):
+        super().load_own_variables(store)
+        self.seen = store["seen"]
+
+    def save_assets(self, dir_path):
+        with open(os.path.join(dir_path, "note.txt"), "w") as f:
+            f.write(self.note)
+
+    def load_assets(self, dir_path):
+        with open(os.path.join(dir_path, "note.txt")) as f:
+            self.note = f.read()
+
+
+class OwnCompile(models.Sequential):
+    def compile(self, optimizer, loss_fn):
+        super().compile(optimizer, loss_fn)
+        self.loss_fn = loss_fn
+
+    def get_compile_config(self):
+        return {"optimizer": "sgd", "loss_fn": self.loss_fn}
+
+    def compile_from_config(self, config):
+        self.compile(**config)
+
+
+def test_what_layers_save_themselves(tmp_path):
+    layer = Noted(3, "a note")
+    layer.build((None, 5), kind="random_normal")
+    layer.seen = np.array([1.0, 2.0])
+    model = OwnCompile([layers.Input((5,)), layer, layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.fit(X, LABELS, verbose=0)
+    model.save(tmp_path / "m.keras")
+    known = {"Noted": Noted, "OwnCompile": OwnCompile}
+    other = models.load_model(tmp_path / "m.keras", custom_objects=known)
+    copy = other.layers[0]
+    assert (copy.note, copy.kind, copy.seen.tolist()) == ("a note", "random_normal", [1.0, 2.0])
+    assert other.loss_fn == "mse" and int(other.optimizer.iterations) == 1
+    np.testing.assert_array_equal(other.predict(X), model.predict(X))
+    assert set(layer.get_config()) == {"units", "name", "trainable", "dtype"}
+
+
+def test_assets_stay_in_their_folder(tmp_path):
+    layer = Noted(3, "")
+    layer.build((None, 5), kind="zeros")
+    model = OwnCompile([layers.Input((5,)), layer])
+    model.save(tmp_path / "m.keras")
+    tensors, document = files.read(tmp_path / "m.keras")
+    tensors["assets/1/../note.txt"] = tensors.pop("assets/1/note.txt")
+    files.write(tmp_path / "m.keras", tensors, document)
+    with pytest.raises(ValueError, match="an asset of a name below its folder"):
+        models.load_model(tmp_path / "m.keras", {"Noted": Noted, "OwnCompile": OwnCompile})
+
+
+def test_weights_of_other_shapes_are_skipped_when_asked(tmp_path):
+    model = classifier()
+    path = tmp_path / "m.weights.h5"
+    model.save_weights(path)
+    other = models.Sequential([*model.layers[:-1], layers.Dense(7)])
+    other.build((None, 5))
+    own = other.get_weights()[-2:]
+    model.set_weights([w + 1 for w in model.get_weights()])
+    with pytest.raises(ValueError, match="expected weight"):
+        other.load_weights(path)
+    with pytest.warns(UserWarning, match="got 2 others"):
+        other.load_weights(path, skip_mismatch=True)
+    for v, w in zip(other.get_weights()[-2:], own, strict=True):
+        np.testing.assert_array_equal(v, w)
+    np.testing.assert_array_equal(other.get_weights()[0], classifier().get_weights()[0])
+
+
+def test_from_config_with_custom_objects():
+    class Twice(layers.Layer):
+        def call(self, x):
+            return 2 * x
+
+    x = layers.Input((2,))
+    model = models.Model(x, Twice()(x))
+    other = models.Model.from_config(model.get_config(), custom_objects={"Twice": Twice})
+    assert isinstance(other.layers[1], Twice)

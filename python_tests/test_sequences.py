@@ -202,3 +202,67 @@ def test_batch_normalization_counts_unmasked_steps():
     layer(x, mask=mask, training=True)
     np.testing.assert_allclose(layer.moving_mean.numpy(), x[mask].mean(0), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(layer.moving_variance.numpy(), x[mask].var(0), rtol=1e-4)
+
+
+def test_masks_of_inputs_after_one_another():
+    x, mask = padded()
+    inputs = dlcore.Input(x.shape[1:])
+    a = layers.Masking()(inputs)
+    b = layers.concatenate([a, layers.Dense(3)(a)], axis=1)
+    y = dlcore.Model(inputs, Seen()(b)).predict(x)
+    np.testing.assert_array_equal(y, np.concatenate([mask, mask], axis=1))
+    assert layers.concatenate([a, inputs])._keras_mask is None
+
+
+def test_symbols_know_their_mask():
+    tokens = dlcore.Input((None,), dtype="int32")
+
+    class NeedsMask(layers.Layer):
+        supports_masking = True
+
+        def call(self, inputs, mask=None):
+            assert mask is not None
+            return inputs * ops.cast(ops.expand_dims(mask, -1), "float32")
+
+    x = layers.Dense(2)(layers.Embedding(5, 3, mask_zero=True)(tokens))
+    model = dlcore.Model(tokens, [NeedsMask()(x), x._keras_mask])
+    y, mask = model.predict(np.array([[1, 2, 0]]))
+    assert mask.tolist() == [[True, True, False]]
+    assert (y[0, 2] == 0).all() and (y[0, :2] != 0).any()
+
+
+def test_arrays_carry_masks_between_layers():
+    tokens = np.array([[1, 2, 0], [3, 0, 0]])
+    embedding, lstm = layers.Embedding(5, 3, mask_zero=True), layers.LSTM(2)
+    y = embedding(tokens)
+    np.testing.assert_array_equal(y._keras_mask, tokens != 0)
+    assert repr(y).startswith("array(") and getattr(y + 1, "mask", None) is None
+    stepwise = lstm(layers.Dropout(0.5)(y))
+    np.testing.assert_array_equal(stepwise, dlcore.Sequential([embedding, lstm]).predict(tokens))
+
+
+def test_a_layer_with_a_mask_of_its_own():
+    class Halves(layers.Layer):
+        def call(self, inputs):
+            return ops.split(inputs, 2, axis=1)
+
+        def compute_mask(self, inputs, mask=None):
+            return ops.split(mask, 2, axis=1)
+
+    x, mask = padded()
+    x, mask = x[:, :4], mask[:, :4]
+    first, last = Halves()(layers.Masking()(x))
+    np.testing.assert_array_equal(np.hstack([first.mask, last.mask]), mask)
+
+
+def test_losses_of_one_call_do_not_stay_for_the_next():
+    class Penalized(layers.Layer):
+        def call(self, inputs, training=False):
+            if training:
+                self.add_loss(ops.sum(inputs))
+            return inputs
+
+    layer, x = Penalized(), np.ones((2, 3), "float32")
+    for training in (True, False, True):
+        assert layer(x, training=training).shape == x.shape
+        assert len(layer.losses) == training

@@ -83,7 +83,7 @@ def _forward(name):
     count = getattr(Callback, name).__code__.co_argcount - 1
 
     def call(self, *args):
-        args += (None,) * (count - len(args))  # logs are optional
+        args += ({},) * (count - len(args))  # logs are optional
         for c in self._all():
             getattr(c, name)(*args)
 

@@ -1,11 +1,12 @@
 """Models to files and back."""
 
 import os
+import warnings
 
 import numpy as np
 
 from dlcore import layers, lookup, losses, metrics, optimizers
-from dlcore.io import files
+from dlcore.io import files, hooks
 from dlcore.layers import spec
 from dlcore.program.dtypes import standardize
 
@@ -24,8 +25,11 @@ def save_model(model, filepath, overwrite=True):
         "model": layers.serialize(model),
         "input": _plain_specs(model._build_specs),
         "weights": names,
-        "compile": _compile_config(model),
+        "compile": compile_config(model),
     }
+    if model.compiled and model._replaces("get_compile_config"):
+        document["compile"] = {"own": model.get_compile_config()}
+    tensors.update(hooks.collected(model))
     if document["compile"] is not None:
         state = _optimizer_state(model)
         document["optimizer_variables"] = len(state)
@@ -59,8 +63,11 @@ def _weights(model):
     return tensors, list(tensors)
 
 
-def _compile_config(model):
-    if not model.compiled or model._replaces("compile"):  # whose arguments only it knows
+def compile_config(model):
+    """The arguments of `compile` as JSON, or None."""
+    if not model.compiled:
+        return None
+    if model._replaces("compile"):  # whose arguments only it knows
         return None
     config = model._compile_config
     return {
@@ -93,6 +100,7 @@ def load_model(filepath, custom_objects=None, compile=True):
             with spec.weight_limit(limit):
                 model = _build(document)
             _restore_weights(model, tensors, document)
+            hooks.restore(model, tensors)
             if compile and document.get("compile"):
                 _restore_compile(model, tensors, document)
     except Exception as error:
@@ -103,12 +111,12 @@ def load_model(filepath, custom_objects=None, compile=True):
     return model
 
 
-def load_weights(model, filepath):
+def load_weights(model, filepath, skip_mismatch=False):
     """Set the weights from a file; see `Model.load_weights`."""
     tensors, document = files.read(filepath)
     if not model.built:
         raise ValueError(f"{model.name}: expected a built model; call build(input_shape) first")
-    _restore_weights(model, tensors, document)
+    _restore_weights(model, tensors, document, skip_mismatch)
 
 
 def save_state(model, filepath, document):
@@ -161,21 +169,37 @@ def _read_specs(value):
     return spec.Spec(shape, standardize(value["dtype"]))
 
 
-def _restore_weights(model, tensors, document):
+def _restore_weights(model, tensors, document, skip_mismatch=False):
     names = document.get("weights")
     if not isinstance(names, list) or any(name not in tensors for name in names):
         raise ValueError("a file with missing weights")
-    spec.assign_all(model.name, model.weights, [tensors[name] for name in names])
+    variables, values = model.weights, [tensors[name] for name in names]
+    if skip_mismatch:
+        pairs = list(zip(variables, values, strict=False))
+        fit = [(v, x) for v, x in pairs if v.shape == x.shape]
+        if len(fit) < len(variables):
+            warnings.warn(
+                f"{model.name}: expected the shapes of {len(variables)} weights, got"
+                f" {len(variables) - len(fit)} others, which stay as they are",
+                stacklevel=4,
+            )
+        variables, values = zip(*fit, strict=True) if fit else ((), ())
+    spec.assign_all(model.name, variables, values)
 
 
-def _restore_compile(model, tensors, document):
-    config = document["compile"]
+def compile_from_config(model, config):
+    """Compile as `compile_config` says."""
     loss = _revived(losses.deserialize, config.get("loss"))
     given = {
         k: _revived(metrics.deserialize, config.get(k)) for k in ("metrics", "weighted_metrics")
     }
     optimizer = optimizers.deserialize(config["optimizer"])
     model.compile(optimizer, loss, config.get("loss_weights"), **given)
+
+
+def _restore_compile(model, tensors, document):
+    config = document["compile"]
+    model.compile_from_config(config.get("own", config))
     values = [tensors.get(f"optimizer/{i}") for i in range(int(document["optimizer_variables"]))]
     if any(v is None for v in values):
         raise ValueError("a file with missing optimizer state")

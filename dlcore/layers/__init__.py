@@ -133,6 +133,8 @@ def deserialize(config, custom_objects=None):
         layer = cls.from_config(config["config"])
         if isinstance(config.get("name"), str):
             layer._name = config["name"]
+        if "build" in config:
+            layer.build_from_config(config["build"])
         if number is not None:
             known[number] = layer
         return layer
@@ -140,4 +142,5 @@ def deserialize(config, custom_objects=None):
 
 def is_layer_config(value):
     """Whether `value` is what `serialize` returns."""
-    return isinstance(value, dict) and set(value) - {"shared"} == {"class_name", "name", "config"}
+    wanted = {"class_name", "name", "config"}
+    return isinstance(value, dict) and set(value) - {"shared", "build"} == wanted

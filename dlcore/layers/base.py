@@ -12,7 +12,7 @@ import numpy as np
 
 from dlcore import dtype_policies, lookup, ops
 from dlcore.layers import input_spec, spec, symbolic
-from dlcore.layers.masks import hand_on, mask_of, masks_of
+from dlcore.layers.masks import array_masks, hand_on, mask_of, masks_of, with_masks
 from dlcore.layers.names import automatic_name
 from dlcore.layers.weights import Weights
 from dlcore.program import current_trace, function, tracing
@@ -29,6 +29,10 @@ class _Call(threading.local):
 _call = _Call()
 
 
+class _WithMore(tuple):
+    """(outputs, losses, masks) of a call on arrays that has more than outputs."""
+
+
 def _takes(cls, name, given):
     """Whether `call` of the class has a parameter `name` behind the first and `given` others."""
     if "_parameters" not in cls.__dict__:
@@ -43,11 +47,12 @@ def _building(build):
     done.
     """
 
-    def wrapped(self, input_shape):
+    def wrapped(self, *shapes, **more):
         with spec.suspended():
-            build(self, input_shape)
+            build(self, *shapes, **more)
         self.built = True
-        self._build_specs = spec.specs_of(input_shape, self.dtype)
+        shape = next((x for x in (*shapes, *more.values())), None)
+        self._build_specs = spec.specs_of(shape, self.dtype)
 
     wrapped.__doc__ = build.__doc__
     return wrapped
@@ -98,7 +103,6 @@ class Layer(Weights):
         self._call_losses = []
         self._call_metrics = []
         self._eager = {}
-        self._adds_losses = False
         self._name = None
         self._trainable = True
         self.built = False
@@ -112,6 +116,8 @@ class Layer(Weights):
         super().__init_subclass__(**kwargs)
         if "build" in cls.__dict__:
             cls.build = _building(cls.build)
+        if "compute_mask" in cls.__dict__ and "supports_masking" not in cls.__dict__:
+            cls.supports_masking = True
 
     def __init__(
         self,
@@ -242,31 +248,38 @@ class Layer(Weights):
         return x if x.dtype == self.compute_dtype else ops.cast(x, self.compute_dtype)
 
     def _on_arrays(self, inputs, args, training, kwargs):
+        masks = None
         if type(inputs) is not np.ndarray or inputs.dtype == object or args or kwargs:
             if symbolic.has_symbols(inputs, args, kwargs):
                 kwargs = kwargs if training is None else {**kwargs, "training": training}
                 return symbolic.connect(self, (inputs, *args), kwargs)
+            masks = array_masks(spec.leaves((inputs, args, kwargs)))
             inputs = spec.as_arrays(self.name, inputs)
-        simple = not args and not kwargs
+        simple = not args and not kwargs and not masks
         run = self._eager.get(training if simple else "general")
         if run is None:
             run = self._eager_function(training, simple)
-        outputs = run(inputs) if simple else run(inputs, args, training, kwargs)
-        if self._adds_losses:
-            outputs, losses = outputs
+        outputs = run(inputs) if simple else run(inputs, args, training, kwargs, masks)
+        if type(outputs) is _WithMore:
+            outputs, losses, masks = outputs
             self._clear_losses()
             self._call_losses = list(losses)
+            outputs = with_masks(outputs, masks)
         return outputs
 
     def _eager_function(self, training, simple):
         """`call` compiled; with one argument where that is all, which is the quickest to call."""
 
-        def general(inputs, args=(), training=training, kwargs=None):
+        def general(inputs, args=(), training=training, kwargs=None, masks=None):
+            given = spec.leaves((inputs, args, kwargs))
+            for i, mask in (masks or {}).items():
+                given[i].mask = mask
             outputs = self(inputs, *args, training=training, **(kwargs or {}))
             losses = [x for layer in self._layers_within() for x in layer._call_losses]
             self._clear_losses()
-            self._adds_losses = bool(losses)
-            return (outputs, losses) if losses else outputs
+            masks = {i: mask_of(y) for i, y in enumerate(spec.leaves(outputs))}
+            masks = {i: mask for i, mask in masks.items() if mask is not None}
+            return _WithMore((outputs, losses, masks)) if losses or masks else outputs
 
         run = self._eager[training if simple else "general"] = function(general)
         return run
@@ -355,7 +368,7 @@ class Layer(Weights):
         """The constructor's arguments as a dictionary that JSON can hold.
 
         An argument is read from the attribute of its name, else it is what the constructor was
-        given.
+        given. A subclass with a `get_config` of its own adds its arguments to those of its base.
         """
         names = lookup.argument_names(type(self))
         args, kwargs = self._given
@@ -365,6 +378,7 @@ class Layer(Weights):
         if "dtype" in names:
             policy = self.dtype_policy
             given["dtype"] = policy.name if self.dtype == policy.variable_dtype else self.dtype
+        names = _described(self, names)
         return {k: spec.plain(self, given[k]) for k in names if k in given}
 
     @classmethod
@@ -378,6 +392,26 @@ class Layer(Weights):
 
     def __repr__(self):
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+
+def _described(layer, names):
+    """Which of the arguments `Layer.get_config` tells: those of the base of a user's class that
+    defines `get_config`.
+    """
+    classes = type(layer).__mro__
+    own = [
+        i
+        for i, c in enumerate(classes)
+        if "get_config" in vars(c) and not c.__module__.startswith("dlcore.")
+    ]
+    if not own:
+        return names
+    base = classes[own[-1] + 1]
+    known = lookup.argument_names(base)
+    if base is Layer:
+        known = ["name", "trainable", "dtype"]
+        known += ["activity_regularizer"] if layer.activity_regularizer is not None else []
+    return [n for n in names if n in known]
 
 
 def _shape_of(spec):

@@ -2,12 +2,47 @@
 
 A tensor carries its mask (batch, steps) of bools, or None, in its attribute `mask`. `Embedding` and
 `Masking` make masks, layers that support masking hand them on, a layer whose `call` has a parameter
-`mask` gets it, and losses and metrics leave masked values out.
+`mask` gets it, and losses and metrics leave masked values out. Symbols know the shape of their
+mask, and arrays that layers return carry it too, as `MaskedArray`.
 """
 
 import warnings
 
+import numpy as np
+
 from dlcore.layers import spec
+from dlcore.program.function import flatten, unflatten
+
+
+class MaskedArray(np.ndarray):
+    """What a layer that is called on arrays returns where its result has a mask: an array with
+    the attribute `mask`. What NumPy computes of it has none.
+    """
+
+    mask = None
+
+    @property
+    def _keras_mask(self):
+        return self.mask
+
+    def __repr__(self):
+        return repr(np.asarray(self))
+
+
+def array_masks(leaves):
+    """{place: mask} of the arrays that have one."""
+    found = ((i, x.mask) for i, x in enumerate(leaves) if isinstance(x, MaskedArray))
+    return {i: mask for i, mask in found if mask is not None}
+
+
+def with_masks(outputs, masks):
+    """Nested arrays with their masks, from {place: mask}."""
+    flat, structure = flatten(outputs)
+    for i, mask in masks.items():
+        if isinstance(flat[i], np.ndarray):
+            flat[i] = flat[i].view(MaskedArray)
+            flat[i].mask = mask
+    return unflatten(structure, flat)
 
 
 def mask_of(x):

@@ -118,6 +118,10 @@ class Minimum(Merge):
     _join = staticmethod(ops.minimum)
 
 
+def _one_after_the_other(a, b):
+    return ops.concatenate([a, b], axis=1)
+
+
 class Concatenate(Layer):
     """Its inputs one after the other along an axis.
 
@@ -134,6 +138,10 @@ class Concatenate(Layer):
     def __init__(self, axis=-1, **kwargs):
         super().__init__(**kwargs)
         self.axis = spec.check_axis(self.name, axis)
+
+    def compute_mask(self, inputs, mask=None):
+        steps = self.axis % len(inputs[0].shape) == 1
+        return merged(mask, _one_after_the_other if steps else ops.logical_or)
 
     def call(self, inputs):
         inputs = _several(self, inputs, 1)
@@ -173,7 +181,7 @@ class Dot(Layer):
     array([[25.]], dtype=float32)
     """
 
-    supports_masking = True
+    supports_masking = None  # steps of the inputs are no steps of the output
 
     def __init__(self, axes, normalize=False, **kwargs):
         super().__init__(**kwargs)

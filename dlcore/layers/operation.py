@@ -2,6 +2,7 @@
 
 from dlcore import lookup, ops
 from dlcore.layers.base import Layer
+from dlcore.layers.masks import mask_of
 from dlcore.layers.names import automatic_name
 
 
@@ -39,4 +40,4 @@ def _ops():
     """The ops that take symbols, by name."""
     found = {name: getattr(ops, name) for name in ops.__all__}
     found = {name: f for name, f in found.items() if hasattr(f, "__wrapped__")}
-    return {**found, "get_item": ops.get_item}
+    return {**found, "get_item": ops.get_item, "mask_of": mask_of}

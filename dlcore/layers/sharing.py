@@ -43,6 +43,8 @@ def described(layer):
     config = {} if again and number is not None else layer.get_config()
     name = lookup.get_registered_name(type(layer))
     entry = {"class_name": name, "name": layer.name, "config": config}
+    if config and layer.built and layer._overrides("get_build_config"):
+        entry["build"] = layer.get_build_config()
     return entry if number is None else {**entry, "shared": number}
 
 

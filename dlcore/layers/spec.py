@@ -140,8 +140,10 @@ def output_spec(layer, *args, **kwargs):
         outputs = map_leaves(lambda y: _common(y, next(others)), outputs)
 
     def spec(y):
+        if y is None:
+            return None
         known = not (free and y.shape and y.shape[0] == _SOME_ROWS)
-        return Spec(y.shape if known else (None, *y.shape[1:]), y.dtype)
+        return Spec(y.shape if known else (None, *y.shape[1:]), y.dtype, spec(y.mask))
 
     return map_leaves(spec, outputs)
 
@@ -152,10 +154,8 @@ def _traced(layer, flat, structure, size):
     _tracing.any_rows = outer or any(is_spec(x) and x.shape[:1] == (None,) for x in flat)
     try:
         with suspended(), Trace() as trace:
-            args, kwargs = unflatten(
-                structure,
-                [trace.input(_concrete(x.shape, size), x.dtype) if is_spec(x) else x for x in flat],
-            )
+            tensors = [_stand_in(trace, x, size) if is_spec(x) else x for x in flat]
+            args, kwargs = unflatten(structure, tensors)
             outputs = layer(*args, **kwargs)
     finally:
         _tracing.any_rows = outer
@@ -173,6 +173,14 @@ def _traced_again(layer, flat, structure, shapes):
         ) from None
 
 
+def _stand_in(trace, x, size):
+    """A tensor in the place of a `Spec` or symbol."""
+    tensor = trace.input(_concrete(x.shape, size), x.dtype)
+    if x.mask is not None:
+        tensor.mask = _stand_in(trace, x.mask, size)
+    return tensor
+
+
 def _concrete(shape, size):
     """The shape with stand-ins for what is not known."""
     if not shape:
@@ -184,14 +192,15 @@ def _concrete(shape, size):
 def _common(y, other):
     """The shape that is the same in both traces; None for sizes that differ."""
     pairs = zip(y.shape, other.shape, strict=True)
-    return Spec([a if a == b else None for a, b in pairs], y.dtype)
+    mask = None if y.mask is None else _common(y.mask, other.mask)
+    return Spec([a if a == b else None for a, b in pairs], y.dtype, mask)
 
 
 class Spec:
-    """Shape (the batch may be None) and dtype of an array."""
+    """Shape (the batch may be None) and dtype of an array, and the `Spec` of its mask."""
 
-    def __init__(self, shape, dtype):
-        self.shape, self.dtype = tuple(shape), dtype
+    def __init__(self, shape, dtype, mask=None):
+        self.shape, self.dtype, self.mask = tuple(shape), dtype, mask
 
     def __iter__(self):
         return iter((self.shape, self.dtype))

@@ -24,14 +24,23 @@ class KerasTensor(Symbol):
         The call that makes it.
     index : int
         Which of the results of that call it is.
+    mask : Spec
+        Shape and dtype of its mask, or None.
     """
 
-    __slots__ = ("connection", "dtype", "index", "name", "shape")
+    __slots__ = ("connection", "dtype", "index", "mask", "name", "shape")
 
-    def __init__(self, shape, dtype, connection, index):
-        self.shape, self.dtype = tuple(shape), dtype
+    def __init__(self, spec, connection, index):
+        self.shape, self.dtype, self.mask = spec.shape, spec.dtype, spec.mask
         self.connection, self.index = connection, index
         self.name = connection.layer.name
+
+    @property
+    def _keras_mask(self):
+        """The mask as a symbol, or None."""
+        from dlcore.layers.masks import mask_of
+
+        return None if self.mask is None else self.record(mask_of, (self,), {})
 
     def record(self, op, args, kwargs):
         from dlcore.layers.operation import Operation
@@ -58,7 +67,7 @@ class Connection:
         self.layer, self.args, self.kwargs = layer, args, kwargs
         leaves, structure = flatten(specs)
         self.inputs = [x for x in spec.leaves((args, kwargs)) if isinstance(x, KerasTensor)]
-        self.outputs = [KerasTensor(*s, self, i) for i, s in enumerate(leaves)]
+        self.outputs = [KerasTensor(s, self, i) for i, s in enumerate(leaves)]
         self.output = unflatten(structure, self.outputs)
         self.number = len(layer._connections)
         layer._connections.append(self)

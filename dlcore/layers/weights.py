@@ -55,6 +55,7 @@ class Weights:
         with spec.suspended():
             value = spec.initial_value(self.name, initializer, shape, dtype)
         variable = Variable(value, dtype, trainable, name or "variable")
+        variable.path = f"{self.name}/{variable.name}"
         variable.autocast = bool(autocast and self._casts_weights and is_float(variable.dtype))
         variable.regularizer = regularizers.get(regularizer)
         variable.constraint = constraints.get(constraint)
@@ -153,6 +154,29 @@ class Weights:
         """Set all weights from a list of arrays as `get_weights` returns it."""
         spec.assign_all(self.name, self.weights, weights)
 
+    def save_own_variables(self, store):
+        """Put what files keep of this layer alone into `store`, a dictionary; a subclass may add
+        to it, and takes it in `load_own_variables`.
+        """
+        store.update((str(i), v) for i, v in enumerate(self._parts()[0]))
+
+    def load_own_variables(self, store):
+        """Take what `save_own_variables` has put into `store`, as arrays."""
+        for i, v in enumerate(self._parts()[0]):
+            v.assign(store[str(i)])
+
+    def save_assets(self, dir_path):
+        """Write files that belong to the layer into the folder `dir_path`, for `load_assets`."""
+
+    def load_assets(self, dir_path):
+        """Read the files of `save_assets` in the folder `dir_path`."""
+
+    def _overrides(self, name):
+        """Whether a subclass has written this method of all layers."""
+        from dlcore.layers.base import Layer
+
+        return getattr(type(self), name) is not getattr(Layer, name)
+
     def count_params(self):
         """Number of scalars in the weights."""
         if not self.built and not self.weights:
@@ -166,7 +190,7 @@ class Weights:
 _NO_PARTS = frozenset(
     (
         "_given", "_weights", "_connections", "_call_losses", "_call_metrics", "_eager",
-        "_adds_losses", "_name", "_trainable", "built", "dtype", "_dtype_policy", "autocast",
+        "_name", "_trainable", "built", "dtype", "_dtype_policy", "autocast",
         "_build_specs",
         "_symbols", "_programs", "_functions", "_fast_predict", "_fast_on_batch",
         "_compile_config", "_optimized", "_states", "_trained",

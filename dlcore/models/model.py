@@ -1,5 +1,6 @@
 """Model: a layer that is trained, described, saved and loaded."""
 
+from dlcore import lookup
 from dlcore.layers import sharing, spec
 from dlcore.layers.operation import Operation
 from dlcore.layers.symbolic import has_symbols
@@ -270,8 +271,14 @@ class Model(Trainer):
 
         save_weights(self, filepath, overwrite)
 
-    def load_weights(self, filepath):
+    def load_weights(self, filepath, skip_mismatch=False):
         """Set the weights from a file of `save_weights` or `save`.
+
+        Parameters
+        ----------
+        filepath : str or Path
+        skip_mismatch : bool
+            Whether weights of other shapes than the file's are left as they are, with a warning.
 
         Raises
         ------
@@ -280,7 +287,7 @@ class Model(Trainer):
         """
         from dlcore.io import load_weights
 
-        load_weights(self, filepath)
+        load_weights(self, filepath, skip_mismatch)
 
     def get_config(self):
         """The constructor's arguments; the layers and how they are connected."""
@@ -291,8 +298,13 @@ class Model(Trainer):
             return config | graph_config(self._graph) | {"extras": list(self._extra_names)}
 
     @classmethod
-    def from_config(cls, config):
-        """The model that `get_config` described, with new weights."""
+    def from_config(cls, config, custom_objects=None):
+        """The model that `get_config` described, with new weights; `custom_objects` are names of
+        your own.
+        """
+        if custom_objects:
+            with lookup.custom_object_scope(custom_objects):
+                return cls.from_config(config)
         if "calls" not in config:
             return super().from_config(config)
         with sharing.reading():

@@ -4,6 +4,8 @@ One training step (forward, loss, gradients, optimizer, metrics) is traced into 
 Everything that changes lies in Variables, so that Python may stop between any two runs.
 """
 
+import warnings
+
 import numpy as np
 
 from dlcore import backends, config, losses, ops, optimizers
@@ -102,6 +104,18 @@ class Steps(Layer):
         self._forget_programs()
         if self.built:
             self._trained_variables()
+
+    def get_compile_config(self):
+        """What `compile_from_config` needs to compile a loaded model in the same way."""
+        from dlcore.io.saving import compile_config
+
+        return compile_config(self)
+
+    def compile_from_config(self, config):
+        """Compile as `get_compile_config` says."""
+        from dlcore.io.saving import compile_from_config
+
+        compile_from_config(self, config)
 
     @property
     def compiled(self):
@@ -323,7 +337,7 @@ class Steps(Layer):
         if _same(self._optimized, variables):
             return
         if not variables:
-            raise ValueError(f"{who}: expected trainable weights, got a model with none")
+            warnings.warn(f"{who}: expected trainable weights, got a model with none", stacklevel=4)
         self._forget_programs()
         self.optimizer.build(variables)
         pack([v for v in self.optimizer.variables if v.ndim > 0])

@@ -111,8 +111,10 @@ def take(x, indices, axis=None):
 def one_hot(x, num_classes, axis=-1, dtype=None, sparse=False):
     """1 at the class of every element of x and 0 elsewhere, on a new axis."""
     x = to_tensor(x)
-    if dtypes.is_float(x.dtype) or sparse:
-        raise TypeError(f"one_hot: expected integer classes and sparse=False, got {x.dtype}")
+    if sparse:
+        raise TypeError(f"one_hot: expected sparse=False, got {sparse}")
+    if dtypes.is_float(x.dtype):
+        x = pw.cast(x, "int32")
     hot = pw.equal(expand_dims(x, -1), to_tensor(arange(num_classes)))
     hot = pw.cast(hot, dtypes.standardize(dtype, "one_hot", halves=True))
     axis = check_axis("one_hot", axis, x.ndim + 1)

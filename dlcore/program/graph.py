@@ -33,6 +33,10 @@ class Tensor(Operators):
         self.mask = None
 
     @property
+    def _keras_mask(self):
+        return self.mask
+
+    @property
     def ndim(self):
         return len(self.shape)
 

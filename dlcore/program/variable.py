@@ -56,7 +56,7 @@ class Variable(Operators):
 
     __slots__ = (
         "__weakref__", "_array", "autocast", "constraint", "dtype", "memory", "name",
-        "regularizer", "trainable",
+        "path", "regularizer", "trainable",
     )  # fmt: skip
 
     def __init__(self, value, dtype=None, trainable=True, name=None):
@@ -73,7 +73,7 @@ class Variable(Operators):
         self._array = np.array(value, dtype=self.dtype, order="C")
         self.memory = Memory(self._array)
         self.trainable = trainable
-        self.name = name or "variable"
+        self.name = self.path = name or "variable"
         self.regularizer = self.constraint = None
         self.autocast = False  # whether layers see it in the type that they compute in
 
