@@ -1,5 +1,5 @@
-// What calls of affine_sample and affine_sample_grad must look like, and what lies outside an image,
-// for every backend. See kernels.def.
+// What calls of affine_sample and affine_sample_grad must look like, and what lies outside an
+// image, for every backend. See kernels.def.
 #pragma once
 
 #include "common/host_device.h"

@@ -10,7 +10,8 @@ inline bool is_vector(const Tensor& t, int64_t n) { return t.rank == 1 && t.shap
 // x is tensor number `x`; rows (N, D), and vectors (N) or (D), which are no halves where rows are.
 inline const char* check_normalized(const Call& call, int x) {
   const Tensor* t = call.tensors;
-  if (t[x].rank != 2 || !is_float_or_half(t[x].dtype)) return "layer_norm: expected x (N, D) of floats";
+  if (t[x].rank != 2 || !is_float_or_half(t[x].dtype))
+    return "layer_norm: expected x (N, D) of floats";
   for (int i = 0; i < call.n_tensors; ++i) {
     const DType wanted = t[i].rank == 2 ? t[x].dtype : compute_type(t[x].dtype);
     if (t[i].dtype != wanted || !is_dense(t[i], 0, t[i].rank))

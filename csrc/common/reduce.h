@@ -1,4 +1,5 @@
-// What calls of reduce and arg_reduce must look like, and which loops a reduction is, for every backend. See kernels.def.
+// What calls of reduce and arg_reduce must look like, and which loops a reduction is, for every
+// backend. See kernels.def.
 #pragma once
 
 #include "common/expression.h"

@@ -305,8 +305,8 @@ inline Vec<T> expm1(Vec<T> x) {
 }
 
 // tanh |x| = (1 - e) / (1 + e), e = exp(-2 |x|) = s + s (exp(r) - 1), where s = 2^n loses nothing:
-// each sum is rounded once. n is so small that one product with ln 2 is as good as two, if it is not
-// rounded itself.
+// each sum is rounded once. n is so small that one product with ln 2 is as good as two, if it is
+// not rounded itself.
 template <class T, int N>
 DL_INLINE Pack<T, N> tanh(Pack<T, N> x) {
   using F = Format<T>;
@@ -325,8 +325,8 @@ inline Vec<T> tanh(Vec<T> x) {
   return tanh(Pack<T, 1>{x}).v[0];
 }
 
-// 1 / (1 + exp(-x)) as d / (d + d exp(-x)) with a d that keeps d exp(-x) = s + s (exp(r) - 1) normal
-// for all clamped x. s = 2^n is added last, as it may be so large that all else is lost.
+// 1 / (1 + exp(-x)) as d / (d + d exp(-x)) with a d that keeps d exp(-x) = s + s (exp(r) - 1)
+// normal for all clamped x. s = 2^n is added last, as it may be so large that all else is lost.
 template <class T, int N>
 DL_INLINE Pack<T, N> sigmoid(Pack<T, N> x) {
   using F = Format<T>;

@@ -1,19 +1,19 @@
 // Vector mathematics: one text for float and double and every lane count, free of branches but for
-// huge sin and cos and results of exp that are not normal numbers (exp_log.h). Right for NaN, +-Inf,
-// +-0, subnormal inputs and results, overflow and underflow. Worst errors measured (math_test.cpp
-// holds the bounds; float over the range of bit patterns, double at random points; with and without
-// FMA alike):
+// huge sin and cos and results of exp that are not normal numbers (exp_log.h). Right for NaN,
+// +-Inf, +-0, subnormal inputs and results, overflow and underflow. Worst errors measured
+// (math_test.cpp holds the bounds; float over the range of bit patterns, double at random points;
+// with and without FMA alike):
 //
 //                    float ulp  double ulp
 //   exp                1.2        1.2     x = n ln 2 + r, polynomial in r
 //   expm1              1.6        2.0     the same, with 2^n - 1 added apart
-//   log, log1p         0.8        0.8     x = 2^k (1 + f), series of atanh(f / (2 + f)) as in fdlibm
+//   log, log1p         0.8        0.8     x = 2^k (1 + f), atanh(f / (2 + f)) as in fdlibm
 //   tanh               1.9        2.1     (1 - e) / (1 + e), e = exp(-2 |x|)
 //   sigmoid            2.0        2.0     1 / (1 + exp(-x)), arranged for small results
 //   erf                1.3        1.4     odd polynomial to 1, then 1 - 2 exp(-x^2) * scaled tail
 //   sin, cos           1.5        1.5     three-step reduction to 6000 (1e6 in double), libm beyond
 //   pow                0.51       1.3     float through double; double with log to 2^-62
-//   normal             5.9        7.0     cumulative normal probability, relative error kept in both
+//   normal             5.9        7.0     cumulative normal probability, relative error kept
 //                                         tails (for gelu)
 #pragma once
 
@@ -30,8 +30,8 @@ DL_INLINE Pack<T, N> scaled_tail(Pack<T, N> t) {
   return w * polynomial(T(1) - T(2 * c) * w, Format<T>::kTail);
 }
 
-// exp(-t^2 / 2), with the rounding error of t^2 put right; by way of a larger number, as that may be
-// subnormal
+// exp(-t^2 / 2), with the rounding error of t^2 put right; by way of a larger number, as that may
+// be subnormal
 template <class T, int N>
 DL_INLINE Pack<T, N> gaussian(Pack<T, N> t) {
   constexpr int far = Format<T>::kBias / 2;

@@ -54,8 +54,8 @@ inline Vec<T> broadcast(T x) {
 #define DL_WIDE(function, a, b) __builtin_ia32_##function##512_mask(a, b, a, -1, 4)
 #endif
 
-// x, but no less than `low`; NaN stays NaN. The machine's maximum gives its second operand if one is
-// NaN; compilers make a comparison and a choice of it.
+// x, but no less than `low`; NaN stays NaN. The machine's maximum gives its second operand if one
+// is NaN; compilers make a comparison and a choice of it.
 template <class T>
 inline Vec<T> at_least(Vec<T> x, T low) {
 #if defined(__AVX512F__)

@@ -18,9 +18,9 @@ namespace dl {
 
 namespace {
 
-// Longer than the gap between two steps and than it takes to wake a sleeping thread, shorter than what
-// a scheduler notices. A worker that comes when the caller has done its share would else fall asleep
-// again just before the next call, and come too late each time.
+// Longer than the gap between two steps and than it takes to wake a sleeping thread, shorter than
+// what a scheduler notices. A worker that comes when the caller has done its share would else fall
+// asleep again just before the next call, and come too late each time.
 constexpr auto kSpin = std::chrono::microseconds(200);
 
 void pause() {

@@ -38,7 +38,8 @@ struct ConvTile {
 };
 
 // Neighbours along the digit that counts fastest lie side by side, in whole aligned packs.
-inline bool loads_whole(const Gathered& g, const IndexMap& run, const IndexMap& other, int64_t vector) {
+inline bool loads_whole(const Gathered& g, const IndexMap& run, const IndexMap& other,
+                        int64_t vector) {
   bool fits = run.other_fastest && run.other_stride == 1 && run.other.divisor % vector == 0 &&
               other.other_stride % vector == 0 && reinterpret_cast<uintptr_t>(g.data) % 16 == 0;
   for (int d = 0; d < 3; ++d)

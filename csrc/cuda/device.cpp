@@ -48,7 +48,9 @@ std::mutex device_mutex;
 std::atomic<Device*> device{nullptr};  // never deleted: the driver may be gone before us
 std::atomic<bool> forked{false};       // from a process that had used the device
 
-std::string version(int v) { return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10); }
+std::string version(int v) {
+  return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10);
+}
 
 std::string text(cudaError_t e) {
   return std::string(cudaGetErrorString(e)) + " (" + cudaGetErrorName(e) + ")";
@@ -112,7 +114,8 @@ cudaError_t follow(Device& d, cudaStream_t stream, cudaStream_t other) {
   return cudaStreamWaitEvent(stream, d.order, 0);
 }
 
-// What others do with arrays of ours comes first. Streams of theirs but stream 0 may be gone by now.
+// What others do with arrays of ours comes first. Streams of theirs but stream 0 may be gone by
+// now.
 void wait_for_others(Device& d, Users users) {
   if (users == Users::in_streams && !d.other_streams) {
     check(follow(d, d.stream, nullptr), "to put streams in order");

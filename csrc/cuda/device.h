@@ -1,9 +1,9 @@
 // The GPU as programs and arrays see it: device 0 (CUDA_VISIBLE_DEVICES chooses which that is), its
 // main stream, a pool of its memory, and copies by way of pinned memory.
 //
-// All work is put in order with the main stream: work on a stream of the caller's waits for what the
-// main stream has been given, and the main stream then waits for it. So memory that is given back
-// may be handed out at once: its next user comes later in that order.
+// All work is put in order with the main stream: work on a stream of the caller's waits for what
+// the main stream has been given, and the main stream then waits for it. So memory that is given
+// back may be handed out at once: its next user comes later in that order.
 #pragma once
 
 #include <cuda_runtime.h>

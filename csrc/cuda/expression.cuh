@@ -2,7 +2,7 @@
 // operation reads and writes lies in shared memory, a pack of elements for each value and thread,
 // so that nothing is indexed in registers; the branch on the operation is the same for all threads.
 //
-//   DeviceExpression e;                       host: encode(call.ints, ..., e), then a kernel argument
+//   DeviceExpression e;                       host: encode(call.ints, ..., e), then an argument
 //   Pack<T, V>* registers = ... + threadIdx   device: registers_bytes<T, V>(e, threads) of shared
 //   evaluate<T, V>(e, registers, threads, load, store);      memory for all threads of the block
 //

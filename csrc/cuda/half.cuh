@@ -1,5 +1,5 @@
-// Halves as they are stored: bfloat16 and float16. Arithmetic is in float32: they are converted where
-// they are loaded, and rounded to nearest, halves to even, where they are stored.
+// Halves as they are stored: bfloat16 and float16. Arithmetic is in float32: they are converted
+// where they are loaded, and rounded to nearest, halves to even, where they are stored.
 #pragma once
 
 #include "cuda/launch.h"

@@ -1,18 +1,18 @@
-// What feeds and drives the tensor cores of Hopper, sm_90a alone: boxes of a tensor copied to shared
-// memory by the copy engine, barriers that count arrivals and bytes, products of a warpgroup. With
-// tensor_core.cuh the one place with PTX; on the emulated device csrc/tests/cuda/cuda.h does what the
-// instruction set's description says of each.
+// What feeds and drives the tensor cores of Hopper, sm_90a alone: boxes of a tensor copied to
+// shared memory by the copy engine, barriers that count arrivals and bytes, products of a
+// warpgroup. With tensor_core.cuh the one place with PTX; on the emulated device
+// csrc/tests/cuda/cuda.h does what the instruction set's description says of each.
 //
-// A product (wgmma): 64 x 256 sums of four warps += X (64 x 32 bytes of k) Y (32 bytes of k x 256). Y
-// lies in shared memory, X there or in registers. Lane 4 g + t of warp w has the sums of
+// A product (wgmma): 64 x 256 sums of four warps += X (64 x 32 bytes of k) Y (32 bytes of k x 256).
+// Y lies in shared memory, X there or in registers. Lane 4 g + t of warp w has the sums of
 //
 //   sum[4 j + s]   row 16 w + g + 8 (s / 2), column 8 j + 2 t + s % 2
 //   x[q]           row 16 w + g + 8 (q % 2), word t + 4 (q / 2) of k
 //
-// An operand in shared memory has rows of 128 bytes, eight of them 1024 bytes that begin at a multiple
-// of 1024; chunk c of 16 bytes of row r is at c ^ r % 8. A row is 128 bytes of k of one x, the next
-// eight x are `stride` bytes on; or, across (halves alone), 64 x of one k, the next eight k are `stride`
-// bytes on and the next 64 x `leading` bytes.
+// An operand in shared memory has rows of 128 bytes, eight of them 1024 bytes that begin at a
+// multiple of 1024; chunk c of 16 bytes of row r is at c ^ r % 8. A row is 128 bytes of k of one x,
+// the next eight x are `stride` bytes on; or, across (halves alone), 64 x of one k, the next eight
+// k are `stride` bytes on and the next 64 x `leading` bytes.
 #pragma once
 
 #include <cuda.h>

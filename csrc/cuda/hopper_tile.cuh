@@ -1,5 +1,5 @@
-// The tile core of products on Hopper's tensor cores: C (128 x 256 of it at a time) = X Y, where X is A
-// and Y is B; or, transposed, X is B and Y is A. Of a block's three warpgroups
+// The tile core of products on Hopper's tensor cores: C (128 x 256 of it at a time) = X Y, where X
+// is A and Y is B; or, transposed, X is B and Y is A. Of a block's three warpgroups
 //
 //   the first    one thread: for each tile, for each 128 bytes of k: waits until a stage is empty,
 //                lets the copy engine fill it
@@ -7,9 +7,9 @@
 //                tell that the stage before is empty; at the end of a tile store the sums, while
 //                stages fill
 //
-// The hardware reads halves from shared memory whichever way they lie, but tf32 only along k. A float
-// X that lies across goes through registers; so the product of two matrices in C's order is made
-// transposed. Floats are rounded to tf32 by the copy engine.
+// The hardware reads halves from shared memory whichever way they lie, but tf32 only along k. A
+// float X that lies across goes through registers; so the product of two matrices in C's order is
+// made transposed. Floats are rounded to tf32 by the copy engine.
 #pragma once
 
 #include "cuda/gemm.cuh"
@@ -25,8 +25,8 @@ constexpr int kStageBytes = (kX + kY) * 128, kMostStages = 4, kLeastStages = 3;
 constexpr int kBarrierBytes = 2 * kMostStages * 8;
 constexpr size_t kAllShared = 227 * 1024;  // of a block
 
-// A part of a warp's sums on its way to memory: 16 x by 32 y; the padding puts what a warp stores at
-// once into different banks.
+// A part of a warp's sums on its way to memory: 16 x by 32 y; the padding puts what a warp stores
+// at once into different banks.
 constexpr int kPartY = 32, kPartFloats = 16 * (kPartY + 8);
 constexpr int kWidth = 4;  // columns of a pack
 constexpr int kPartsBytes = kConsumerWarps * kPartFloats * 4;
@@ -122,9 +122,9 @@ __device__ inline uint64_t describe(SharedAddress at, bool across) {
   return describe_matrix(at, across ? C::kDepth * 128 : 16, kSwizzleBytes);
 }
 
-// Words of tf32 of X, which lies across: runs of 32 x, of each a row of 128 bytes for each k. Two warps
-// share a run: row g + 8 h of warp w is x = 16 (g / 4) + 8 (w % 2) + 4 h + g % 4 of it, so that what
-// the lanes of a warp read at once lies in all banks.
+// Words of tf32 of X, which lies across: runs of 32 x, of each a row of 128 bytes for each k. Two
+// warps share a run: row g + 8 h of warp w is x = 16 (g / 4) + 8 (w % 2) + 4 h + g % 4 of it, so
+// that what the lanes of a warp read at once lies in all banks.
 struct FloatsAcross {
   int at[2], flip;  // of rows g and g + 8, at k = t
 

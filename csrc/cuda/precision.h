@@ -1,5 +1,6 @@
-// Whether products of float32 go through tensor cores, which keep ten bits of each factor's mantissa
-// (tf32). Off until asked for; plans read it, so it holds for programs that are made afterwards.
+// Whether products of float32 go through tensor cores, which keep ten bits of each factor's
+// mantissa (tf32). Off until asked for; plans read it, so it holds for programs that are made
+// afterwards.
 #pragma once
 
 #include <atomic>

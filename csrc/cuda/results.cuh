@@ -73,7 +73,8 @@ inline void set_simple_store(const Expression& e, DType dtype, Results& r) {
     const Epilogue match = match_epilogue(e);
     r.store = match.store, r.extra = match.input;
     r.simple &= match.input > 0;
-    if (match.input > 0) r.even &= r.place[match.input].dtype == dtype;  // one output: place = input
+    if (match.input > 0)
+      r.even &= r.place[match.input].dtype == dtype;  // one output: place = input
   }
   r.even &= r.simple;
 }
@@ -212,8 +213,8 @@ struct TileSpan {
   int rows;
 };
 
-// One part of a tile, part_rows x part_cols in `sums`, rows part_step apart: its row s is the tile's row
-// s / run * run_step + run_offset + s % run.
+// One part of a tile, part_rows x part_cols in `sums`, rows part_step apart: its row s is the
+// tile's row s / run * run_step + run_offset + s % run.
 template <class T, int V>
 __device__ __attribute__((noinline)) void store_part(const Results& r, const T* sums, int part_rows,
                                                      int part_cols, int part_step, int run,

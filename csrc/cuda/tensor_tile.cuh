@@ -1,7 +1,7 @@
 // The tile core of products on tensor cores: a block sums C (rows x columns) = A @ B over k, in
 // float32, from halves or from floats rounded to tf32.
 //
-//   for each 128 bytes of k       asynchronous copies keep kStages tiles of A and B in shared memory
+//   for each 128 bytes of k       async copies keep kStages tiles of A and B in shared memory
 //     for each 32 bytes of it     ldmatrix, then a warp's 64 x 64 (32 x 32) sums += 16 x 8 products
 //
 // An operand's tile lies as in memory: `along_k`, a row of 128 bytes of k for each x, or across, a
@@ -9,8 +9,8 @@
 // are swizzled, so that eight rows' chunks of one column lie in all banks: chunk c of row r is at
 // c ^ r % 8, across for floats at c ^ 2 (r % 4).
 //
-// Every element of C is one chain over k, in order, whatever the tile: a row of a batch has the bits
-// of that row alone.
+// Every element of C is one chain over k, in order, whatever the tile: a row of a batch has the
+// bits of that row alone.
 #pragma once
 
 #include "cuda/results.cuh"
@@ -51,8 +51,8 @@ __device__ inline int swizzle(bool along_k, int chunk, int row) {
 
 // ---- how a tile of an operand is filled ----
 
-// The chunks of 16 bytes that a thread copies: chunk i lies in row `row` + i * row_step of the tile,
-// at `at` + i * step of it. A row is an x (along k) or a k.
+// The chunks of 16 bytes that a thread copies: chunk i lies in row `row` + i * row_step of the
+// tile, at `at` + i * step of it. A row is an x (along k) or a k.
 template <class C, int kExtent>
 struct Chunks {
   static constexpr int V = C::kVector, kCount = kExtent * 8 / C::kThreads;
@@ -154,8 +154,8 @@ struct Fragments {
       if (along) {
         at[j] = (first_x + x_part * 8 + r) * 128 + (((2 * j) ^ k_part ^ r) * 16);
       } else if (kFloats) {  // fragment j / 2 and x_part j % 2
-        at[j] = t * kRowBytes + (first_x / 4 + ((4 * (j / 2) + 2 * (j % 2) + g / 4) ^ (2 * t))) * 16 +
-                g % 4 * 4;
+        at[j] = t * kRowBytes +
+                (first_x / 4 + ((4 * (j / 2) + 2 * (j % 2) + g / 4) ^ (2 * t))) * 16 + g % 4 * 4;
       } else {
         at[j] = (k_part * 8 + r) * kRowBytes + ((first_x / 8 + 2 * j + x_part) ^ r) * 16;
       }

@@ -9,8 +9,8 @@
 // they read of B: then half a warp's 16-byte reads are served at once. A thread's rows and columns
 // are quads, 4 lanes of rows or 8 of columns apart.
 //
-// Every element of C is one chain over k, in order, whatever the tile: a row of a batch has the bits
-// of that row alone.
+// Every element of C is one chain over k, in order, whatever the tile: a row of a batch has the
+// bits of that row alone.
 #pragma once
 
 #include "cuda/expression.cuh"

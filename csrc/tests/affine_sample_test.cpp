@@ -40,7 +40,9 @@ struct Array {
     for (int k = 0; k < t.rank; ++k) sum += i[k] * t.stride[k];
     return sum;
   }
-  double get(int64_t i) const { return t.dtype == DType::f32 ? t.as<float>()[i] : t.as<double>()[i]; }
+  double get(int64_t i) const {
+    return t.dtype == DType::f32 ? t.as<float>()[i] : t.as<double>()[i];
+  }
   void set(int64_t i, double x) {
     if (t.dtype == DType::f32)
       t.as<float>()[i] = float(x);
@@ -83,12 +85,17 @@ static std::vector<Tap> taps(const double* m, int64_t i, int64_t j, int64_t inte
     return {{int64_t(std::floor(row + 0.5)), int64_t(std::floor(column + 0.5)), 1}};
   const int64_t r = int64_t(std::floor(row)), c = int64_t(std::floor(column));
   const double a = row - r, b = column - c;
-  return {{r, c, (1 - a) * (1 - b)}, {r, c + 1, (1 - a) * b}, {r + 1, c, a * (1 - b)}, {r + 1, c + 1, a * b}};
+  return {{r, c, (1 - a) * (1 - b)},
+          {r, c + 1, (1 - a) * b},
+          {r + 1, c, a * (1 - b)},
+          {r + 1, c + 1, a * b}};
 }
 
-static void test(DType dtype, std::vector<int64_t> size, bool gaps, int64_t interpolation, int64_t mode) {
+static void test(DType dtype, std::vector<int64_t> size, bool gaps, int64_t interpolation,
+                 int64_t mode) {
   const int64_t n = size[0], h = size[1], w = size[2], channels = size[3], p = size[4], q = size[5];
-  Array x(dtype, {n, h, w, channels}, gaps), y(dtype, {n, p, q, channels}, gaps), m(dtype, {n, 6}, gaps);
+  Array x(dtype, {n, h, w, channels}, gaps), y(dtype, {n, p, q, channels}, gaps),
+      m(dtype, {n, 6}, gaps);
   Array again(dtype, {n, p, q, channels}), dx(dtype, {n, h, w, channels}, gaps);
   const double fill = 0.5, tolerance = dtype == DType::f32 ? 2e-5 : 1e-7;
   std::vector<double> sums(n * h * w * channels, 0.0), matrix(n * 6);
@@ -102,7 +109,8 @@ static void test(DType dtype, std::vector<int64_t> size, bool gaps, int64_t inte
     }
   }
   for (int64_t k = 0; k < n * h * w * channels; ++k)
-    x.set(x.at(k / (h * w * channels), k / (w * channels) % h, k / channels % w, k % channels), random_in(-1, 1));
+    x.set(x.at(k / (h * w * channels), k / (w * channels) % h, k / channels % w, k % channels),
+          random_in(-1, 1));
   const int64_t ints[] = {interpolation, mode};
   Tensor forward[] = {y.t, x.t, m.t}, second[] = {again.t, x.t, m.t}, backward[] = {dx.t, y.t, m.t};
   Call call{forward, 3, ints, 2, &fill, 1, nullptr};
@@ -127,8 +135,8 @@ static void test(DType dtype, std::vector<int64_t> size, bool gaps, int64_t inte
           CHECK(again.get(again.at(k, i, j, c)) == dy);
         }
   for (int64_t k = 0; k < n * h * w * channels; ++k) {
-    const double got =
-        dx.get(dx.at(k / (h * w * channels), k / (w * channels) % h, k / channels % w, k % channels));
+    const double got = dx.get(
+        dx.at(k / (h * w * channels), k / (w * channels) % h, k / channels % w, k % channels));
     CHECK(std::abs(got - sums[k]) <= tolerance * (1 + std::abs(sums[k])) * 50);
   }
 }
@@ -163,7 +171,8 @@ static void test_refusals() {
     return avx512::plan_affine_sample(call, work) != nullptr;
   };
   CHECK(!refused(y.t, x.t, m.t, 1, 0));
-  CHECK(refused(y.t, x.t, m.t, 2, 0) && refused(y.t, x.t, m.t, 1, 5) && refused(y.t, x.t, m.t, -1, 0));
+  CHECK(refused(y.t, x.t, m.t, 2, 0) && refused(y.t, x.t, m.t, 1, 5) &&
+        refused(y.t, x.t, m.t, -1, 0));
   CHECK(refused(y.t, x.t, x.t, 1, 0));
   CHECK(refused(y.t, x.t, Array(DType::f64, {2, 6}).t, 1, 0));
   CHECK(refused(y.t, x.t, Array(DType::f32, {1, 6}).t, 1, 0));

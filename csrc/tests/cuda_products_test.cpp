@@ -183,7 +183,8 @@ template <class T>
 static void test_conv(Task task, const Geometry& g) {
   const int64_t all = g.groups * g.channels, results = g.groups * g.filters;
   const Order order = any(0, 4) ? Order::plain : Order::swapped;
-  Array<T> x({g.batch, g.in[0], g.in[1], all}, order), w({g.taps[0], g.taps[1], g.channels, results});
+  Array<T> x({g.batch, g.in[0], g.in[1], all}, order),
+      w({g.taps[0], g.taps[1], g.channels, results});
   Array<T> y({g.batch, g.out[0], g.out[1], results}, order);
   Array<T>& out = task == Task::forward ? y : task == Task::input_grad ? x : w;
   using S = Computed<T>;
@@ -319,5 +320,6 @@ int main() {
   dl::cuda::tf32_products = false;
   test_products<float>();
   test_products<double>();
-  for (int i = 0; i < 6; ++i) test_gemm<float>({kEnoughTiles}, 68, 72 + 4 * i, 20 * i);  // 128 x 128 tiles
+  for (int i = 0; i < 6; ++i)
+    test_gemm<float>({kEnoughTiles}, 68, 72 + 4 * i, 20 * i);  // 128 x 128 tiles
 }

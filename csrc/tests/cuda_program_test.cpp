@@ -76,7 +76,8 @@ static void refused(const std::function<void()>& f, const std::vector<std::strin
     got = error.what();
   }
   for (const std::string& word : words) {
-    if (got.find(word) == std::string::npos) std::fprintf(stderr, "%s: %s\n", word.c_str(), got.c_str());
+    if (got.find(word) == std::string::npos)
+      std::fprintf(stderr, "%s: %s\n", word.c_str(), got.c_str());
     CHECK(got.find(word) != std::string::npos);
   }
 }
@@ -214,14 +215,16 @@ static void test_many_moving_operands() {
 static void test_large_moving_operands() {
   constexpr int64_t kLarge = 50001;
   const Array x(count(4 * kLarge)), y(std::vector<int32_t>(4 * kLarge));
-  CudaProgram both(2, {call({1, 0, 4 * kLarge, vector(kLarge)}, {0, 0, 4 * kLarge, vector(kLarge)}, 1)}, {});
+  CudaProgram both(
+      2, {call({1, 0, 4 * kLarge, vector(kLarge)}, {0, 0, 4 * kLarge, vector(kLarge)}, 1)}, {});
   x.bind(both, 0);
   y.bind(both, 1);
   both.run(1, 3, -1, cuda::main_stream());
   const std::vector<int32_t> got = y.get();
   for (int64_t i = 0; i < 4 * kLarge; ++i) CHECK(got[i] == (i < kLarge ? 0 : 3 * i + 1));
-  CudaProgram in(2, {call({1, 0, 0, vector(1)}, {0, 4 * (kLarge - 1), 4 * kLarge, vector(kLarge, -1)}, 0)},
-                 {{1, 4}});
+  CudaProgram in(
+      2, {call({1, 0, 0, vector(1)}, {0, 4 * (kLarge - 1), 4 * kLarge, vector(kLarge, -1)}, 0)},
+      {{1, 4}});
   x.bind(in, 0);
   in.run(0, 4, -1, cuda::main_stream());
   int32_t value = 0;
@@ -257,7 +260,8 @@ static void test_streams() {
 }
 
 static void test_bad_programs() {
-  const Operand still{0, 0, 0, vector(10)}, moving{0, 0, 40, vector(10)}, faster{0, 0, 80, vector(10)};
+  const Operand still{0, 0, 0, vector(10)}, moving{0, 0, 40, vector(10)},
+      faster{0, 0, 80, vector(10)};
   const Operand other{1, 0, 0, vector(10)};
   const auto make = [](Operand out, Operand in) { CudaProgram(2, {call(out, in, 0)}, {{1, 40}}); };
   make(other, moving);
@@ -319,7 +323,8 @@ static void test_memory() {
   setenv("DLCORE_EMULATION_MEMORY", "100000000", 1);
   {
     const cuda::Memory first(40000000), second(40000000);
-    refused([] { cuda::Memory(40000000); }, {"expected 40000000 bytes", "array", "free of 100000000"});
+    refused([] { cuda::Memory(40000000); },
+            {"expected 40000000 bytes", "array", "free of 100000000"});
     refused([] { CudaProgram(1, {}, {{0, 50000000}}); },
             {"expected 5000", "program of 5000", "free of 100000000", "CPU"});
     refused([] { cuda::Memory(int64_t{1} << 62); }, {"expected 4611686018427387904 bytes"});

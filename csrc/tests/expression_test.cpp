@@ -170,7 +170,8 @@ static void reference(const std::string& op, const double* s, double* d) {
     d[0] = std::isinf(y) ? (y > 0 ? x : x * 0.0)
                          : x * (phi(y) + y * std::exp(-y * y / 2) * 0.3989422804014327);
   else if (op == "gelu_tanh")
-    d[0] = x == -INFINITY ? -0.0 : x * sigmoid(x * (1.5957691216057307 + 0.07135481627260025 * x * x));
+    d[0] =
+        x == -INFINITY ? -0.0 : x * sigmoid(x * (1.5957691216057307 + 0.07135481627260025 * x * x));
   else if (op == "gelu_tanh_grad") {
     const double t = sigmoid(y * (1.5957691216057307 + 0.07135481627260025 * y * y));
     const double slope = y * (1.5957691216057307 + 0.21406444881780073 * y * y);
@@ -225,9 +226,9 @@ static void test_operation(int code) {
   for (int i = 0; i < n_in; ++i) ints.push_back(i);
   for (int i = 0; i < n_out; ++i) ints.push_back(n_in + i);
   // the last are halves of the last bits of bfloat16 and float16, and what is too large for float16
-  const double special[] = {0,    -0.0,  1,          -1,         INFINITY,   -INFINITY, std::nan(""), 0.5,
-                            -2.5, 1e15,  -1e15,      0x1.01p0,   0x1.03p0,   0x1.002p0, 0x1.006p0,    65519,
-                            65520, 1e-7, 0x1p-25,    0x3p-25,    0x1p-130};
+  const double special[] = {0,         -0.0,  1,     -1,    INFINITY, -INFINITY, std::nan(""),
+                            0.5,       -2.5,  1e15,  -1e15, 0x1.01p0, 0x1.03p0,  0x1.002p0,
+                            0x1.006p0, 65519, 65520, 1e-7,  0x1p-25,  0x3p-25,   0x1p-130};
   for (int64_t n = 1; n < 4 * kLanes<T> + 2; ++n) {
     std::vector<std::vector<T>> in(n_in, std::vector<T>(n)), out(n_out, std::vector<T>(n)),
         single = out;
@@ -403,8 +404,9 @@ struct Program {
     for (int i = 0; i < first; ++i) known.push_back(i);
     for (int op = 0; op < n_ops; ++op) {
       const std::string name = names[pick(0, 7)];
-      const int code =
-          int(std::find_if(kOpNames, kOpNames + kOpNameCount, [&](auto& o) { return name == o.name; }) - kOpNames);
+      const int code = int(
+          std::find_if(kOpNames, kOpNames + kOpNameCount, [&](auto& o) { return name == o.name; }) -
+          kOpNames);
       std::vector<int> ids = {first + int(pick(0, n_temp - 1))};
       for (int i = 0; i < kOpNames[code].n_in; ++i)
         ids.push_back(known[pick(0, int64_t(known.size()) - 1)]);

@@ -1,11 +1,6 @@
 // softmax, softmax_grad, softmax_cross_entropy, gather, scatter_add and random against naive double
 // loops: odd sizes, any strides, every dtype, extremes; one part against many parts and rows alone
 // against rows together, bit for bit.
-// clang-format off
-//   g++ -std=c++20 -O2 -march=x86-64-v3 -fno-math-errno -fno-trapping-math -ffp-contract=fast -Wno-psabi -DDL_LEVEL=avx2 -Icsrc csrc/tests/kernels_test.cpp csrc/cpu/kernels/{softmax,gather,random}.cpp -o kernels_test && ./kernels_test
-// clang-format on
-// Other levels: -march=x86-64-v2 -DDL_LEVEL=baseline, -march=x86-64-v4 -DDL_LEVEL=avx512;
-// -DDL_VECTOR_BYTES=64 as well; -fsanitize=address,undefined too.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>

@@ -64,7 +64,8 @@ static const Kernel kPool = DL_TESTED(pool), kPoolGrad = DL_TESTED(pool_grad),
                     kMoments = DL_TESTED(moments), kSums = DL_TESTED(centered_sums),
                     kLayer = DL_TESTED(layer_norm), kLayerGrad = DL_TESTED(layer_norm_grad);
 
-// Runs all parts at once, then one by one from the last on into other memory: the bits are the same.
+// Runs all parts at once, then one by one from the last on into other memory: the bits are the
+// same.
 static void run(const Kernel& k, const std::vector<Array*>& arrays, const Ints& ints,
                 const std::vector<double>& floats = {}) {
   std::vector<Tensor> tensors;
@@ -152,7 +153,8 @@ static void test_pool(DType dtype, int kind) {
     pixels *= g.in[a], windows *= g.out[a];
   }
   x_shape.push_back(c), y_shape.push_back(c);
-  for (const int64_t* values : {g.size, g.stride, g.before}) ints.insert(ints.end(), values, values + g.d);
+  for (const int64_t* values : {g.size, g.stride, g.before})
+    ints.insert(ints.end(), values, values + g.d);
   const DType index_type = below(2) ? DType::u8 : DType::i32;
   Array x(dtype, x_shape, gap), y(dtype, y_shape, gap), plain(dtype, y_shape);
   Array index(index_type, y_shape), dy(dtype, y_shape, gap), dx(dtype, x_shape, gap);
@@ -198,7 +200,8 @@ static void test_moments(DType dtype, int64_t batch, int64_t rows, int64_t chann
                          int64_t groups) {
   Array x(dtype, {batch, rows, channels}), dy(dtype, {batch, rows, channels});
   Array mean(dtype, {batch, groups}), variance(dtype, {batch, groups});
-  Array center(dtype, {batch, channels}), s1(dtype, {batch, channels}), s2(dtype, {batch, channels});
+  Array center(dtype, {batch, channels}), s1(dtype, {batch, channels}),
+      s2(dtype, {batch, channels});
   x.fill(), dy.fill(), center.fill();
   run(kMoments, {&mean, &variance, &x}, {groups});
   run(kSums, {&s1, &s2, &dy, &x, &center}, {});
@@ -281,7 +284,8 @@ static void test_refusals() {
   CHECK(refusal(kPool, {&y, &x}, {0, 2, 2, 2, 2, 2, 0}));
   CHECK(refusal(kPool, {&y}, good) && refusal(kPoolGrad, {&x, &y}, good));
   CHECK(refusal(kPool, {&y, &x}, {0, 2, 2, 2, 4, 4, 0, 0}));  // the second window lies outside
-  Array wide(DType::f32, {2, 40, 40, 1}), one(DType::f32, {2, 1, 1, 1}), byte(DType::u8, {2, 1, 1, 1});
+  Array wide(DType::f32, {2, 40, 40, 1}), one(DType::f32, {2, 1, 1, 1}),
+      byte(DType::u8, {2, 1, 1, 1});
   CHECK(refusal(kPool, {&one, &byte, &wide}, {0, 2, 17, 17, 1, 1, 0, 0}));
   Array rows(DType::f32, {2, 5, 6}), mean(DType::f32, {2, 4}), half(DType::f64, {2, 6});
   CHECK(refusal(kMoments, {&mean, &mean, &rows}, {4}));
@@ -294,9 +298,10 @@ int main() {
   for (DType dtype : {DType::f32, DType::f64}) {
     for (int i = 0; i < 600; ++i) test_pool(dtype, i % 3);
     const int64_t shapes[][4] = {
-        {1, 1, 1, 1},    {1, 7, 3, 3},    {2, 50, 5, 5},      {1, 1000, 64, 64}, {3, 40, 12, 4},
-        {1, 3000, 33, 33}, {2, 9, 100, 1},  {2, 17, 1030, 1030}, {5, 1, 6, 2},     {1, 700, 300, 10},
-        {0, 5, 4, 4},    {70, 12, 16, 16}, {1, 2049, 1, 1},
+        {1, 1, 1, 1},    {1, 7, 3, 3},      {2, 50, 5, 5},  {1, 1000, 64, 64},
+        {3, 40, 12, 4},  {1, 3000, 33, 33}, {2, 9, 100, 1}, {2, 17, 1030, 1030},
+        {5, 1, 6, 2},    {1, 700, 300, 10}, {0, 5, 4, 4},   {70, 12, 16, 16},
+        {1, 2049, 1, 1},
     };
     for (const auto& s : shapes) test_moments(dtype, s[0], s[1], s[2], s[3]);
     for (int64_t size : {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 100, 1000})

@@ -132,8 +132,8 @@ static void test_one_stage() {
   std::vector<int32_t> x(kN), y(kN);
   for (const int threads : {1, 2, 7}) {
     set_num_threads(threads);
-    CpuProgram program(2, {{&kShift, {{1, 0, 0, vector(kN)}, {0, 0, 0, vector(kN)}}, {3, 32, 4}, {}}},
-                    {});
+    CpuProgram program(
+        2, {{&kShift, {{1, 0, 0, vector(kN)}, {0, 0, 0, vector(kN)}}, {3, 32, 4}, {}}}, {});
     for (int round = 0; round < 200; ++round) {
       for (int64_t i = 0; i < kN; ++i) x[i] = static_cast<int32_t>(i * 7 + round);
       program.bind(0, reinterpret_cast<char*>(x.data()), {0, kN * 4}, false);

@@ -1,5 +1,5 @@
-// recurrence against naive loops over small integers, exactly: two stages, both directions, plain and
-// transposed matrices, packed and in place, odd sizes, one part against all; malformed stages.
+// recurrence against naive loops over small integers, exactly: two stages, both directions, plain
+// and transposed matrices, packed and in place, odd sizes, one part against all; malformed stages.
 #include <algorithm>
 #include <cstdio>
 #include <memory>

@@ -186,7 +186,8 @@ py::object CudaProgramObject::run_on_device(const std::vector<Upload>& uploads,
   }
   {
     const WithoutGil release;
-    for (const Upload& u : uploads) cuda::copy_to_device(u.to, u.from, u.bytes, cuda::main_stream());
+    for (const Upload& u : uploads)
+      cuda::copy_to_device(u.to, u.from, u.bytes, cuda::main_stream());
     program_.start(stream);
   }
   return packed(std::move(results));
@@ -205,7 +206,8 @@ py::object CudaProgramObject::run_to_host(const std::vector<Upload>& uploads,
   }
   {
     const WithoutGil release;
-    for (const Upload& u : uploads) cuda::copy_to_device(u.to, u.from, u.bytes, cuda::main_stream());
+    for (const Upload& u : uploads)
+      cuda::copy_to_device(u.to, u.from, u.bytes, cuda::main_stream());
     program_.start(stream);
     for (size_t i = 0; i < outputs_.size(); ++i) {
       cuda::copy_to_host(proxy(results[i].ptr())->data, out_[i].data(), bytes_of(outputs_[i]),

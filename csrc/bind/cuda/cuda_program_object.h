@@ -1,7 +1,8 @@
 // What Python calls a Program of the GPU: dl::CudaProgram, a lock, and the arrays bound to it.
 //
 // A call takes NumPy arrays and arrays on the GPU, mixed. The former are copied to places that the
-// program keeps, so that its addresses stay the same from call to call and its graph can be replayed.
+// program keeps, so that its addresses stay the same from call to call and its graph can be
+// replayed.
 #pragma once
 
 #include <optional>

@@ -77,7 +77,8 @@ std::string dtype_name(const DeviceArray& array) {
 int64_t use_hopper(const std::string& products) {
   using cuda::HopperUse;
   if (products != "never" && products != "large" && products != "always") {
-    throw py::value_error("use_hopper: expected 'never', 'large' or 'always', got '" + products + "'");
+    throw py::value_error("use_hopper: expected 'never', 'large' or 'always', got '" + products +
+                          "'");
   }
   cuda::hopper_use = products == "never"   ? HopperUse::never
                      : products == "large" ? HopperUse::large
@@ -147,11 +148,12 @@ PYBIND11_MODULE(_cuda, m) {
   m.def("allow_tf32", [](bool allow) { cuda::tf32_products = allow; },
         "Whether products of float32, of programs made from now on, go through tensor cores.");
   m.def("use_hopper", &use_hopper, py::arg("products"),
-        "Which products go through kernels for Hopper: 'never', 'large' or 'always'; returns how many "
-        "have gone through them.");
+        "Which products go through kernels for Hopper: 'never', 'large' or 'always'; returns how "
+        "many have gone through them.");
   m.def("opcodes", &opcodes, "{name: (code, inputs, outputs)} of pointwise operations.");
   m.def("empty", &empty, py::arg("shape"), py::arg("dtype"), "An uninitialised DeviceArray.");
-  m.def("order", &order, py::arg("stream"),
-        "What is put into the stream, or into ours, from now on comes after all that is in either.");
+  m.def(
+      "order", &order, py::arg("stream"),
+      "What is put into the stream, or into ours, from now on comes after all that is in either.");
   m.def("trim", &cuda::trim, "Give memory that no array uses back to the device.");
 }

@@ -1,18 +1,18 @@
 // affine_sample: every pixel of out is x read at the place that the matrix of its image names.
 //
-//   column = m0 j + m1 i + m2, row = m3 j + m4 i + m5        for the pixel (i, j) of out (N, P, Q, C)
+//   column = m0 j + m1 i + m2, row = m3 j + m4 i + m5    for the pixel (i, j) of out (N, P, Q, C)
 //   nearest   out[i, j] = x[round(row), round(column)]
 //   bilinear  out[i, j] = the four neighbours weighted by the fractions of row and column
 //
-// Shifts, flips, crops, rotations and zooms are matrices, and a batch has one for each image. Pixels
-// outside x are the fill value, or found by the fill mode:
+// Shifts, flips, crops, rotations and zooms are matrices, and a batch has one for each image.
+// Pixels outside x are the fill value, or found by the fill mode:
 //
 //   nearest a a | a b c | c c      reflect b a | a b c | c b
 //   wrap    b c | a b c | a b      mirror  c b | a b c | b a
 //
 // Places are fixed-point numbers of 32 fraction bits, whose sums are exact: dlcore/ops/sampling.py
-// reads the very same pixels, and a shift by whole pixels only copies. affine_sample_grad adds dy to
-// the pixels that were read, image by image in the order of the pixels.
+// reads the very same pixels, and a shift by whole pixels only copies. affine_sample_grad adds dy
+// to the pixels that were read, image by image in the order of the pixels.
 #include "common/affine_sample.h"
 #include "cpu/kernels/level.h"
 #include "cpu/rows.h"

@@ -127,7 +127,8 @@ void choose_columns(const Call& call, Conv& c, int lanes, int64_t size) {
   if (panels % 4 == 0 && kVectorRegisters == 16 && !c.wide) c.width = 4;
   const bool in_place = c.task == Task::filter_grad ? gradient_in_place(call, c, lanes)
                                                      : filters_in_place(call, c, lanes);
-  // Panels of four vectors are copied, to stay in L1 whatever the distance of rows: see gemm_plan.cpp.
+  // Panels of four vectors are copied, to stay in L1 whatever the distance of rows: see
+  // gemm_plan.cpp.
   c.packed = !in_place || c.width == 4 || c.cols * c.groups * size >= kFarRow;
   const int64_t panel = c.width * lanes;
   int64_t group = kGroupBytes / size;

@@ -27,8 +27,8 @@ class WinogradSums {
       : c_(c), x_(call.tensors[c.n_out]), dy_(call.tensors[c.n_out + 1]), at_(c),
         scratch_(scratch) {}
 
-  // Of tiles [begin, end) to dw: for each panel of Conv::width vectors `rows` rows, of which a tap's
-  // channels are neighbours.
+  // Of tiles [begin, end) to dw: for each panel of Conv::width vectors `rows` rows, of which a
+  // tap's channels are neighbours.
   void sum(const Cell& cell, int64_t begin, int64_t end, T* dw, int64_t rows) {
     cell_ = cell;
     for (int64_t first = begin; first < end; first += c_.tiles) {

@@ -1,8 +1,8 @@
-// gather: out[l] = table[index[l]], converted to out's dtype as NumPy's astype does; 0 where index[l]
-// is out of range.
+// gather: out[l] = table[index[l]], converted to out's dtype as NumPy's astype does; 0 where
+// index[l] is out of range.
 //
-// Gathering random rows waits for memory, so the row kRowsAhead places on is prefetched while one is
-// copied.
+// Gathering random rows waits for memory, so the row kRowsAhead places on is prefetched while one
+// is copied.
 #include "cpu/kernels/indexed_rows.h"
 #include "cpu/rows.h"
 
@@ -99,9 +99,9 @@ struct Conversion {
     DL_CONVERSION(to, f32), DL_CONVERSION(to, f64), DL_CONVERSION(to, i32),  \
         DL_CONVERSION(to, i64), DL_CONVERSION(to, u8), DL_CONVERSION(to, b8) \
   }
-constexpr Conversion kConversions[kArrayDTypes][kArrayDTypes] = {DL_CONVERSIONS(f32), DL_CONVERSIONS(f64),
-                                                       DL_CONVERSIONS(i32), DL_CONVERSIONS(i64),
-                                                       DL_CONVERSIONS(u8),  DL_CONVERSIONS(b8)};
+constexpr Conversion kConversions[kArrayDTypes][kArrayDTypes] = {
+    DL_CONVERSIONS(f32), DL_CONVERSIONS(f64), DL_CONVERSIONS(i32),
+    DL_CONVERSIONS(i64), DL_CONVERSIONS(u8),  DL_CONVERSIONS(b8)};
 #undef DL_CONVERSIONS
 #undef DL_CONVERSION
 

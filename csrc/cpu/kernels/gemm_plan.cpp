@@ -27,8 +27,8 @@ constexpr double kMinPartFlops = 0.25e6, kMaxPartFlops = 4e6;
 // Large enough for copies to cost little: each element then serves many tiles.
 bool is_large(const Product& p) { return p.n >= 768 && p.k >= 256 && p.m >= 256; }
 
-// A gradient of weights, x^T dy: each k is a row of x and one of dy, and the rows between those that
-// a tile reads push them out of L1. Copied they lie side by side (a fifth faster with k in the
+// A gradient of weights, x^T dy: each k is a row of x and one of dy, and the rows between those
+// that a tile reads push them out of L1. Copied they lie side by side (a fifth faster with k in the
 // thousands).
 bool is_long(const Product& p) {
   return kVectorRegisters == 16 && p.a_row == 1 && p.a_col != 1 && p.k >= 512 && p.m >= 64 &&

@@ -147,8 +147,8 @@ struct Backward {
       const Vec<T> factor = load_some(gamma + c, n);
       Vec<T> a = load_some(dgamma + c, n), b = load_some(dbeta + c, n);
       for (int k = 0; k < R; ++k) {
-        const Vec<T> d = load_some(dy + k * D + c, n), h = (load_some(x + k * D + c, n) - mean[k]) * inv[k],
-                     g = d * factor;
+        const Vec<T> d = load_some(dy + k * D + c, n),
+                     h = (load_some(x + k * D + c, n) - mean[k]) * inv[k], g = d * factor;
         a += d * h;
         b += d;
         of_g[k] += g;

@@ -114,9 +114,9 @@ constexpr T power_of_two(int n) {
   return x;
 }
 
-// x as a format of `kKept` explicit bits of the mantissa and exponents of kLow and more stores it: the
-// carry of rounding runs into the exponent, and where the format is subnormal, adding the number
-// whose last bit is the format's last one rounds.
+// x as a format of `kKept` explicit bits of the mantissa and exponents of kLow and more stores it:
+// the carry of rounding runs into the exponent, and where the format is subnormal, adding the
+// number whose last bit is the format's last one rounds.
 template <class T, int kKept, int kLow>
 inline Vec<T> round_to(Vec<T> x, T largest) {
   constexpr int kDropped = Format<T>::kMantissaBits - kKept;

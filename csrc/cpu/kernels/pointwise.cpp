@@ -1,7 +1,7 @@
 // out... = expression(in...), element by element, over any layout. Loops are merged as far as
 // strides allow; the two innermost are the rows and columns of blocks that the evaluator works on,
-// and a part is a run of blocks. Where short rows meet one vector, as images meet a bias, some rows are
-// one wide row that meets the vector as many times.
+// and a part is a run of blocks. Where short rows meet one vector, as images meet a bias, some rows
+// are one wide row that meets the vector as many times.
 #include "cpu/kernels/expression.h"
 #include "cpu/kernels/level.h"
 #include "common/loops.h"

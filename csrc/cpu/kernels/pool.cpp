@@ -1,7 +1,8 @@
 // Pooling of channels-last arrays with 1 to 3 spatial axes. Window p covers the elements
-// h = p stride + r - before of each axis, 0 <= r < size, that lie inside; tap is r in row-major order.
+// h = p stride + r - before of each axis, 0 <= r < size, that lie inside; tap is r in row-major
+// order.
 //
-//   pool       max      y[p] = max over taps of x[h]; index[p] = the tap of the first largest (or NaN)
+//   pool       max      y[p] = max over taps of x[h]; index[p] = tap of the first largest (or NaN)
 //              average  y[p] = mean over the taps inside of x[h]
 //              sum      y[p] = sum over the taps inside of x[h]
 //   pool_grad  dx[h] = sum over the windows that cover h of dy[p], where index[p] is the tap (max);
@@ -9,8 +10,9 @@
 //
 // A window is a list of taps, offsets from its first element, that a row of windows shares; only
 // windows across the border need lists of their own. Channels are the vectors. The gradient walks
-// windows too: it zeroes planes just before the first window that reaches them, then adds, or stores
-// where windows do not overlap. Parts are planes of windows, or images where gradients overlap.
+// windows too: it zeroes planes just before the first window that reaches them, then adds, or
+// stores where windows do not overlap. Parts are planes of windows, or images where gradients
+// overlap.
 #include "common/pool.h"
 #include "cpu/kernels/level.h"
 #include "cpu/rows.h"
@@ -357,7 +359,8 @@ const char* plan(const Call& call, bool gradient, Work& work) {
   work.parts[0] = p.parts;
   work.outputs = gradient ? 1 : call.n_tensors - 1;
   work.scratch_bytes = run_bytes(call, p) + p.taps * 12;
-  work.flops = double(call.n_tensors) * p.taps * count(call.tensors[gradient], 0, call.tensors[0].rank);
+  work.flops =
+      double(call.n_tensors) * p.taps * count(call.tensors[gradient], 0, call.tensors[0].rank);
   for (int i = 0; i < call.n_tensors; ++i)
     work.bytes += double(count(call.tensors[i], 0, call.tensors[i].rank)) *
                   size_of(call.tensors[i].dtype);

@@ -1,10 +1,10 @@
 // A recurrence over T steps:  for t = 0 .. T-1 (or backwards)
-//   for each stage:  s = a[t] @ m  (a product, or nothing);  out[t].. = expression(slices of s, in[t]..)
+//   for each stage:  s = a[t] @ m  (or nothing);  out[t].. = expression(slices of s, in[t]..)
 //
 // Simple RNN, LSTM and GRU, forward and backward in time, and their gradients, are stages whose
-// expressions the graph compiler writes. Rows of the batch do not touch each other, so a thread takes
-// some rows through all steps without meeting the others, and any cut gives the same bits. m is packed
-// into panels once, where there are steps enough to pay for it.
+// expressions the graph compiler writes. Rows of the batch do not touch each other, so a thread
+// takes some rows through all steps without meeting the others, and any cut gives the same bits. m
+// is packed into panels once, where there are steps enough to pay for it.
 //
 // What a call looks like: common/recurrence.h.
 #include "common/recurrence.h"
@@ -57,7 +57,8 @@ void lay_out(const Call& call, Layout& r) {
   for (int i = 0; i < r.n_stages; ++i) {
     Stage& s = r.stages[i];
     r.tile_width[i] = choose_width(r.rows, s.k);
-    const bool in_place = s.k > 0 && !s.transposed && call.tensors[s.m].stride[1] == 1 && s.n % L == 0;
+    const bool in_place =
+        s.k > 0 && !s.transposed && call.tensors[s.m].stride[1] == 1 && s.n % L == 0;
     r.pack[i] = s.k > 0 && !(in_place && r.steps * r.rows < kStepsToPack);
     r.panels[i] = take(r.pack[i] ? s.k * round_up(s.n, L) : 0);
     const int64_t cols = least(r.width, kBlock);

@@ -1,5 +1,5 @@
-// scatter_add: out[v] = base[v] (or 0) + sum of rows[l] over the l with index[l] = v, added in order
-// of l; out of range adds nothing. Where base is out, other rows are not touched.
+// scatter_add: out[v] = base[v] (or 0) + sum of rows[l] over the l with index[l] = v, added in
+// order of l; out of range adds nothing. Where base is out, other rows are not touched.
 //
 // It is cut by rows of out: each thread reads the whole index and adds what falls into its rows, in
 // order, without any sharing. The row kRowsAhead places on is prefetched while one is added to.
@@ -34,7 +34,8 @@ void copy_rows(const Tensor& out, const Tensor& base, int64_t begin, int64_t end
     each_run(m, [&](int64_t to, int64_t from) {
       T* p = out.as<T>() + v * out.stride[0] + to;
       const T* q = base.as<T>() + v * base.stride[0] + from;
-      for (int64_t i = 0; i < m.shape[run]; ++i) p[i * m.to_stride[run]] = q[i * m.from_stride[run]];
+      for (int64_t i = 0; i < m.shape[run]; ++i)
+        p[i * m.to_stride[run]] = q[i * m.from_stride[run]];
     });
   }
 }
@@ -82,7 +83,8 @@ void scatter_rows(const Call& call, int64_t begin, int64_t end) {
     }
     for (int64_t h = 0; h < hits; ++h) {
       T* to = out.as<T>() + target[h] * out.stride[0];
-      const T* ahead = h + kRowsAhead < hits ? out.as<T>() + target[h + kRowsAhead] * out.stride[0] : to;
+      const T* ahead =
+          h + kRowsAhead < hits ? out.as<T>() + target[h + kRowsAhead] * out.stride[0] : to;
       const T* from = rows.as<T>() + hit[h] * rows.stride[0];
       if (elements) {
         *to += *from;

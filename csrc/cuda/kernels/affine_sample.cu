@@ -1,6 +1,6 @@
 // affine_sample: every pixel of out is x read at the place that the matrix of its image names.
 //
-//   column = m0 j + m1 i + m2, row = m3 j + m4 i + m5        for the pixel (i, j) of out (N, P, Q, C)
+//   column = m0 j + m1 i + m2, row = m3 j + m4 i + m5    for the pixel (i, j) of out (N, P, Q, C)
 //   nearest   out[i, j] = x[round(row), round(column)]
 //   bilinear  out[i, j] = the four neighbours weighted by the fractions of row and column
 //

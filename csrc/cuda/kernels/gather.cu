@@ -1,5 +1,5 @@
-// gather: out[l] = table[index[l]], converted to out's dtype as NumPy's astype does; 0 where index[l]
-// is out of range.
+// gather: out[l] = table[index[l]], converted to out's dtype as NumPy's astype does; 0 where
+// index[l] is out of range.
 #include "cuda/indexed_rows.cuh"
 
 namespace dl::cuda {
@@ -76,7 +76,8 @@ __global__ void __launch_bounds__(kRowThreads) gather(const __grid_constant__ Ga
 template <class To>
 cudaError_t start_gather(const Gather& p, bool wide, cudaStream_t stream) {
   if (wide)
-    return launch(gather<To, 4>, grid_for(p.rows * p.row / 4, kRowThreads), kRowThreads, 0, stream, p);
+    return launch(gather<To, 4>, grid_for(p.rows * p.row / 4, kRowThreads), kRowThreads, 0, stream,
+                  p);
   return launch(gather<To, 1>, grid_for(p.rows * p.row, kRowThreads), kRowThreads, 0, stream, p);
 }
 

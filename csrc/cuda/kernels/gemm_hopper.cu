@@ -2,9 +2,9 @@
 // floats as tf32. One block on each multiprocessor takes tile after tile, those that run together
 // 2048 rows high, so that they share what they read in L2.
 //
-// Every element is one chain over k, in order. Which sums the hardware adds first within 32 bytes of k
-// is not documented: there the bits may differ from those of gemm_tensor.cu, which takes what is
-// smaller.
+// Every element is one chain over k, in order. Which sums the hardware adds first within 32 bytes
+// of k is not documented: there the bits may differ from those of gemm_tensor.cu, which takes what
+// is smaller.
 #include <algorithm>
 
 #include "cuda/hopper_tile.cuh"

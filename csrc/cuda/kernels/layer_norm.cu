@@ -57,8 +57,8 @@ __device__ inline Pack<T, V> vector_at(const char* data, int64_t c, bool packed)
 // Mean and sum of squared distances from it, of n elements in the registers of a group. The second
 // pass also finds what rounding left in the mean.
 template <class T, int V, int P>
-__device__ Two<T> moments(const Pack<T, V> (&x)[P], const RowPart<T, V, P>& part, T n, bool centered,
-                          int width, Two<T>* meet) {
+__device__ Two<T> moments(const Pack<T, V> (&x)[P], const RowPart<T, V, P>& part, T n,
+                          bool centered, int width, Two<T>* meet) {
   T mean = 0;
   if (centered) {
     Two<T> sum{0, 0};
@@ -225,7 +225,9 @@ RowCut cut_of(const Tensor& x) {
 }
 
 int64_t chunk_bytes(const RowCut& cut, DType dtype) {
-  return cut.chunks > 1 ? ceil_div(cut.rows * cut.chunks * 2 * size_of(compute_type(dtype)), 64) * 64 : 0;
+  return cut.chunks > 1
+             ? ceil_div(cut.rows * cut.chunks * 2 * size_of(compute_type(dtype)), 64) * 64
+             : 0;
 }
 
 template <class T>

@@ -6,11 +6,11 @@
 // which are all that batch, group and instance normalization and their gradients need.
 //
 // A block has a chunk of rows of some columns: `width` threads side by side, the others below them.
-// For moments a thread takes eight rows at a time into registers, finds their mean and their squared
-// distances from it, and these meet with what it had: Chan, Golub and LeVeque, "Algorithms for
-// computing the sample variance", 1983, equation 2.1. So nothing cancels, however far the mean lies
-// from 0. So do the threads of a block, and in a second launch, in double, the chunks. Within a
-// chunk the first row is the origin, for means of few digits.
+// For moments a thread takes eight rows at a time into registers, finds their mean and their
+// squared distances from it, and these meet with what it had: Chan, Golub and LeVeque, "Algorithms
+// for computing the sample variance", 1983, equation 2.1. So nothing cancels, however far the mean
+// lies from 0. So do the threads of a block, and in a second launch, in double, the chunks. Within
+// a chunk the first row is the origin, for means of few digits.
 #include "cuda/elements.cuh"
 #include "cuda/reductions.cuh"
 
@@ -293,7 +293,8 @@ cudaError_t start_moments(const Call& call, cudaStream_t stream) {
   bind(call, true, p);
   const bool wide = is_wide<E>(p);
   const unsigned blocks = lay(p, wide ? V : 1);
-  const cudaError_t error = launch(wide ? moments<E, V> : moments<E, 1>, blocks, kThreads, 0, stream, p);
+  const cudaError_t error =
+      launch(wide ? moments<E, V> : moments<E, 1>, blocks, kThreads, 0, stream, p);
   if (error) return error;
   const int64_t items = p.chunks * (p.channels / p.groups);
   for (p.width = 1; p.width * 4 < items && p.width < kThreads;) p.width *= 2;

@@ -1,7 +1,8 @@
 // Pooling of channels-last arrays with 1 to 3 spatial axes. Window p covers the elements
-// h = p stride + r - before of each axis, 0 <= r < size, that lie inside; tap is r in row-major order.
+// h = p stride + r - before of each axis, 0 <= r < size, that lie inside; tap is r in row-major
+// order.
 //
-//   pool       max      y[p] = max over taps of x[h]; index[p] = the tap of the first largest (or NaN)
+//   pool       max      y[p] = max over taps of x[h]; index[p] = tap of the first largest (or NaN)
 //              average  y[p] = mean over the taps inside of x[h]
 //              sum      y[p] = sum over the taps inside of x[h]
 //   pool_grad  dx[h] = sum over the windows that cover h of dy[p], where index[p] is the tap (max);

@@ -212,9 +212,9 @@ cudaError_t start_scatter(const Call& call, Scatter& p, cudaStream_t stream) {
       error = cudaMemcpyAsync(out.data, call.tensors[3].data, bytes, cudaMemcpyDeviceToDevice,
                               stream);
   } else {
-    error = is_dense(out, 0, out.rank)
-                ? cudaMemsetAsync(out.data, 0, bytes, stream)
-                : launch(clear<T>, grid_for(p.targets * p.row, kRowThreads), kRowThreads, 0, stream, p);
+    error = is_dense(out, 0, out.rank) ? cudaMemsetAsync(out.data, 0, bytes, stream)
+                                       : launch(clear<T>, grid_for(p.targets * p.row, kRowThreads),
+                                                kRowThreads, 0, stream, p);
   }
   if (error || p.pairs == 0) return error;
   auto* sorted = reinterpret_cast<uint64_t*>(call.shared);
@@ -224,8 +224,8 @@ cudaError_t start_scatter(const Call& call, Scatter& p, cudaStream_t stream) {
   error = launch(sort_blocks, static_cast<unsigned>(ceil_div(p.pairs, kSorted)), kRowThreads, 0,
                  stream, p, sorted);
   for (int64_t run = kSorted; !error && run < p.pairs; run *= 2) {
-    error = launch(merge_runs, static_cast<unsigned>(ceil_div(p.pairs, kRowThreads)), kRowThreads, 0,
-                   stream, sorted, other, p.pairs, run);
+    error = launch(merge_runs, static_cast<unsigned>(ceil_div(p.pairs, kRowThreads)), kRowThreads,
+                   0, stream, sorted, other, p.pairs, run);
     std::swap(sorted, other);
   }
   if (error) return error;

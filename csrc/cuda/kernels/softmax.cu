@@ -235,7 +235,8 @@ RowCut cut_of(const Tensor& x) {
 void plan_rows(const Tensor& x, double exps, int passes, Work& work) {
   const RowCut cut = cut_of(x);
   const double elements = static_cast<double>(cut.rows) * static_cast<double>(cut.size);
-  if (cut.chunks > 1) work.shared_bytes = cut.rows * cut.chunks * 4 * size_of(compute_type(x.dtype));
+  if (cut.chunks > 1)
+    work.shared_bytes = cut.rows * cut.chunks * 4 * size_of(compute_type(x.dtype));
   work.flops = elements * (20 * exps + 5) + 20.0 * static_cast<double>(cut.rows);
   work.bytes = elements * passes * static_cast<double>(size_of(x.dtype));
 }

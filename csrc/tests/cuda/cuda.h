@@ -38,8 +38,8 @@ void make_barrier(char* barrier, int arrivals);
 void arrive(char* barrier, int expected_bytes);
 void wait_phase(char* barrier, int parity);
 
-// Every other row of 128 bytes is copied at once, the rest when somebody waits for the barrier: so a
-// buffer that is still in use, or not yet waited for, shows.
+// Every other row of 128 bytes is copied at once, the rest when somebody waits for the barrier: so
+// a buffer that is still in use, or not yet waited for, shows.
 void copy_box(char* to, const CUtensorMap& map, char* barrier, int x, int y, int z);
 
 // Products are made by the wait, not before it: so does a buffer that is given back too early.

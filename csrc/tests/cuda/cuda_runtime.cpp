@@ -125,7 +125,8 @@ void wait(Barrier& barrier) {
 
 void prepare(Fiber& fiber) {
   if (!fiber.memory) {
-    void* memory = mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* memory =
+        mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) std::abort();
     fiber.memory = static_cast<char*>(memory);
   }
@@ -221,7 +222,8 @@ void wait_copies(int groups_left) {
 void run(dim3 grid, dim3 size, size_t shared_bytes, const std::function<void()>& body) {
   Block& b = block();
   b.body = &body;
-  b.shared.assign(shared_bytes + kSharedAlignment + 16, static_cast<char>(0xff));  // NaN: nobody may count on zeros
+  b.shared.assign(shared_bytes + kSharedAlignment + 16,
+                  static_cast<char>(0xff));  // NaN: nobody may count on zeros
   gridDim = grid;
   blockDim = size;
   const int threads = static_cast<int>(size.x * size.y * size.z);
@@ -286,8 +288,8 @@ thread_local int current = 0;                  // device: only 0 does anything
 // kernel has more than 8.
 constexpr size_t kSharedUnasked = 40 * 1024;
 
-// Work is done when somebody waits for it and not before, as a busy device might: what is missing of
-// the order between streams, and between them and the host, shows. A thread at a time.
+// Work is done when somebody waits for it and not before, as a busy device might: what is missing
+// of the order between streams, and between them and the host, shows. A thread at a time.
 std::recursive_mutex work_mutex;
 constexpr size_t kMostQueued = 4096;
 
@@ -391,7 +393,8 @@ const char* cudaGetErrorString(cudaError_t e) {
     case cudaErrorIllegalAddress: return "an illegal memory access was encountered";
     case cudaErrorLaunchOutOfResources: return "too many resources requested for launch";
     case cudaErrorLaunchFailure: return "unspecified launch failure";
-    case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureUnsupported:
+      return "operation not permitted when stream is capturing";
     case cudaErrorStreamCaptureIsolation: return "dependency created on uncaptured work";
     default: return "invalid argument";
   }
@@ -474,7 +477,9 @@ cudaError_t cudaFreeHost(void* p) {
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream) {
-  const void* host = kind == cudaMemcpyHostToDevice ? from : kind == cudaMemcpyDeviceToHost ? to : nullptr;
+  const void* host = kind == cudaMemcpyHostToDevice   ? from
+                     : kind == cudaMemcpyDeviceToHost ? to
+                                                      : nullptr;
   const bool pageable = host && !is_in(pinned, host);  // then the copy is made now
   if (pageable && stream && stream->capture) return cudaErrorStreamCaptureUnsupported;
   dl_emulation::submit(stream, [=] { std::memmove(to, from, bytes); });
@@ -543,7 +548,9 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e) {
   if (e->queue) work_to(e->queue, e->position);
   return failure;
 }
-cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t, cudaEvent_t) { return *ms = 0, cudaSuccess; }
+cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t, cudaEvent_t) {
+  return *ms = 0, cudaSuccess;
+}
 cudaError_t cudaEventDestroy(cudaEvent_t e) { return delete e, cudaSuccess; }
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int bytes) {
   if (current != 0) return cudaErrorInvalidDevice;

@@ -1,10 +1,10 @@
 // CUDA's runtime on the processor, as much of it as csrc/cuda uses: device memory is the heap, a
-// stream's work is done when somebody waits for it, and a kernel runs block after block, its threads
-// as fibers that change at barriers. It proves indexing, barriers, the order of streams and
+// stream's work is done when somebody waits for it, and a kernel runs block after block, its
+// threads as fibers that change at barriers. It proves indexing, barriers, the order of streams and
 // arithmetic, not speed and not the memory model.
 //
-// Environment: DLCORE_EMULATION_MEMORY is the device's in bytes, DLCORE_EMULATION_DEVICES=0 takes it
-// away, DLCORE_EMULATION_DRIVER is the driver's version (0: there is none), as 12080,
+// Environment: DLCORE_EMULATION_MEMORY is the device's in bytes, DLCORE_EMULATION_DEVICES=0 takes
+// it away, DLCORE_EMULATION_DRIVER is the driver's version (0: there is none), as 12080,
 // DLCORE_EMULATION_SHARED the most shared memory of a block (of consumers' GPUs: 101376).
 // DLCORE_EMULATION_ORDER=reverse runs the threads of a block last to first, so that a
 // barrier that is missing shows in one of the two orders. A barrier that some thread of a block (or
