@@ -35,13 +35,12 @@ class Initializer(lookup.Configurable):
 
 class _RandomInitializer(Initializer):
     def __init__(self, seed=None):
+        self._given_seed = seed
         self.seed = int(random.global_rng().integers(2**63)) if seed is None else seed
 
     def get_config(self):
-        config = super().get_config()
-        if not isinstance(self.seed, int):  # a SeedGenerator: a configuration holds plain numbers
-            config["seed"] = None
-        return config
+        seed = self._given_seed  # copies of one without a seed draw theirs
+        return super().get_config() | {"seed": seed if isinstance(seed, int) else None}
 
 
 def _shape(shape):

@@ -14,6 +14,7 @@ _registered_names = {}  # object -> the name that files have for it
 
 class _Scope(threading.local):
     objects = None  # names of `custom_object_scope`, which come before all others
+    live = False  # whether configurations are for this process alone
 
 
 _scope = _Scope()
@@ -33,6 +34,22 @@ def custom_object_scope(custom_objects):
         yield
     finally:
         _scope.objects = outer
+
+
+@contextmanager
+def live():
+    """Configurations that are written in here hold classes and functions themselves, not their
+    names: for copies, which need not find them again.
+    """
+    outer, _scope.live = _scope.live, True
+    try:
+        yield
+    finally:
+        _scope.live = outer
+
+
+def is_live():
+    return _scope.live
 
 
 def get_custom_objects():
@@ -88,6 +105,11 @@ def get_registered_name(obj):
     return _registered_names.get(obj, getattr(obj, "__name__", obj))
 
 
+def name_of(obj):
+    """What configurations have for a class or function."""
+    return obj if _scope.live else get_registered_name(obj)
+
+
 def custom_object(name):
     """What users call `name`, or None; "package>name" is found by its second part too."""
     if not isinstance(name, str):
@@ -108,13 +130,15 @@ def lookup(kind, table, name):
     kind : str
         What the table holds, for the message: "loss", "activation", ...
     table : dict
-    name : str
+    name : str, or the class or function itself (see `live`)
 
     Raises
     ------
     ValueError
         If there is no such name; the nearest known one is suggested.
     """
+    if callable(name):
+        return name
     custom = custom_object(name)
     if custom is not None:
         return custom
@@ -155,9 +179,9 @@ def serialize(obj):
     if obj is None or isinstance(obj, str):
         return obj
     if hasattr(obj, "get_config") and not isinstance(obj, type):
-        return {"class_name": get_registered_name(type(obj)), "config": obj.get_config()}
+        return {"class_name": name_of(type(obj)), "config": obj.get_config()}
     if hasattr(obj, "__name__"):
-        return get_registered_name(obj)
+        return name_of(obj)
     raise TypeError(f"serialize: expected a function or an object with get_config, got {obj!r}")
 
 
@@ -173,7 +197,7 @@ def deserialize(kind, table, config, custom_objects=None):
             return deserialize(kind, table, config)
     if config is None:
         return None
-    if isinstance(config, str):
+    if isinstance(config, str) or callable(config):
         return lookup(kind, table, config)
     if not isinstance(config, dict) or "class_name" not in config:
         raise ValueError(

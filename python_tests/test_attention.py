@@ -234,6 +234,31 @@ def test_a_query_that_sees_no_key_gives_the_bias():
     np.testing.assert_allclose(layer(x, x, attention_mask=mask), y, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("axes", [None, 2, (1,), (-2, 1)])
+def test_attention_over_axes(axes):
+    layer = layers.MultiHeadAttention(2, 3, attention_axes=axes)
+    x = heads("float32", 2, 3, 4, 5)
+    y, weights = layer(x, x, return_attention_scores=True)
+    np.testing.assert_allclose(layer(x, x), y, rtol=1e-4, atol=1e-5)
+    plain = layers.MultiHeadAttention(2, 3)
+    plain(x[0], x[0])
+    plain.set_weights(layer.get_weights())
+    if axes == 2:
+        expected, seen = np.stack([plain(r, r) for r in x]), (2, 3, 2, 4, 4)
+    elif axes == (1,):
+        swapped = x.transpose(0, 2, 1, 3)
+        expected = np.stack([plain(r, r) for r in swapped]).transpose(0, 2, 1, 3)
+        seen = (2, 4, 2, 3, 3)
+    else:
+        flat = x.reshape(2, 12, 5)
+        expected = plain(flat, flat).reshape(x.shape)
+        seen = (2, 2, 3, 4, 3, 4) if axes is None else (2, 2, 4, 3, 4, 3)
+    assert weights.shape == seen
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="expected no masks with inputs of 4 axes"):
+        layer(x, x, use_causal_mask=True)
+
+
 def test_attention_dropout_only_while_training():
     layer = layers.MultiHeadAttention(1, 4, dropout=0.5)
     x = heads("float32", 2, 6, 4)

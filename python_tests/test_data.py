@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from dlcore import data, datasets
+from dlcore import data, datasets, function
 from dlcore.data import idx
 from dlcore.utils import normalize, to_categorical
 
@@ -217,7 +217,9 @@ def test_to_categorical_refuses_nan():
 
 
 def test_normalize():
-    assert np.allclose(normalize([[3.0, 4.0], [0.0, 0.0]]), [[0.6, 0.8], [0, 0]])
+    x = np.array([[3.0, 4.0], [0.0, 0.0]])
+    assert np.allclose(normalize(x), [[0.6, 0.8], [0, 0]])
+    assert np.allclose(function(normalize)(x), normalize(x))
     assert np.allclose(
         normalize([[1.0, 3.0], [1.0, 1.0]], axis=0, order=1), [[0.5, 0.75], [0.5, 0.25]]
     )

@@ -49,6 +49,15 @@ def test_reproducible(row):
     np.testing.assert_array_equal(initializer.clone()((3, 4)), a)
 
 
+def test_a_copy_without_a_seed_draws_another():
+    for name in ("glorot_uniform", "orthogonal", "random_normal"):
+        one, seeded = initializers.get(name), type(initializers.get(name))(seed=3)
+        assert one.get_config()["seed"] is None and seeded.get_config()["seed"] == 3
+        np.testing.assert_array_equal(one((2, 2)), one((2, 2)))
+        assert (one.clone()((2, 2)) != one((2, 2))).any()
+        np.testing.assert_array_equal(seeded.clone()((2, 2)), seeded((2, 2)))
+
+
 def test_default_seeds_differ_and_follow_the_global_seed():
     def draw():
         return [np.asarray(initializers.get("glorot_uniform")((5, 5))) for _ in range(2)]

@@ -252,7 +252,8 @@ def test_config_round_trip(layer):
     assert layers.serialize(again) == saved
     import json
 
-    assert json.loads(json.dumps(saved)) == saved
+    read = json.loads(json.dumps(saved))
+    assert layers.serialize(layers.deserialize(read, {"Doubling": Doubling})) == saved
 
 
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
@@ -334,3 +335,9 @@ def test_set_weights_changes_nothing_on_error():
         layer.set_weights([np.ones((3, 2)), np.ones(5)])
     for a, b in zip(before, layer.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_configs_keep_tuples():
+    for layer in (layers.Conv2D(2, 5), layers.DepthwiseConv2D(5)):
+        assert layer.get_config()["kernel_size"] == (5, 5)
+        assert type(layer).from_config(layer.get_config()).kernel_size == (5, 5)

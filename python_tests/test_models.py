@@ -722,3 +722,17 @@ assert 0.95 * planned < grown < 1.05 * planned, (grown, planned)
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_summary_leaves_targets_of_own_losses_alone():
+    """A step on guessed targets would be refused, and decide what "accuracy" means."""
+
+    def loss(y, y_pred):
+        return dlcore.losses.sparse_categorical_crossentropy(y, y_pred)
+
+    model = dlcore.Sequential([layers.Input((3,)), layers.Dense(4, activation="softmax")])
+    model.compile("sgd", loss, metrics=["accuracy"])
+    model.summary(print_fn=lambda text: None)
+    x, y = RNG.normal(size=(20, 3)), RNG.integers(0, 4, 20)
+    accuracy = model.evaluate(x, y, verbose=0)[1]
+    assert accuracy == pytest.approx((model.predict(x, verbose=0).argmax(-1) == y).mean())

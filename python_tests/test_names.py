@@ -264,3 +264,14 @@ def test_input_spec(spec, shape, dtype, trouble):
         with pytest.raises(ValueError, match=f"same: expected an input {trouble}"):
             Same()(x)
     assert keras.InputSpec.from_config(keras.InputSpec(**spec).get_config()).axes is not None
+
+
+def test_variables_are_made_of_values_or_initializers():
+    v = keras.Variable(initializer=np.arange(4), shape=(4,), dtype="int", trainable=False)
+    assert v.dtype == "int64" and not v.trainable and v.numpy().tolist() == [0, 1, 2, 3]
+    normal = keras.initializers.RandomNormal(seed=1)
+    np.testing.assert_array_equal(keras.Variable(normal, shape=(3,)).numpy(), normal((3,)))
+    with pytest.raises(ValueError, match="Variable: expected a value of shape"):
+        keras.Variable([1.0], shape=(2,))
+    with pytest.raises(ValueError, match="Variable: expected a shape for an initializer, got None"):
+        keras.Variable(normal)

@@ -179,7 +179,10 @@ def reference(rule, options, common, rate, steps=STEPS):
 
 
 def make(dtype):
-    return [dlcore.Variable(W0, dtype, name="kernel"), dlcore.Variable(BIAS0, dtype, name="bias")]
+    return [
+        dlcore.Variable(W0, dtype=dtype, name="kernel"),
+        dlcore.Variable(BIAS0, dtype=dtype, name="bias"),
+    ]
 
 
 def program(optimizer, variables):

@@ -2,6 +2,7 @@
 does.
 """
 
+import copy
 import errno
 import json
 import os
@@ -159,7 +160,7 @@ def test_weights_alone(tmp_path):
 
 def test_what_cannot_be_saved(tmp_path):
     model = models.Sequential([layers.Lambda(lambda x: x, name="mine", input_shape=(2,))])
-    with pytest.raises(ValueError, match="mine: expected layers without Python functions"):
+    with pytest.raises(ValueError, match="mine: expected arguments that can be saved"):
         model.save(tmp_path / "m")
     model = models.Sequential([layers.Dense(1, activation=lambda x: x, name="d", input_shape=(2,))])
     with pytest.raises(ValueError, match="d: expected arguments that can be saved"):
@@ -513,3 +514,37 @@ def test_from_config_with_custom_objects():
     model = models.Model(x, Twice()(x))
     other = models.Model.from_config(model.get_config(), custom_objects={"Twice": Twice})
     assert isinstance(other.layers[1], Twice)
+
+
+def twice(x):
+    return 2 * x
+
+
+class Own(layers.Layer):
+    def __init__(self, by, **kwargs):
+        super().__init__(**kwargs)
+        self.by = by
+
+    def call(self, x):
+        return self.by * x
+
+
+def test_lambdas_of_named_functions(tmp_path):
+    model = models.Sequential([layers.Lambda(twice, name="mine", input_shape=(2,))])
+    model.save(tmp_path / "m")
+    with pytest.raises(ValueError, match="mine: expected its function in custom_objects"):
+        models.load_model(tmp_path / "m")
+    again = models.load_model(tmp_path / "m", custom_objects={"twice": twice})
+    np.testing.assert_array_equal(again.predict(X[:, :2], verbose=0), 2 * X[:, :2])
+
+
+@pytest.mark.parametrize("copied", [models.clone_model, copy.deepcopy], ids=("clone", "deepcopy"))
+def test_copies_need_no_names(copied):
+    """Own classes and functions, which no file could find."""
+    x = layers.Input((2,))
+    y = layers.Lambda(lambda x: x + 1)(Own(3)(x))
+    y = layers.Dense(2, activation=lambda x: x * x)(y)
+    model = models.Model(x, layers.Dense(2, activation=twice)(y))
+    again = copied(model)
+    again.set_weights(model.get_weights())
+    np.testing.assert_array_equal(again(X[:, :2]), model(X[:, :2]))

@@ -332,3 +332,19 @@ def test_batches_of_several_inputs_and_outputs():
     for got, expected in zip(net.predict(batches()), net.predict(x), strict=True):
         np.testing.assert_array_equal(got, expected)
     net.fit(batches(), verbose=0)
+
+
+def test_loaders_have_methods_of_tf_data():
+    def shuffled():
+        return DataLoader((X, Y), 6, shuffle=True, seed=1)
+
+    loader = shuffled()
+    assert [len(x) for x, _ in loader.take(2)] == [6, 6] and len(loader.skip(3)) == 1
+    assert len(loader.take(-1)) == 4 and len(loader.skip(-1)) == 0 and len(loader.take(9)) == 4
+    whole = [x for x, _ in shuffled()]
+    halves = shuffled().map(lambda x, y: (x / 2, y)).cache().prefetch(3)
+    np.testing.assert_allclose(np.concatenate([x for x, _ in halves]), np.concatenate(whole) / 2)
+    first, second = ([x for x, _ in halves.take(1)] for _ in range(2))
+    assert not np.array_equal(first, second)  # epochs differ
+    windows = dlcore.utils.timeseries_dataset_from_array(np.arange(6.0), None, 2, batch_size=2)
+    assert [x.tolist() for x in windows.map(lambda x: x + 1).take(1)] == [[[1, 2], [2, 3]]]

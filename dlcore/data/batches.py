@@ -69,6 +69,71 @@ class PyDataset:
         return Stream(type(self).__name__, self).epoch()
 
 
+class Batches(PyDataset):
+    """A data set with those methods of tf.data that scripts call on what
+    `image_dataset_from_directory` and its kin return: views of the same source.
+    """
+
+    def map(self, map_func, **kwargs):
+        """The same batches after ``map_func(x, y)`` (or ``map_func(x)`` where there is no y).
+
+        Parameters
+        ----------
+        map_func : callable
+        **kwargs
+            Accepted for the sake of scripts written for tf.data.
+
+        Examples
+        --------
+        >>> import numpy as np, dlcore
+        >>> loader = dlcore.data.DataLoader((np.arange(4.0), np.arange(4)))
+        >>> [x.tolist() for x in loader.map(lambda x, y: x / 2)]
+        [[0.0, 0.5, 1.0, 1.5]]
+        """
+        return _View(self, lambda b: map_func(*b) if isinstance(b, tuple) else map_func(b))
+
+    def take(self, count):
+        """The first `count` batches of each epoch (all for -1)."""
+        return _View(self, numbers=slice(None if count < 0 else count))
+
+    def skip(self, count):
+        """What `take` leaves."""
+        return _View(self, numbers=slice(len(self) if count < 0 else count, None))
+
+    def cache(self):
+        """The data set itself."""
+        return self
+
+    def prefetch(self, buffer_size=None):
+        """The data set itself, whose threads read ahead already."""
+        return self
+
+
+class _View(Batches):
+    """Some batches of another data set, changed."""
+
+    def __init__(self, source, change=None, numbers=slice(None)):
+        super().__init__(source.workers, False, source.max_queue_size)
+        self.source, self.change, self.numbers = source, change, numbers
+        self.ordered = source.ordered
+
+    def __len__(self):
+        return len(self._numbers())
+
+    def __getitem__(self, index):
+        batch = self.source[self._numbers()[index]]
+        return batch if self.change is None else self.change(batch)
+
+    def _numbers(self):
+        return range(len(self.source))[self.numbers]
+
+    def on_epoch_begin(self):
+        self.source.on_epoch_begin()
+
+    def on_epoch_end(self):
+        self.source.on_epoch_end()
+
+
 def _check_counts(who, **counts):
     for name, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 0:

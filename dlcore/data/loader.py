@@ -1,16 +1,14 @@
 """Reads, changes and batches samples in background threads."""
 
-import copy
-
 import numpy as np
 
 from dlcore import random
-from dlcore.data.batches import PyDataset, _check_counts
+from dlcore.data.batches import Batches, _check_counts
 
 _SEEDS = 2**63
 
 
-class DataLoader(PyDataset):
+class DataLoader(Batches):
     """Batches of samples, for `fit`, `evaluate` and `predict`.
 
     The same seed gives the same batches in the same order, for any number of workers.
@@ -94,40 +92,6 @@ class DataLoader(PyDataset):
                 samples = [self.transform(sample, rng) for sample in samples]
             batch = _stack(samples)
         return batch if self.batch_transform is None else self.batch_transform(batch, rng)
-
-    def map(self, map_func, **kwargs):
-        """The same batches after ``map_func(x, y)`` (or ``map_func(x)`` where there is no y).
-
-        Parameters
-        ----------
-        map_func : callable
-        **kwargs
-            Accepted for the sake of scripts written for tf.data.
-
-        Returns
-        -------
-        DataLoader
-
-        Examples
-        --------
-        >>> import numpy as np, dlcore
-        >>> loader = dlcore.data.DataLoader((np.arange(4.0), np.arange(4)))
-        >>> [x.tolist() for x in loader.map(lambda x, y: x / 2)]
-        [[0.0, 0.5, 1.0, 1.5]]
-        """
-        other = copy.copy(self)
-        first = self.batch_transform
-
-        def transform(batch, rng):
-            batch = batch if first is None else first(batch, rng)
-            return map_func(*batch) if isinstance(batch, tuple) else map_func(batch)
-
-        other.batch_transform = transform
-        return other
-
-    def prefetch(self, buffer_size=None):
-        """The loader itself, whose threads read ahead already; for the sake of tf.data's users."""
-        return self
 
 
 class _Rows:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dlcore.data.batches import PyDataset
+from dlcore.data.batches import Batches
 from dlcore.program import dtypes
 
 
@@ -62,7 +62,7 @@ def pad_sequences(
     return rows
 
 
-class Windows(PyDataset):
+class Windows(Batches):
     """Batches of windows of a series; see `timeseries_dataset_from_array`.
 
     Parameters

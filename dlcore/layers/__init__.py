@@ -124,7 +124,7 @@ def deserialize(config, custom_objects=None):
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
         raise ValueError(f"layer: expected a dictionary with class_name and config, got {config!r}")
     name, number = config.get("class_name"), config.get("shared")
-    cls = lookup.custom_object(name) or _find(name)
+    cls = name if isinstance(name, type) else lookup.custom_object(name) or _find(name)
     if cls is None:
         raise ValueError(f"layer: expected a built-in class or one in custom_objects, got {name!r}")
     with sharing.reading() as known:

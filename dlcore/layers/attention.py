@@ -82,6 +82,9 @@ class MultiHeadAttention(Layer):
     Masks of value and key hide their steps; the output has the mask of the query. A query that
     sees nothing, or that ``query_mask=`` names False, gives the bias of the output.
 
+    Inputs may have more than one axis of steps, (batch, T1, T2, features): all of them together
+    are the steps then, or those of `attention_axes` alone. Such inputs take no masks.
+
     Parameters
     ----------
     num_heads : int
@@ -94,7 +97,8 @@ class MultiHeadAttention(Layer):
     use_bias : bool, default True
     output_shape : int or tuple, optional
         Width of the output, by default that of the query.
-    attention_axes : None
+    attention_axes : int or tuple of int, optional
+        The axes that are attended over, by default all between batch and features.
     flash_attention
         Accepted for Keras' sake: blocks are used wherever nobody needs the weights.
     kernel_initializer : default "glorot_uniform"
@@ -140,8 +144,6 @@ class MultiHeadAttention(Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if attention_axes is not None:
-            raise ValueError(f"{self.name}: expected attention_axes=None, got {attention_axes!r}")
         if not 0 <= dropout < 1:
             raise ValueError(f"{self.name}: expected dropout in 0 <= dropout < 1, got {dropout!r}")
         self.num_heads = spec.check_positive_int(self.name, "num_heads", num_heads)
@@ -149,6 +151,9 @@ class MultiHeadAttention(Layer):
         self.value_dim = spec.check_positive_int(self.name, "value_dim", value_dim or key_dim)
         self.dropout, self.use_bias, self.seed = dropout, bool(use_bias), seed
         self.output_shape = output_shape
+        if isinstance(attention_axes, int):
+            attention_axes = (attention_axes,)
+        self.attention_axes = attention_axes and tuple(attention_axes)
         self._describe_weight("kernel", kernel_initializer, kernel_regularizer, kernel_constraint)
         self._describe_weight("bias", bias_initializer, bias_regularizer, bias_constraint)
         self.seed_generator = random.SeedGenerator(seed) if dropout else None
@@ -186,6 +191,13 @@ class MultiHeadAttention(Layer):
         if key is not None:
             hidden = _both(hidden, mask_of(key) if key_mask is None else key_mask)
         key = value if key is None else key
+        if len(query.shape) > 3 and len(query.shape) == len(value.shape) == len(key.shape):
+            masks = (query_mask, hidden, attention_mask)
+            if use_causal_mask or any(m is not None for m in masks):
+                raise ValueError(
+                    f"{self.name}: expected no masks with inputs of {len(query.shape)} axes"
+                )
+            return self._over_axes((query, value, key), return_attention_scores, training)
         _check_rank(self.name, query, value, key)
         mask = None if hidden is None else ops.expand_dims(ops.cast(hidden, "bool"), 1)
         if attention_mask is not None:
@@ -208,6 +220,32 @@ class MultiHeadAttention(Layer):
             y = ops.where(kept, y, 0.0)
         y = self.output_dense(y)
         return (y, weights) if return_attention_scores else y
+
+    def _over_axes(self, sequences, with_scores, training):
+        """Attention over some axes: they become one axis of steps, the others the batch."""
+        rank = len(sequences[0].shape)
+        axes = [a % rank for a in self.attention_axes or range(1, rank - 1)]
+        rest = [a for a in range(rank - 1) if a not in axes]
+        order = (*rest, *axes, rank - 1)
+
+        def sizes(x, axes):
+            return tuple(x.shape[a] for a in axes)
+
+        def flat(x):
+            shape = math.prod(sizes(x, rest)), math.prod(sizes(x, axes)), x.shape[-1]
+            return ops.reshape(ops.transpose(x, order), shape)
+
+        y = self.call(*map(flat, sequences), return_attention_scores=with_scores, training=training)
+        y, scores = y if with_scores else (y, None)
+        query, _, key = sequences
+        width = y.shape[2:]
+        y = ops.reshape(y, (*sizes(query, rest), *sizes(query, axes), *width))
+        back = [order.index(a) for a in range(rank - 1)]
+        y = ops.transpose(y, (*back, *range(rank - 1, rank - 1 + len(width))))
+        if not with_scores:
+            return y
+        steps = (*sizes(query, axes), *sizes(key, axes))
+        return y, ops.reshape(scores, (*sizes(query, rest), self.num_heads, *steps))
 
     def _with_weights(self, q, k, v, mask, training, causal):
         """The same through the whole T x S matrix of weights, which is returned too."""

@@ -388,7 +388,9 @@ class Layer(Weights):
 
     def __reduce__(self):
         specs = self._build_specs if self.built else None
-        return _restore, (type(self), self.get_config(), specs, self.get_weights())
+        with lookup.live():
+            config = self.get_config()
+        return _restore, (type(self), config, specs, self.get_weights())
 
     def __repr__(self):
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"

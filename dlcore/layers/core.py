@@ -6,7 +6,7 @@ Maxout   y = max over j of (x w_j + b_j)            x (..., D)  w (D, k U)  b (k
 
 import numpy as np
 
-from dlcore import activations, config, ops, random
+from dlcore import activations, config, lookup, ops, random
 from dlcore.layers import spec
 from dlcore.layers.base import Layer
 from dlcore.layers.symbolic import Connection
@@ -299,7 +299,8 @@ class Dropout(Layer):
 
 
 class Lambda(Layer):
-    """Any function written with `dlcore.ops` as a layer. It has no weights and cannot be saved.
+    """Any function written with `dlcore.ops` as a layer, without weights. Files name the function,
+    which has to be registered to load them, or given as one of `custom_objects`.
 
     Parameters
     ----------
@@ -332,11 +333,18 @@ class Lambda(Layer):
     def call(self, inputs):
         return self.function(inputs, **self.arguments)
 
-    def get_config(self):
-        raise ValueError(
-            f"{self.name}: expected layers without Python functions, got a Lambda;"
-            " write a Layer subclass and pass it as custom_objects when loading"
-        )
+    @classmethod
+    def from_config(cls, config):
+        name = config.get("function")
+        if isinstance(name, str):
+            function = lookup.custom_object(name)
+            if function is None:
+                raise ValueError(
+                    f"{config.get('name', 'lambda')}: expected its function in custom_objects,"
+                    f" or registered, got none called {name!r}"
+                )
+            config = config | {"function": function}
+        return super().from_config(config)
 
 
 class Identity(Layer):

@@ -41,7 +41,7 @@ def described(layer):
     again = layer in _scope.written
     _scope.written.add(layer)
     config = {} if again and number is not None else layer.get_config()
-    name = lookup.get_registered_name(type(layer))
+    name = lookup.name_of(type(layer))
     entry = {"class_name": name, "name": layer.name, "config": config}
     if config and layer.built and layer._overrides("get_build_config"):
         entry["build"] = layer.get_build_config()

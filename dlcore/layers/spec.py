@@ -305,14 +305,17 @@ def plain(layer, value):
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple)):
-        return [plain(layer, x) for x in value]
+        return (list if isinstance(value, list) else tuple)(plain(layer, x) for x in value)
     if isinstance(value, dict):
         return {k: plain(layer, x) for k, x in value.items()}
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     if isinstance(value, base.Layer):
         return serialize(value)
-    if getattr(value, "__name__", "<lambda>") == "<lambda>" and not hasattr(value, "get_config"):
+    anonymous = getattr(value, "__name__", "<lambda>") == "<lambda>"
+    if anonymous and not hasattr(value, "get_config"):
+        if lookup.is_live():
+            return value
         raise ValueError(
             f"{layer.name}: expected arguments that can be saved, got {value!r};"
             " use named functions, or define get_config"
@@ -324,8 +327,8 @@ def revive(value):
     """Layers described inside a configuration, alive again; everything else as it is."""
     from dlcore.layers import deserialize, is_layer_config
 
-    if isinstance(value, list):
-        return [revive(x) for x in value]
+    if isinstance(value, (list, tuple)):
+        return type(value)(revive(x) for x in value)
     return deserialize(value) if is_layer_config(value) else value
 
 

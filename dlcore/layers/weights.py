@@ -54,9 +54,14 @@ class Weights:
         initializer = initializers.get(initializer)
         with spec.suspended():
             value = spec.initial_value(self.name, initializer, shape, dtype)
-        variable = Variable(value, dtype, trainable, name or "variable")
+        variable = Variable(
+            value,
+            dtype=dtype,
+            trainable=trainable,
+            autocast=autocast and self._casts_weights,
+            name=name or "variable",
+        )
         variable.path = f"{self.name}/{variable.name}"
-        variable.autocast = bool(autocast and self._casts_weights and is_float(variable.dtype))
         variable.regularizer = regularizers.get(regularizer)
         variable.constraint = constraints.get(constraint)
         self._weights.append(variable)

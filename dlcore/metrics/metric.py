@@ -63,7 +63,9 @@ class Metric(lookup.Configurable):
 
         initial = initializers.get(initializer)
         value = np.asarray(initial(shape, dtype), dtype)
-        variable = Variable(value, dtype=dtype, trainable=False, name=name or "state")
+        variable = Variable(
+            value, dtype=dtype, trainable=False, autocast=False, name=name or "state"
+        )
         self.variables.append(variable)
         self._initial.append(value)
         return variable

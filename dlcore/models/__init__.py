@@ -1,6 +1,6 @@
 """Models, and their files, with the names of `keras.models`."""
 
-from dlcore import layers
+from dlcore import layers, lookup
 from dlcore.layers.core import InputLayer
 from dlcore.layers.operation import Operation
 from dlcore.models.model import Model
@@ -64,7 +64,8 @@ def clone_model(model, input_tensors=None, clone_function=None):
     (['b'], 0)
     """
     if input_tensors is None and clone_function is None:
-        return type(model).from_config(model.get_config())
+        with lookup.live():
+            return type(model).from_config(model.get_config())
     if model._graph is None:
         raise ValueError(
             f"{model.name}: expected a model made of connected layers to clone with"
@@ -79,7 +80,8 @@ def clone_model(model, input_tensors=None, clone_function=None):
 
 def _copy(layer, clone_function):
     if clone_function is None or isinstance(layer, (InputLayer, Operation)):
-        return type(layer).from_config(layer.get_config())
+        with lookup.live():
+            return type(layer).from_config(layer.get_config())
     return clone_function(layer)
 
 

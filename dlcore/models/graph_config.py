@@ -6,6 +6,7 @@ In the arguments of a call, {"symbol": [layer, n, i]} is result i of the layer's
 
 import numpy as np
 
+from dlcore import lookup
 from dlcore.layers import deserialize, serialize, spec
 from dlcore.layers.core import InputLayer
 from dlcore.layers.symbolic import KerasTensor
@@ -59,6 +60,8 @@ def _plain(who, value, places):
         return np.dtype(value).name
     if isinstance(value, (np.ndarray, np.generic)):
         return {"array": value.tolist(), "dtype": value.dtype.name}
+    if lookup.is_live():
+        return value
     raise ValueError(
         f"{who}: expected arguments that can be saved (numbers, arrays, ...), got {value!r}"
     )

@@ -34,7 +34,7 @@ class Logs:
         variable = self.entries.get(name)
         if not isinstance(variable, Variable) or variable.shape != x.shape:
             with suspended():
-                variable = Variable(np.zeros(x.shape), "float64", trainable=False, name=name)
+                variable = Variable(np.zeros(x.shape), dtype="float64", trainable=False, name=name)
         variable.assign(ops.cast(x, "float64"))
         return variable
 

@@ -130,7 +130,7 @@ def _costs(model, batch, weight_bytes):
     """FLOPs and planned memory of a prediction and, when compiled, of a training step."""
     inputs = spec.map_leaves(lambda x: np.zeros((batch, *x.shape[1:]), x.dtype), model._build_specs)
     outputs = spec.leaves(model._output_specs(model._data("summary", "predict", inputs)))
-    targets = _targets(model._compiled, outputs, batch)
+    targets = _targets(model, outputs, batch)
     lines = []
     for kind, words in (("predict", "Prediction"), ("train", "Training step")):
         train = kind == "train"
@@ -146,10 +146,15 @@ def _costs(model, batch, weight_bytes):
     return lines
 
 
-def _targets(compiled, outputs, batch):
-    """Zeros like a batch of the targets, or None where they are not known before `fit`."""
+def _targets(model, outputs, batch):
+    """Zeros like a batch of the targets, or None where they are not known before `fit`: losses and
+    steps of the user's take what they like.
+    """
+    compiled = model._compiled
     heads = compiled.heads if compiled is not None else []
-    if not any(h.loss for h in heads):
+    if not any(h.loss for h in heads) or model._replaces("train_step", "compute_loss"):
+        return None
+    if any(h.loss and h.wants_integers() and not h.loss.integer_targets for h in heads):
         return None
     targets = []
     for head, y in zip(heads, outputs, strict=True):

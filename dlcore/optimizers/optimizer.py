@@ -184,7 +184,8 @@ class Optimizer(lookup.Configurable):
         from dlcore import initializers
 
         value = np.asarray(initializers.get(initializer)(tuple(shape), dtype))
-        return self._track(Variable(value, dtype, trainable=False, name=name or "state"))
+        name = name or "state"
+        return self._track(Variable(value, dtype=dtype, trainable=False, name=name))
 
     def add_optimizer_variables(self, trainable_variables, name, initializer="zeros"):
         """State like each variable.

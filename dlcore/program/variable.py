@@ -3,7 +3,7 @@ sums)."""
 
 import numpy as np
 
-from dlcore import backends
+from dlcore import backends, config
 from dlcore.backends.memory import Memory, when_device_changes
 from dlcore.program import dtypes
 from dlcore.program.graph import VARIABLE, Operators, Tensor, current_trace
@@ -31,18 +31,39 @@ def variables_made():
     return _made
 
 
+def _initial(initializer, shape, dtype):
+    """The array, or number, that a variable starts with."""
+    if isinstance(initializer, Variable):
+        initializer = initializer.value
+    if callable(initializer):
+        if shape is None:
+            raise ValueError("Variable: expected a shape for an initializer, got None")
+        return initializer(tuple(shape), dtype=dtype or config.floatx())
+    if shape is not None and tuple(np.shape(initializer)) != tuple(shape):
+        raise ValueError(
+            f"Variable: expected a value of shape {tuple(shape)}, got {np.shape(initializer)}"
+        )
+    return initializer
+
+
 class Variable(Operators):
     """An array that programs read and change.
 
     Parameters
     ----------
-    value : array_like
-        The initial value; it is copied.
+    initializer : array_like, or callable (shape, dtype) -> array
+        The initial value, which is copied, or what makes it of a shape.
+    shape : tuple of int, optional
+        For an initializer; a value must have it.
     dtype : str, optional
         "float32", "float64", "int32", "int64", "uint8" or "bool"; by default that of an array, else
         `config.floatx()` for floats.
     trainable : bool
         Whether optimizers change it.
+    autocast : bool, default True
+        Whether layers see floats in the type that they compute in.
+    aggregation, synchronization
+        Accepted for Keras' sake, and not needed here.
     name : str, optional
 
     Examples
@@ -59,12 +80,20 @@ class Variable(Operators):
         "path", "regularizer", "trainable",
     )  # fmt: skip
 
-    def __init__(self, value, dtype=None, trainable=True, name=None):
+    def __init__(
+        self,
+        initializer,
+        shape=None,
+        dtype=None,
+        trainable=True,
+        autocast=True,
+        aggregation="none",
+        synchronization="auto",
+        name=None,
+    ):
         global _made
         _made += 1
-        if isinstance(value, Variable):
-            value = value.value
-        value = backends.to_host(value)
+        value = backends.to_host(_initial(initializer, shape, dtype))
         if dtype is None:
             array = np.asarray(value)
             given = isinstance(value, (np.ndarray, np.generic))
@@ -75,7 +104,7 @@ class Variable(Operators):
         self.trainable = trainable
         self.name = self.path = name or "variable"
         self.regularizer = self.constraint = None
-        self.autocast = False  # whether layers see it in the type that they compute in
+        self.autocast = bool(autocast and dtypes.is_float(self.dtype))
 
     @property
     def value(self):

@@ -140,14 +140,14 @@ def normalize(x, axis=-1, order=2):
 
     Parameters
     ----------
-    x : array_like
+    x : array_like or tensor
     axis : int
     order : float
         Order of the norm, 2 for the Euclidean one.
 
     Returns
     -------
-    ndarray of x's shape
+    ndarray or tensor of x's shape
 
     Examples
     --------
@@ -156,6 +156,11 @@ def normalize(x, axis=-1, order=2):
     """
     import numpy as np
 
+    from dlcore import ops
+    from dlcore.program.graph import Operators
+
+    if isinstance(x, Operators):
+        return ops.normalize(x, axis, order)
     x = np.asarray(x)
     size = np.atleast_1d(np.linalg.norm(x, order, axis, keepdims=True))
     return x / np.where(size == 0, 1, size)
