@@ -122,7 +122,7 @@ class PReLU(Layer):
             raise ValueError(
                 f"{self.name}: expected input {spec.shown(expected)}, got {tuple(x.shape)}"
             )
-        return ops.maximum(x, 0.0) + self.alpha * ops.minimum(x, 0.0)
+        return ops.relu(x) - self.alpha * ops.relu(-x)
 
 
 class ELU(Layer):

@@ -37,7 +37,7 @@ def binary_crossentropy(y_true, y_pred, from_logits=False, label_smoothing=0.0, 
         y = y * (1.0 - label_smoothing) + 0.5 * label_smoothing
     x = p if from_logits else ops.logits_of(p, "sigmoid")
     if x is not None:
-        values = ops.maximum(x, 0.0) - x * y + ops.log1p(ops.exp(-ops.abs(x)))
+        values = ops.maximum(x, 0.0) - x * y + ops.log1p(ops.exp(ops.minimum(-x, x)))
     else:
         p = ops.clip(p, epsilon(), 1.0 - epsilon())
         values = -(y * ops.log(p) + (1.0 - y) * ops.log(1.0 - p))

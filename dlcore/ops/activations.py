@@ -1,9 +1,9 @@
 """Activation functions: pointwise expressions, and softmax over the last axis."""
 
 from dlcore.ops import pointwise as pw
-from dlcore.ops.op import OPS, Op, as_float, check_axis, traceable
+from dlcore.ops.op import OPS, Op, as_float, check_axes, check_axis, to_tensor, traceable
 from dlcore.ops.reduction import sum as sum_
-from dlcore.ops.shaping import moveaxis, split
+from dlcore.ops.shaping import moveaxis, reshape, split
 
 
 def _softmax(xp, x, log):
@@ -49,6 +49,12 @@ def _along(name, x, axis, log):
     x = as_float(x)
     if x.ndim == 0:
         raise ValueError(f"{name}: expected at least one axis, got a scalar")
+    if isinstance(axis, (tuple, list)) and axis:
+        axes = check_axes(name, axis, x.ndim)
+        last = tuple(range(x.ndim - len(axes), x.ndim))
+        moved = moveaxis(x, axes, last)
+        rows = reshape(moved, (*moved.shape[: last[0]], -1))
+        return moveaxis(reshape(OPS["softmax"](rows, log=log), moved.shape), last, axes)
     axis = check_axis(name, axis, x.ndim)
     if axis == x.ndim - 1:
         return OPS["softmax"](x, log=log)
@@ -57,20 +63,20 @@ def _along(name, x, axis, log):
 
 @traceable()
 def softmax(x, axis=-1):
-    """exp(x) / sum(exp(x)) over `axis`, without overflow."""
+    """exp(x) / sum(exp(x)) over `axis` (int or tuple), without overflow."""
     return _along("softmax", x, axis, False)
 
 
 @traceable()
 def log_softmax(x, axis=-1):
-    """log(softmax(x)) over `axis`, without overflow."""
+    """log(softmax(x)) over `axis` (int or tuple), without overflow."""
     return _along("log_softmax", x, axis, True)
 
 
 @traceable()
 def relu6(x):
     """min(max(x, 0), 6)."""
-    return pw.minimum(pw.relu(x), 6.0)
+    return pw.minimum(pw.relu(x), 6)
 
 
 @traceable()
@@ -84,7 +90,13 @@ def leaky_relu(x, negative_slope=0.2):
 def elu(x, alpha=1.0):
     """x where x > 0, else alpha (exp(x) - 1) (Clevert et al. 2016)."""
     x = as_float(x)
-    return pw.where(pw.greater(x, 0.0), x, alpha * pw.expm1(pw.minimum(x, 0.0)))
+    return _upper_or(x, lambda z: alpha * pw.expm1(z))
+
+
+def _upper_or(x, f):
+    """x where x >= 0, else f(x), which is computed of nothing above 0: there exp could overflow."""
+    upper = pw.greater_equal(x, 0.0)
+    return pw.where(upper, x, f(pw.where(upper, 0.0, x)))
 
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
@@ -100,7 +112,7 @@ def selu(x):
 def celu(x, alpha=1.0):
     """max(x, 0) + min(0, alpha (exp(x / alpha) - 1)) (Barron 2017)."""
     x = as_float(x)
-    return pw.maximum(x, 0.0) + alpha * pw.expm1(pw.minimum(x, 0.0) * (1.0 / alpha))
+    return _upper_or(x, lambda z: alpha * pw.expm1(z * (1.0 / alpha)))
 
 
 @traceable()
@@ -191,7 +203,7 @@ def hard_shrink(x, threshold=0.5):
 @traceable()
 def threshold(x, threshold, default_value):
     """x where x > threshold, else default_value."""
-    x = as_float(x)
+    x = to_tensor(x)
     return pw.where(pw.greater(x, threshold), x, default_value)
 
 

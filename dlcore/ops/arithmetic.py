@@ -20,7 +20,7 @@ from dlcore.ops.op import (
     traceable,
 )
 from dlcore.ops.reduction import sum as sum_
-from dlcore.ops.shaping import expand_dims, moveaxis, ones_like, zeros_like
+from dlcore.ops.shaping import expand_dims, moveaxis, ones_like
 from dlcore.program import dtypes
 
 
@@ -40,7 +40,9 @@ def exp2(x):
 def logaddexp2(x1, x2):
     """log2(2 ** x1 + 2 ** x2), without overflow."""
     a, b = _floats(x1, x2)
-    apart = pw.where(pw.equal(a, b), zeros_like(a - b), -pw.absolute(a - b))
+    gap = a - b
+    infinite = pw.where(pw.equal(a, b), 0.0, -math.inf)
+    apart = pw.where(pw.isfinite(gap), pw.minimum(-gap, gap), infinite)
     return pw.maximum(a, b) + pw.log1p(exp2(apart)) * (1 / math.log(2))
 
 
@@ -103,7 +105,11 @@ def divide_no_nan(x1, x2):
 def ldexp(x1, x2):
     """x1 * 2 ** x2 of integers x2."""
     a = as_float(x1)
-    return a * exp2(cast_to(to_tensor(x2), a.dtype))
+    n, most = cast_to(to_tensor(x2), a.dtype), 1022.0 if a.dtype == "float64" else 126.0
+    for _ in range(3):  # each power is finite, or 0 * inf could come out
+        step = pw.clip(n, -most, most)
+        a, n = a * exp2(step), n - step
+    return a
 
 
 @traceable()

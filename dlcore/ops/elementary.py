@@ -82,7 +82,7 @@ def _arcsinh(x):
 
 def _arccosh(x):
     t = pw.minimum(x, _BIG) - 1.0
-    small = pw.log1p(t + pw.sqrt(t * (t + 2.0)))
+    small = pw.log1p(t + pw.sqrt(t) * pw.sqrt(t + 2.0))  # two roots: NaN for all t < 0
     return pw.where(x > _BIG, pw.log(x) + math.log(2), small)
 
 

@@ -192,8 +192,8 @@ def pad_images(
 
 @traceable()
 def gaussian_blur(images, kernel_size=(3, 3), sigma=(1.0, 1.0), data_format=None):
-    """Images filtered with exp(-(x / sigma)^2 / 2), scaled to sum 1, of `kernel_size` (width,
-    height); there is 0 around them."""
+    """Images filtered with exp(-(x / sigma)^2 / 2), scaled to sum 1, of `kernel_size` (height,
+    width), with the sigmas of columns and rows; there is 0 around them."""
     x, ndim, data_format = _images("gaussian_blur", images, data_format)
     sizes = check_sizes("gaussian_blur", "kernel_size", kernel_size, 2)
     sigmas = sigma if isinstance(sigma, (tuple, list)) else (sigma, sigma)
@@ -201,7 +201,7 @@ def gaussian_blur(images, kernel_size=(3, 3), sigma=(1.0, 1.0), data_format=None
     dtype = dtypes.array_type(wide.dtype)
     columns, rows = (
         np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / s) ** 2)
-        for n, s in zip(sizes, sigmas, strict=True)
+        for n, s in zip(sizes[::-1], sigmas, strict=True)
     )
     window = np.outer(rows / rows.sum(), columns / columns.sum()).astype(dtype)
     window = np.repeat(window[:, :, None, None], x.shape[-1], axis=2)

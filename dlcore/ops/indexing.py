@@ -10,6 +10,7 @@ from dlcore.ops.op import (
     Op,
     as_float,
     broadcast_shapes,
+    cast_to,
     check_axis,
     concrete,
     is_symbolic,
@@ -67,6 +68,15 @@ Op(
     kernel=lambda node: ("scatter_add", [], []),
     overwrites=2,
 )
+
+
+def summed_rows(rows, index, *base, length):
+    """scatter_add, of integers as float64 (exactly up to 2^53), which the kernels take."""
+    wide = "float64" if not dtypes.is_float(rows.dtype) else rows.dtype
+    y = OPS["scatter_add"](
+        cast_to(rows, wide), index, *(cast_to(b, wide) for b in base), length=length
+    )
+    return cast_to(y, rows.dtype)
 
 
 def rows_of(x):
@@ -168,8 +178,10 @@ def _accumulate(name, x, axis, dtype):
     if is_symbolic(x):
         return _running(x, name, axis, dtype)
     xp, x = concrete(name, x)
-    small = x.dtype.name in ("bool", "uint8")
-    return getattr(xp, name)(x, axis).astype(dtype or ("int32" if small else x.dtype))
+    if dtype is not None or x.dtype.name in ("bool", "uint8"):
+        x = x.astype(dtypes.standardize(dtype or "int32", name))
+    axis = axis if axis is None else check_axis(name, axis, x.ndim)
+    return getattr(xp, name)(x, axis).astype(x.dtype)
 
 
 @traceable()
@@ -261,6 +273,8 @@ def unique(
     values, *rest = found if isinstance(found, tuple) else (found,)
     if size is not None:
         values = _of_size(xp, values, size, axis or 0, fill_value or 0)
+        if return_index:
+            rest[0] = _of_size(xp, rest[0], size, 0, rest[0][0] if len(rest[0]) else 0)
         if return_counts:
             rest[-1] = _of_size(xp, rest[-1], size, 0, 0)
     rest = tuple(r.astype("int32") for r in rest)

@@ -40,6 +40,7 @@ Op(
 @traceable(2)
 def matmul(x1, x2):
     """x1 @ x2: products of matrices (.., M, K) and (.., K, N); vectors are rows or columns.
+    Integers are multiplied as float64, exactly up to 2^53.
 
     Raises
     ------
@@ -47,8 +48,9 @@ def matmul(x1, x2):
         If the inner sizes differ or the leading axes do not broadcast.
     """
     a, b = promoted(x1, x2)
-    dtype = dtypes.as_float(a.dtype)
-    a, b = cast_to(a, dtype), cast_to(b, dtype)
+    if not dtypes.is_float(a.dtype):
+        y = matmul(cast_to(a, "float64"), cast_to(b, "float64"))
+        return cast_to(y, "int32" if a.dtype in ("bool", "uint8") else a.dtype)
     if not a.shape or not b.shape:
         raise ValueError(
             f"matmul: expected at least one axis each, got shapes {a.shape} and {b.shape}"
@@ -68,12 +70,14 @@ def matmul(x1, x2):
 
 @traceable(2)
 def dot(x1, x2):
-    """x1 . x2 for vectors and matrices, as matmul; scalars multiply."""
+    """x1 . x2, summed over the last axis of x1 and the last but one of x2; scalars multiply."""
     a, b = promoted(x1, x2)
     if not a.shape or not b.shape:
         return a * b
     if b.ndim > 2:
-        raise ValueError(f"dot: expected x2 with at most 2 axes, got {b.shape}; use matmul")
+        from dlcore.ops.products import tensordot
+
+        return tensordot(a, b, ((a.ndim - 1,), (b.ndim - 2,)))
     return matmul(a, b)
 
 

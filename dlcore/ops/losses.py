@@ -36,8 +36,11 @@ def _formula(xp, logits, labels):
 
 
 def _gradient(dys, ys, logits, labels):
-    dlogits = expand_dims(dys[0], -1) * ys[1] if dys[0] is not None else None
-    return [dlogits, None]
+    if dys[0] is None:
+        return [None, None]
+    dy = expand_dims(dys[0], -1)
+    dlabels = -dy * OPS["softmax"](logits, log=True) if labels.ndim == 2 else None
+    return [dy * ys[1], dlabels]
 
 
 Op(

@@ -140,11 +140,11 @@ _TABLE = {
     "divide": (lambda xp, a, b: a / b, lambda g, y, a, b: [g / b, -(g * y) / b]),
     "maximum": (
         lambda xp, a, b: xp.maximum(a, b),
-        lambda g, y, a, b: _share(g, a, b, y),
+        lambda g, y, a, b: _to_winner(g, a, y),
     ),
     "minimum": (
         lambda xp, a, b: xp.minimum(a, b),
-        lambda g, y, a, b: _share(g, a, b, y),
+        lambda g, y, a, b: _to_winner(g, a, y),
     ),
     "power": (
         lambda xp, a, b: xp.power(a, b),
@@ -248,11 +248,11 @@ _TABLE = {
 }
 
 
-def _share(g, a, b, y):
-    """Gradient of maximum and minimum: to the operand that won, halves to equals."""
-    wins_a, wins_b = _p("equal", a, y), _p("equal", b, y)
-    half = OPS["where"](_p("logical_and", wins_a, wins_b), *promoted(0.5 * g, g))
-    return [_select(wins_a, half), _select(wins_b, half)]
+def _to_winner(g, a, y):
+    """Gradient of maximum and minimum: to the operand that won, of equals to the first, so that a
+    number at a bound of `clip` counts as inside."""
+    wins = _p("equal", a, y)
+    return [_select(wins, g), _p("where", wins, 0.0, g)]
 
 
 def _where_positive(a, y):
@@ -373,7 +373,15 @@ sin = _unary("sin", "Sine; x in radians.")
 cos = _unary("cos", "Cosine; x in radians.")
 floor = _unary("floor", "Largest integer <= x.")
 ceil = _unary("ceil", "Smallest integer >= x.")
-trunc = _unary("trunc", "x without its fraction.")
+
+
+@traceable()
+def trunc(x):
+    """x without its fraction."""
+    x = to_tensor(x)
+    return OPS["trunc"](x) if dtypes.is_float(x.dtype) else x
+
+
 relu = _unary("relu", "max(x, 0); NaN passes on.", as_floats=False)
 logical_not = _unary("logical_not", "x is zero, as bool.", as_floats=False)
 isnan = _unary("isnan", "x is NaN, as bool.")
@@ -389,7 +397,9 @@ def isinf(x):
 @traceable()
 def round(x, decimals=0):
     """x rounded to `decimals` digits, halves to even."""
-    x = as_float(x)
+    x = to_tensor(x)
+    if not dtypes.is_float(x.dtype):
+        return x if decimals >= 0 else cast_to(round(cast_to(x, "float64"), decimals), x.dtype)
     if not decimals:
         return OPS["round"](x)
     scale = 10.0**decimals
@@ -419,8 +429,8 @@ def tan(x):
 @traceable()
 def sinh(x):
     """Hyperbolic sine."""
-    e = expm1(absolute(x))
-    return sign(x) * 0.5 * (e + e / (e + 1.0))
+    x = as_float(x)
+    return 0.5 * (expm1(x) - expm1(-x))
 
 
 @traceable()

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from dlcore import config
 from dlcore.ops import pointwise as pw
 from dlcore.ops.op import (
     OPS,
@@ -39,9 +40,18 @@ def _reduce_gradient(g, y, x, kind, axes):
     if kind == "sum":
         return [OPS["broadcast_to"](g, shape=x.shape)]
     if kind == "prod":
-        return [g * y / x]  # undefined where a factor is 0, as in most frameworks
+        return [g * of_others(x, lambda z, kind: OPS["reduce"](z, kind=kind, axes=axes))]
     wins = pw.cast(pw.equal(x, y), x.dtype)
     return [wins * (g / OPS["reduce"](wins, kind="sum", axes=axes))]
+
+
+def of_others(x, reduced):
+    """For each factor of a product that of the others, also where some are 0; ``reduced(x, kind)``
+    is the "sum" or "prod" that belongs to each element."""
+    zero = pw.equal(x, 0.0)
+    factors = pw.where(zero, 1.0, x)
+    zeros = pw.cast(zero, x.dtype)
+    return pw.where(reduced(zeros, "sum") > zeros, 0.0, reduced(factors, "prod") / factors)
 
 
 def _reduce_shape(x, kind, axes):
@@ -172,14 +182,16 @@ def std(x, axis=None, keepdims=False):
 
 @traceable()
 def any(x, axis=None, keepdims=False):
-    """Whether any element over `axis` is non-zero."""
-    return pw.cast(max(pw.not_equal(to_tensor(x), 0), axis, keepdims), "bool")
+    """Whether any element over `axis` is non-zero; not of nothing."""
+    x = pw.not_equal(to_tensor(x), 0)
+    return pw.cast(max(x, axis, keepdims, None if x.size else False), "bool")
 
 
 @traceable()
 def all(x, axis=None, keepdims=False):
-    """Whether all elements over `axis` are non-zero."""
-    return pw.cast(min(pw.not_equal(to_tensor(x), 0), axis, keepdims), "bool")
+    """Whether all elements over `axis` are non-zero; also of nothing."""
+    x = pw.not_equal(to_tensor(x), 0)
+    return pw.cast(min(x, axis, keepdims, None if x.size else True), "bool")
 
 
 def _arg(name, x, axis, keepdims):
@@ -207,9 +219,9 @@ def argmin(x, axis=None, keepdims=False):
 @traceable()
 @_in_float32
 def logsumexp(x, axis=None, keepdims=False):
-    """log(sum(exp(x))) over `axis`, without overflow."""
+    """log(sum(exp(x))) over `axis`, without overflow; -inf of nothing."""
     axes = check_axes("logsumexp", axis, x.ndim)
-    top = pw.stop_gradient(max(x, axes, True))
+    top = pw.stop_gradient(max(x, axes, True, None if x.size else -math.inf))
     top = pw.where(pw.isfinite(top), top, 0.0)
     return _finish(x, pw.log(sum(pw.exp(x - top), axes, True)) + top, axes, keepdims)
 
@@ -265,9 +277,12 @@ def count_nonzero(x, axis=None):
 @traceable()
 @_in_float32
 def normalize(x, axis=-1, order=2, epsilon=None):
-    """x divided by its norm over `axis`."""
-    n = norm(x, order, axis, keepdims=True)
-    return x / pw.maximum(n, 1e-12 if epsilon is None else epsilon)
+    """x divided by its norm over `axis`, or by `epsilon` (Keras' by default) where that is more."""
+    epsilon = config.epsilon() if epsilon is None else epsilon
+    if order == 2:  # the bound within the root, so that x = 0 has a gradient
+        squares = sum(pw.square(x), axis, keepdims=True)
+        return x / pw.sqrt(pw.maximum(squares, epsilon * epsilon))
+    return x / pw.maximum(norm(x, order, axis, keepdims=True), epsilon)
 
 
 __all__ = [

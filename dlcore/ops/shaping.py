@@ -8,7 +8,17 @@ import operator
 import numpy as np
 
 from dlcore import backends
-from dlcore.ops.op import OPS, Op, cast_to, check_axes, check_axis, promoted, to_tensor, traceable
+from dlcore.ops.op import (
+    OPS,
+    Op,
+    cast_to,
+    check_axes,
+    check_axis,
+    concrete,
+    promoted,
+    to_tensor,
+    traceable,
+)
 from dlcore.program import dtypes
 from dlcore.program.graph import Tensor, current_trace
 from dlcore.program.symbol import Symbol
@@ -218,13 +228,15 @@ def swapaxes(x, axis1, axis2):
 
 @traceable()
 def moveaxis(x, source, destination):
-    """x with axis `source` moved to `destination`."""
+    """x with axis `source` moved to `destination`; both may be tuples."""
     x = to_tensor(x)
-    order = list(range(x.ndim))
-    order.remove(check_axis("moveaxis", source, x.ndim))
-    order.insert(
-        check_axis("moveaxis", destination, x.ndim), check_axis("moveaxis", source, x.ndim)
-    )
+    given = [a if isinstance(a, (tuple, list)) else (a,) for a in (source, destination)]
+    source, destination = ([check_axis("moveaxis", a, x.ndim) for a in axes] for axes in given)
+    if len(set(source)) != len(set(destination)) or len(set(source)) != len(given[0]):
+        raise ValueError(f"moveaxis: expected as many different axes each, got {given}")
+    order = [a for a in range(x.ndim) if a not in source]
+    for to, a in sorted(zip(destination, source, strict=True)):
+        order.insert(to, a)
     return transpose(x, order)
 
 
@@ -274,6 +286,8 @@ def concatenate(xs, axis=0):
     if not xs:
         raise ValueError("concatenate: expected at least one tensor, got none")
     xs = promoted(*xs)
+    if not xs[0].shape:
+        raise ValueError("concatenate: expected tensors with axes, got a scalar; use stack")
     axis = check_axis("concatenate", axis, xs[0].ndim)
     return xs[0] if len(xs) == 1 else OPS["concatenate"](*xs, axis=axis)
 
@@ -281,6 +295,8 @@ def concatenate(xs, axis=0):
 @traceable(-1)
 def stack(x, axis=0):
     """Join tensors along a new axis."""
+    if not len(x):
+        raise ValueError("stack: expected at least one tensor, got none")
     xs = promoted(*x)
     axis = check_axis("stack", axis, xs[0].ndim + 1)
     return concatenate([expand_dims(t, axis) for t in xs], axis)
@@ -360,9 +376,15 @@ def _mirrored(x, widths, mode):
 
 
 def get_item(x, key):
-    """x[key] for integers, slices, Ellipsis and None; integer arrays take rows (see `take`)."""
+    """x[key] for integers, slices, Ellipsis and None; integer arrays take rows (see `take`). Of
+    concrete arrays as NumPy does."""
     from dlcore.ops import indexing
 
+    if isinstance(x, Symbol):
+        return x[key]
+    if current_trace() is None:
+        xp, x = concrete("get_item", x)
+        return xp.asarray(x[key])
     x = to_tensor(x)
     if not isinstance(key, tuple):
         key = (key,)
@@ -440,8 +462,10 @@ def ones_like(x, dtype=None):
 
 def arange(start, stop=None, step=None, dtype=None):
     """start, start + step, ... below stop; one argument means 0..start."""
-    step = 1 if step is None else step
-    values = np.arange(start) if stop is None else np.arange(start, stop, step)
+    start, stop = (0, start) if stop is None else (start, stop)
+    if step is not None and step == 0:
+        raise ValueError("arange: expected a step other than 0, got 0")
+    values = np.arange(start, stop, step)
     if dtype is None:
         dtype = "int32" if values.dtype.kind == "i" else None
     array = values.astype(dtypes.standardize(dtype, "arange"))
@@ -455,9 +479,11 @@ def eye(N, M=None, k=0, dtype=None):
 
 
 def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis=0):
-    """`num` evenly spaced numbers from start to stop; with `retstep` also the distance."""
+    """`num` evenly spaced numbers from start to stop; with `retstep` also the distance. As integers
+    they are rounded down."""
     values, step = np.linspace(start, stop, num, endpoint, retstep=True, axis=axis)
-    array = values.astype(dtypes.standardize(dtype, "linspace"))
+    dtype = dtypes.standardize(dtype, "linspace")
+    array = (values if dtypes.is_float(dtype) else np.floor(values)).astype(dtype)
     array = array if current_trace() is None else to_tensor(array)
     return (array, step) if retstep else array
 

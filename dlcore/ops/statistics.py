@@ -10,6 +10,7 @@ from dlcore.ops import reduction
 from dlcore.ops.indexing import cumprod, cumsum
 from dlcore.ops.op import (
     as_float,
+    check_axes,
     check_axis,
     concrete,
     is_symbolic,
@@ -168,8 +169,8 @@ def cdist(x, y):
 
 
 def _without(x, value):
-    x = as_float(x)
-    return pw.where(pw.isnan(x), value, x)
+    x = to_tensor(x)
+    return pw.where(pw.isnan(x), value, x) if dtypes.is_float(x.dtype) else x
 
 
 @traceable()
@@ -255,20 +256,21 @@ def nancumprod(x, axis=None, dtype=None):
 # Of concrete arrays only
 
 
-def _order(name, x, *arguments, **options):
+def _order(name, x, axis, keepdims, *q, **method):
     xp, x = concrete(name, x)
-    float_type = dtypes.as_float(x.dtype.name)
-    return xp.asarray(getattr(xp, name)(x, *arguments, **options), float_type)
+    axis = axis if axis is None else check_axes(name, axis, x.ndim)
+    y = getattr(xp, name)(x, *q, axis=axis, keepdims=keepdims, **method)
+    return xp.asarray(y, dtypes.as_float(x.dtype.name))
 
 
 def median(x, axis=None, keepdims=False):
     """Median over `axis` of a concrete array."""
-    return _order("median", x, axis, keepdims=keepdims)
+    return _order("median", x, axis, keepdims)
 
 
 def nanmedian(x, axis=None, keepdims=False):
     """Median over `axis` of what is not NaN in a concrete array."""
-    return _order("nanmedian", x, axis, keepdims=keepdims)
+    return _order("nanmedian", x, axis, keepdims)
 
 
 def _quantile(name, doc):
@@ -278,7 +280,7 @@ def _quantile(name, doc):
                 f"{name}: expected method 'linear', 'lower', 'higher', 'midpoint' or 'nearest', "
                 f"got {method!r}"
             )
-        return _order(name, x, to_array(q), axis, method=method, keepdims=keepdims)
+        return _order(name, x, axis, keepdims, to_array(q), method=method)
 
     f.__name__, f.__doc__ = name, doc
     return f

@@ -34,7 +34,7 @@ def binary_crossentropy(target, output, from_logits=False):
     x = p if from_logits else logits_of(p, "sigmoid")
     if x is not None:
         x = reshape(x, p.shape)
-        return pw.maximum(x, 0.0) - x * y + pw.log1p(pw.exp(-pw.absolute(x)))
+        return pw.maximum(x, 0.0) - x * y + pw.log1p(pw.exp(pw.minimum(-x, x)))
     p = _probabilities(p)
     return -(y * pw.log(p) + (1.0 - y) * pw.log(1.0 - p))
 

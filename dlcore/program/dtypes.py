@@ -33,7 +33,7 @@ _CONVERTED = {
 def standardize(dtype, who="dtype", halves=False):
     """Name of `dtype` (a name, a NumPy dtype or type) among those that arrays have, or with
     `halves` among those of tensors; float32 stands for halves otherwise."""
-    if dtype is None:
+    if dtype is None or dtype is float:
         return config.floatx()
     if dtype.__class__ is str and dtype in _ORDER:
         return dtype if halves else array_type(dtype)
