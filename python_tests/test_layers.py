@@ -341,3 +341,35 @@ def test_configs_keep_tuples():
     for layer in (layers.Conv2D(2, 5), layers.DepthwiseConv2D(5)):
         assert layer.get_config()["kernel_size"] == (5, 5)
         assert type(layer).from_config(layer.get_config()).kernel_size == (5, 5)
+
+
+def test_inputs_by_name():
+    class Weighted(layers.Layer):
+        def build(self, query_shape, value_shape):
+            self.shapes = query_shape, value_shape
+
+        def call(self, query, value):
+            return query * ops.sum(value, axis=-1, keepdims=True)
+
+    x, y = np.ones((2, 3), "float32"), np.ones((2, 5), "float32")
+    layer = Weighted()
+    for result in (layer(query=x, value=y), layer(x, y), layer(value=y, query=x)):
+        np.testing.assert_array_equal(result, 5 * x)
+    assert layer.shapes == ((None, 3), (None, 5))
+    attention = layers.MultiHeadAttention(1, 2)
+    a, b = x[None], attention(query=x[None], value=x[None], key=x[None])
+    np.testing.assert_array_equal(attention(a, a), b)
+    with pytest.raises(TypeError, match="expected query, got none"):
+        layer(value=y)
+
+
+def test_sizes_may_be_computed():
+    class Causal(layers.Layer):
+        def call(self, x):
+            n = ops.shape(x)[0]
+            repeats = ops.concatenate([ops.expand_dims(n, -1), ops.convert_to_tensor([1, 1])], 0)
+            return ops.tile(ops.ones((1, 2, 2)), repeats)
+
+    assert Causal()(np.ones((3, 2))).shape == (3, 2, 2)
+    with pytest.raises(TypeError, match="expected a tuple of integers"):
+        dlcore.function(lambda n: ops.ones((n, 2)))(np.array(3))

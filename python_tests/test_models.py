@@ -736,3 +736,31 @@ def test_summary_leaves_targets_of_own_losses_alone():
     x, y = RNG.normal(size=(20, 3)), RNG.integers(0, 4, 20)
     accuracy = model.evaluate(x, y, verbose=0)[1]
     assert accuracy == pytest.approx((model.predict(x, verbose=0).argmax(-1) == y).mean())
+
+
+def test_an_inner_stack_takes_other_lengths():
+    stack = models.Sequential([layers.Dense(4, "relu"), layers.Dense(2)])
+
+    class Around(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.stack = stack
+
+        def call(self, x):
+            return self.stack(x)
+
+    x = layers.Input((None, 3))
+    model = models.Model(x, Around()(x))
+    assert model.output_shape == (None, None, 2)
+    assert model.predict(np.ones((2, 5, 3))).shape == (2, 5, 2)
+    assert stack.layers[0].output.shape == (None, None, 4)
+    with pytest.raises(ValueError, match="expected input"):
+        stack(np.ones((2, 5, 4)))
+
+
+def test_one_array_of_targets_for_the_one_output_with_a_loss():
+    x = layers.Input((3,))
+    h = layers.Dense(2)(x)
+    model = models.Model(x, [layers.Dense(1)(h), h])
+    model.compile("sgd", ["mse", None])
+    assert len(model.fit(X[:, :3], TARGETS[:, :1], verbose=0).history["loss"]) == 1

@@ -252,3 +252,24 @@ def test_a_model_with_nothing_to_train():
 def test_names_of_weights():
     model = keras.Sequential([keras.Input((3,)), layers.Dense(1, name="out")])
     assert [v.path for v in model.weights] == ["out/kernel", "out/bias"]
+
+
+def test_a_model_for_one_size_of_batches():
+    x = keras.Input((3,), batch_size=4)
+    y = ops.reshape(layers.Dense(2)(x), (2, 4))
+    model = keras.Model(x, layers.Dense(1)(ops.reshape(y, (4, 2))))
+    model.compile("sgd", "mse")
+    history = model.fit(np.ones((8, 3)), np.ones((8, 1)), batch_size=4, verbose=0)
+    assert len(history.history["loss"]) == 1
+    assert model.predict(np.ones((8, 3)), batch_size=4).shape == (8, 1)
+
+
+def test_more_than_a_value_beside_gradients():
+    def f(w, x):
+        y = x @ w
+        return ops.sum(y), {"y": y}
+
+    w, x = np.ones((3, 1), "float32"), np.ones((2, 3), "float32")
+    (value, more), gradient = keras.value_and_grad(f, has_aux=True)(w, x)
+    assert value == 6 and more["y"].shape == (2, 1)
+    np.testing.assert_array_equal(gradient, [[2], [2], [2]])

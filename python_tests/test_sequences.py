@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import dlcore
-from dlcore import layers, ops
+from dlcore import layers, losses, ops
 
 RNG = np.random.default_rng(11)
 
@@ -266,3 +266,12 @@ def test_losses_of_one_call_do_not_stay_for_the_next():
     for training in (True, False, True):
         assert layer(x, training=training).shape == x.shape
         assert len(layer.losses) == training
+
+
+def test_ignored_classes_and_masks_are_left_out_together():
+    tokens, labels = np.array([[1, 2, 3, 0]]), np.array([[1, 0, 2, 1]])
+    model = dlcore.Sequential([layers.Embedding(4, 3, mask_zero=True), layers.Softmax()])
+    model.compile("sgd", losses.SparseCategoricalCrossentropy(ignore_class=0))
+    p = model.predict(tokens)[0]
+    expected = -np.log([p[0, 1], p[2, 2]]).mean()
+    assert model.evaluate(tokens, labels, verbose=0) == pytest.approx(expected, rel=1e-5)

@@ -29,17 +29,29 @@ class _Call(threading.local):
 _call = _Call()
 
 
+_by_name = object()  # the first argument of a call, where it is given by its name
+
+
 class _WithMore(tuple):
     """(outputs, losses, masks) of a call on arrays that has more than outputs."""
 
 
+def _names_of(f):
+    """The parameters of a method behind `self`."""
+    code = getattr(getattr(f, "__wrapped__", f), "__code__", None)
+    return code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount] if code else ()
+
+
+def _parameters(cls):
+    """The parameters of `call` of the class."""
+    if "_parameters" not in cls.__dict__:
+        cls._parameters = _names_of(cls.call)
+    return cls._parameters
+
+
 def _takes(cls, name, given):
     """Whether `call` of the class has a parameter `name` behind the first and `given` others."""
-    if "_parameters" not in cls.__dict__:
-        code = getattr(getattr(cls.call, "__wrapped__", cls.call), "__code__", None)
-        names = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount] if code else ()
-        cls._parameters = names
-    return name in cls._parameters[given + 1 :]
+    return name in _parameters(cls)[given + 1 :]
 
 
 def _building(build):
@@ -54,7 +66,7 @@ def _building(build):
         shape = next((x for x in (*shapes, *more.values())), None)
         self._build_specs = spec.specs_of(shape, self.dtype)
 
-    wrapped.__doc__ = build.__doc__
+    wrapped.__doc__, wrapped.__wrapped__ = build.__doc__, build
     return wrapped
 
 
@@ -192,7 +204,12 @@ class Layer(Weights):
         """The type of the weights, as `dtype`."""
         return self.dtype
 
-    def __call__(self, inputs, *args, training=None, **kwargs):
+    def __call__(self, inputs=_by_name, *args, training=None, **kwargs):
+        if inputs is _by_name:
+            first = next(iter(_parameters(type(self))), None)
+            if first not in kwargs:
+                raise TypeError(f"{self.name}: expected {first or 'inputs'}, got none")
+            inputs = kwargs.pop(first)
         if not tracing():
             return self._on_arrays(inputs, args, training, kwargs)
         outer = _call.training
@@ -211,7 +228,7 @@ class Layer(Weights):
                 if casts:
                     args, kwargs = spec.map_leaves(self._cast_float, (args, kwargs))
             if not self.built:
-                self._build_for(inputs)
+                self._build_for(inputs, args, kwargs)
             if self.input_spec is not None:
                 input_spec.check(self, inputs)
             if training is not None and _takes(type(self), "training", len(args)):
@@ -229,9 +246,14 @@ class Layer(Weights):
                 self._call_losses.append(self.activity_regularizer(y))
         return outputs
 
-    def _build_for(self, inputs):
-        """Build on the first call."""
-        self.build(spec.batch_shapes(inputs))
+    def _build_for(self, inputs, args=(), kwargs=None):
+        """Build on the first call. A `build` with more parameters, such as `value_shape`, gets the
+        shapes of the arguments `value`, ... of the call.
+        """
+        given = dict(zip(_parameters(type(self))[1:], args, strict=False)) | (kwargs or {})
+        more = [n for n in _names_of(type(self).build)[1:] if n.removesuffix("_shape") in given]
+        shapes = {n: spec.batch_shapes(given[n.removesuffix("_shape")]) for n in more}
+        self.build(spec.batch_shapes(inputs), **shapes)
         self._build_specs = spec.batch_specs(inputs)
 
     def _cast_float(self, x):

@@ -301,13 +301,11 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
             axis=axis,
         )
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
-        loss = super().__call__(y_true, y_pred, sample_weight)
-        if self.ignore_class is None or self.reduction not in ("mean", "sum_over_batch_size"):
-            return loss
-        labels = ops.convert_to_tensor(y_true)
-        kept = ops.sum(ops.cast(ops.not_equal(labels, self.ignore_class), str(loss.dtype)))
-        return loss * (math.prod(labels.shape) / ops.maximum(kept, 1.0))
+    def _counted(self, y_true, mask, shape):
+        if self.ignore_class is None:
+            return mask
+        kept = ops.reshape(ops.not_equal(y_true, self.ignore_class), shape)
+        return kept if mask is None else ops.logical_and(mask, kept)
 
 
 class Hinge(LossFunctionWrapper):

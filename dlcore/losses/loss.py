@@ -14,7 +14,6 @@ from dlcore.config import floatx
 
 _REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none", None)
 _FLOATS = ("float32", "float64")
-_EPSILON = 1e-7
 
 
 def as_float(x, dtype=None):
@@ -111,7 +110,7 @@ def apply_mask(name, values, sample_weight, mask, reduction):
         return sample_weight
     weight = as_float(mask, str(values.dtype))
     if reduction in ("sum_over_batch_size", "mean"):
-        weight = weight * (math.prod(weight.shape) / (ops.sum(weight) + _EPSILON))
+        weight = weight * (math.prod(weight.shape) / ops.maximum(ops.sum(weight), 1.0))
     if len(weight.shape) > len(values.shape):
         raise ValueError(
             f"{name}: expected a mask of the first axes of {tuple(values.shape)},"
@@ -179,8 +178,13 @@ class Loss(lookup.Configurable):
         else:
             y_true = as_float(y_true, str(y_pred.dtype))
         values = self.call(*match_samples(self.fn, y_true, y_pred))
+        mask = self._counted(y_true, mask, tuple(values.shape))
         sample_weight = apply_mask(self.name, values, sample_weight, mask, self.reduction)
         return reduce_values(self.name, values, sample_weight, self.reduction)
+
+    def _counted(self, y_true, mask, shape):
+        """The mask of the values, of that shape, that count; None for all."""
+        return mask
 
     def call(self, y_true, y_pred):
         """One value per sample."""

@@ -106,7 +106,7 @@ class Data:
         """
         self.outputs = form
         nothing = [None] * len(form)
-        targets = nothing if y is None else form.flatten(y)
+        targets = nothing if y is None else form.flatten(_for_needed(y, needed))
         targets = [t if n else None for t, n in zip(targets, needed, strict=True)]
         self.targets = self._rows_of("y", form, targets)
         weights = nothing if sample_weight is None else _weights_of(sample_weight, form)
@@ -213,6 +213,16 @@ def _named(what, form, count):
     if count == 1:
         return [what]
     return [what] * count if form is None else [f"{what}[{name!r}]" for name in form.names]
+
+
+def _for_needed(y, needed):
+    """Targets of the needed outputs alone as a list with None for the others."""
+    count = sum(needed)
+    several = isinstance(y, (list, tuple))
+    if isinstance(y, dict) or count in (0, len(needed)) or (several and len(y) == len(needed)):
+        return y
+    given = iter(y if several and len(y) == count else [y])
+    return [next(given, None) if n else None for n in needed]
 
 
 def _weights_of(given, form):

@@ -181,6 +181,13 @@ class Model(Trainer):
             self._graph.row_shapes([x.shape for x in data.inputs])
             self._graph.check_values(data.inputs)
 
+    def _output_specs(self, data):
+        if self._graph is None or self._graph.input_list[0].shape[:1] == (None,):
+            return super()._output_specs(data)
+        return spec.map_leaves(  # for the one number of rows that the model was made for
+            lambda y: spec.Spec((None, *y.shape[1:]), y.dtype), self._graph.outputs
+        )
+
     def _input_dtypes(self, data):
         if self._graph is None:
             return super()._input_dtypes(data)
@@ -207,9 +214,9 @@ class Model(Trainer):
             self.built = True  # `call` builds the layers
             spec.output_shape(self, input_shape)
 
-    def _build_for(self, inputs):
+    def _build_for(self, inputs, args=(), kwargs=None):
         if type(self).build is not Model.build:
-            return super()._build_for(inputs)
+            return super()._build_for(inputs, args, kwargs)
         self.built = True
         self._build_specs = spec.batch_specs(inputs)
 

@@ -34,7 +34,7 @@ class Sequential(Model):
         super().__init__(trainable=trainable, name=name)
         self._stack = []
         self._symbols = []  # the input and every layer's output, as far as known
-        self._input = None
+        self._input, self._inferred = None, False
         self._known_graph = None
         for layer in layers or ():
             self.add(layer)
@@ -135,7 +135,37 @@ class Sequential(Model):
         if input_shape is None:
             raise ValueError(f"{self.name}: expected an input shape, got None")
         shape = spec.check_row_shape(self.name, tuple(input_shape)[1:] or (1,))
+        self._inferred = True
         self._start(InputLayer(shape, dtype=self.dtype))
+
+    def call(self, inputs):
+        """The output of the last layer."""
+        self._admit(getattr(inputs, "shape", ())[1:])
+        return super().call(inputs)
+
+    def _check_rows(self, data):
+        self._admit(data.inputs[0].shape[1:])
+        super()._check_rows(data)
+
+    def _admit(self, shape):
+        """Let a model whose input shape was that of the first data take other sizes, where the
+        layers do.
+        """
+        known = self._symbols[0].shape[1:] if self._symbols and self._inferred else shape
+        if len(shape) != len(known) or spec.fits(shape, known):
+            return
+        old = self._symbols
+        calls = [(layer, list(layer._connections)) for layer in self._stack]
+        for layer, symbol in zip(self._stack, old[1:], strict=True):
+            layer._connections.remove(spec.leaves(symbol)[0].connection)
+        sizes = [a if a == b else None for a, b in zip(shape, known, strict=True)]
+        try:
+            self._start(InputLayer(sizes, dtype=old[0].dtype))
+        except (ValueError, TypeError):  # the sizes matter, which is found where they are used
+            self._symbols = old
+            for layer, connections in calls:
+                layer._connections[:] = connections
+        self._known_graph = None
 
     def _input_form(self):
         return super()._input_form() or Form(self.name, "input", spec.Spec((), None))

@@ -263,7 +263,7 @@ def function(f):
     return Function(f)
 
 
-def value_and_grad(f, argnums=0):
+def value_and_grad(f, argnums=0, has_aux=False):
     """A function that returns ``f(*args)`` and its gradient.
 
     Parameters
@@ -272,12 +272,14 @@ def value_and_grad(f, argnums=0):
         Returns a scalar tensor, written with `dlcore.ops`.
     argnums : int or tuple of int
         The arguments to differentiate by: arrays, or nested tuples, lists and dicts of arrays.
+    has_aux : bool
+        Whether f returns (scalar, more): nested arrays that come back beside the value.
 
     Returns
     -------
     callable
-        ``g(*args) -> (value, gradients)``; gradients have the structure of the argument, or are a
-        tuple of such for a tuple `argnums`.
+        ``g(*args) -> (value, gradients)``, or ``((value, more), gradients)``; gradients have the
+        structure of the argument, or are a tuple of such for a tuple `argnums`.
 
     Examples
     --------
@@ -291,7 +293,8 @@ def value_and_grad(f, argnums=0):
     def traced(*args):
         from dlcore.program.differentiate import gradients
 
-        value = f(*args)
+        returned = f(*args)
+        value = returned[0] if has_aux and isinstance(returned, tuple) else returned
         if not isinstance(value, Tensor) or value.size != 1:
             raise ValueError(f"value_and_grad: expected f to return a scalar, got {value!r}")
         result = []
@@ -305,7 +308,7 @@ def value_and_grad(f, argnums=0):
                     f"value_and_grad: expected arrays in argument {n}, got {type(bad[0]).__name__}"
                 )
             result.append(unflatten(tree, gradients(value, leaves)))
-        return value, (result[0] if isinstance(argnums, int) else tuple(result))
+        return returned, (result[0] if isinstance(argnums, int) else tuple(result))
 
     compiled = Function(traced, numbers)
     compiled.__name__ = getattr(f, "__name__", "function")

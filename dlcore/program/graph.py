@@ -63,6 +63,15 @@ class Tensor(Operators):
             "expected a concrete array, got a symbolic tensor; use dlcore.ops instead of NumPy here"
         )
 
+    def __index__(self):
+        value = known_value(self)
+        if value is None or value.size != 1 or value.dtype.kind not in "iu":
+            raise TypeError(
+                "expected an integer that is known while tracing, got a symbolic tensor;"
+                " sizes are in its attribute shape"
+            )
+        return int(value.reshape(()))
+
     def __hash__(self):
         return id(self)
 
@@ -202,6 +211,20 @@ class Graph:
                 seen[node.id] = node
                 stack.extend(t.node for t in node.inputs)
         return [seen[i] for i in sorted(seen)]
+
+
+def known_value(tensor):
+    """The ndarray that `tensor` holds where it follows from constants alone, or None."""
+    node = tensor.node
+    if node.op is CONSTANT:
+        return node.attrs["value"]
+    if isinstance(node.op, Leaf) or not node.inputs:
+        return None
+    values = [known_value(x) for x in node.inputs]
+    if any(x is None for x in values):
+        return None
+    result = node.op.formula(np, *values, **node.attrs)
+    return np.asarray(result[tensor.index] if isinstance(result, tuple) else result, tensor.dtype)
 
 
 def scalar_value(tensor):
