@@ -131,7 +131,9 @@ __all__ = [
     name
     for module in (activations, indexing, linalg, losses, pointwise, reduction, shaping)
     for name, value in vars(module).items()
-    if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
+    if name in getattr(module, "__all__", vars(module))
+    and not name.startswith("_")
+    and getattr(value, "__module__", None) == module.__name__
 ]
 __all__ += [*_HOME_OF, "OPS", "Op", "dot", "image", "matmul", "traceable"]  # noqa: F405
 __all__ += ["logits_of", "softmax_cross_entropy", "sparse_softmax_cross_entropy"]
