@@ -36,15 +36,20 @@ def plan(graph, layouts, units):
     """Order `units`, give every tensor a home and lay out the arena."""
     maker = {t: u for u in units for t in u.outputs}
     readers = _readers(units, layouts)
-    homes, copies = {}, []
+    homes, copies, made = {}, [], []
+    for i, tensor in enumerate(graph.outputs):
+        if layouts[tensor].source in maker:
+            made.append((i, tensor))
+        else:  # a variable's old value, perhaps, which the unit that overwrites it must wait for
+            copies.append(_copy(tensor, ("output", i), layouts, maker, readers))
     for variable, tensor in graph.updates:
         _place_update(graph, variable, tensor, layouts, maker, readers, homes, copies)
-    for i, tensor in enumerate(graph.outputs):
+    for i, tensor in made:
         layout = layouts[tensor]
         source = layout.source
         dense = is_dense(tensor.shape, layout.strides)
         whole = layout.offset == 0 and source.size == tensor.size and dense
-        if source in maker and source not in homes and whole:
+        if source not in homes and whole:
             homes[source] = ("output", i)
         else:
             copies.append(_copy(tensor, ("output", i), layouts, maker, readers))
