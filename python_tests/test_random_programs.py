@@ -19,7 +19,8 @@ class Maker:
     def __init__(self, seed, nodes):
         self.rng = np.random.default_rng(seed)
         self.nodes = nodes
-        self.sizes, self.most = (LARGE, 40000) if self._chance(0.3) else (SIZES, 2000)
+        sizes, self.most = (LARGE, 40000) if self._chance(0.3) else (SIZES, 2000)
+        self.sizes = self.rng.choice(sizes, 2)  # few, so that many results fit together
         shapes = [self._shape() for _ in range(3)]
         self.dtype = "float64" if self._chance(0.2) else "float32"
         self.arrays = [self.rng.uniform(-1, 1, s).astype(self.dtype) for s in shapes]
@@ -106,7 +107,7 @@ class Maker:
                                      slice(a, None, 2))))  # fmt: skip
             return x[tuple(at)]
         if kind == 3:
-            return ops.broadcast_to(x, (self._any(self.sizes[:3]), *x.shape))
+            return ops.broadcast_to(x, (int(self._any(self.sizes)), *x.shape))
         if kind == 4 and rank:
             axis = int(self.rng.integers(rank))
             return ops.flip(x, axis)
@@ -114,7 +115,8 @@ class Maker:
 
     def join(self, x, pool):
         """Nodes of two operands."""
-        fitting = [y for y in pool if _broadcasts(x.shape, y.shape)]
+        seen = self.view(x, pool)  # the same memory, in another order perhaps
+        fitting = [y for y in [*pool, *[seen] * len(pool)] if _broadcasts(x.shape, y.shape)]
         y = self._any(fitting)
         kind = self.rng.integers(8)
         alike = [y for y in pool if y.shape == x.shape]

@@ -105,6 +105,7 @@ class Layer(Weights):
     """
 
     supports_masking = False  # None: masks end here without a warning
+    _lost_mask = False  # whether it has been warned of
     input_spec = None  # an `InputSpec`, or a list or dictionary of them
 
     def __new__(cls, *args, **kwargs):

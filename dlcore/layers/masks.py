@@ -65,7 +65,8 @@ def hand_on(layer, inputs, masks, outputs):
         for y, mask in zip(spec.leaves(outputs), computed, strict=False):
             if mask is not None and mask_of(y) is None:
                 y.mask = mask
-    elif masks is not None and layer.supports_masking is not None:
+    elif masks is not None and layer.supports_masking is not None and not layer._lost_mask:
+        layer._lost_mask = True  # said once
         warnings.warn(
             f"{layer.name}: expected input without a mask, got one; the layer does not support"
             " masking, and what follows does not see the mask",
