@@ -70,7 +70,7 @@ Op(
 )
 
 
-def summed_rows(rows, index, *base, length):
+def _summed_rows(rows, index, *base, length):
     """scatter_add, of integers as float64 (exactly up to 2^53), which the kernels take."""
     wide = "float64" if not dtypes.is_float(rows.dtype) else rows.dtype
     y = OPS["scatter_add"](

@@ -40,12 +40,12 @@ def _reduce_gradient(g, y, x, kind, axes):
     if kind == "sum":
         return [OPS["broadcast_to"](g, shape=x.shape)]
     if kind == "prod":
-        return [g * of_others(x, lambda z, kind: OPS["reduce"](z, kind=kind, axes=axes))]
+        return [g * _of_others(x, lambda z, kind: OPS["reduce"](z, kind=kind, axes=axes))]
     wins = pw.cast(pw.equal(x, y), x.dtype)
     return [wins * (g / OPS["reduce"](wins, kind="sum", axes=axes))]
 
 
-def of_others(x, reduced):
+def _of_others(x, reduced):
     """For each factor of a product that of the others, also where some are 0; ``reduced(x, kind)``
     is the "sum" or "prod" that belongs to each element."""
     zero = pw.equal(x, 0.0)

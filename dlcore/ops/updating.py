@@ -11,11 +11,11 @@ import numpy as np
 
 from dlcore import backends
 from dlcore.ops import pointwise as pw
-from dlcore.ops.indexing import summed_rows
+from dlcore.ops.indexing import _summed_rows
 from dlcore.ops.op import OPS, Op, cast_to, to_array, to_tensor, traceable
+from dlcore.ops.reduction import _of_others
 from dlcore.ops.reduction import all as all_
 from dlcore.ops.reduction import max as max_
-from dlcore.ops.reduction import of_others
 from dlcore.ops.shaping import (
     arange,
     expand_dims,
@@ -173,7 +173,7 @@ def scatter(indices, values, shape):
     """
     index, values, shape = to_tensor(indices), to_tensor(values), tuple(shape)
     flat, rows, length = _rows("scatter", index, values, shape)
-    return reshape(summed_rows(rows, flat, length=length), shape)
+    return reshape(_summed_rows(rows, flat, length=length), shape)
 
 
 def scatter_update(inputs, indices, updates, reduction=None):
@@ -194,12 +194,12 @@ def _scatter_update(inputs, indices, updates, reduction):
     flat, rows, length = _rows("scatter_update", to_tensor(indices), updates, x.shape)
     base = reshape(x, (length, *rows.shape[1:]))
     if reduction == "add":
-        y = summed_rows(rows, flat, base, length=length)
+        y = _summed_rows(rows, flat, base, length=length)
     elif reduction is None:
         flat = _last_writers(flat)
-        written = summed_rows(pw.cast(ones_like(flat), "float32"), flat, length=length)
+        written = _summed_rows(pw.cast(ones_like(flat), "float32"), flat, length=length)
         written = reshape(written, (length,) + (1,) * (rows.ndim - 1))
-        y = pw.where(written > 0, summed_rows(rows, flat, length=length), base)
+        y = pw.where(written > 0, _summed_rows(rows, flat, length=length), base)
     else:
         kind = {"mul": "prod"}.get(reduction, reduction)
         combine = {"max": pw.maximum, "min": pw.minimum, "mul": pw.multiply}[reduction]
@@ -239,7 +239,7 @@ def _segment_formula(xp, x, ids, kind, segments):
 def _segment_gradient(g, y, x, ids, kind, segments):
     own_g = OPS["gather"](g, ids)
     if kind == "prod":
-        return [own_g * of_others(x, lambda z, kind: _own_segment(z, ids, kind, segments)), None]
+        return [own_g * _of_others(x, lambda z, kind: _own_segment(z, ids, kind, segments)), None]
     wins = pw.cast(x == OPS["gather"](y, ids), x.dtype)
     ties = _own_segment(wins, ids, "sum", segments)
     return [own_g * wins / pw.maximum(ties, 1.0), None]
@@ -280,7 +280,7 @@ def _segment(data, segment_ids, name, segments):
             f"{name}: expected data (N, ..) and segment_ids (N,), got {x.shape} and {ids.shape}"
         )
     if kind == "sum":
-        return summed_rows(x, ids, length=segments)
+        return _summed_rows(x, ids, length=segments)
     return OPS["segment_reduce"](x, ids, kind=kind, segments=segments)
 
 
