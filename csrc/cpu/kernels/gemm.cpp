@@ -40,7 +40,7 @@ template <class T>
 Layout lay_out(const Product& p) {
   constexpr int64_t L = kLanes<T>;
   const int64_t group = round_up(least(p.group, most(p.n, 1)), L);
-  const int64_t block = most(kBlockSums, p.height * group);
+  const int64_t block = most(block_sums(p), p.height * group);
   int64_t registers = 0;
   if (p.evaluates || p.store == Store::relu_grad) {
     const int64_t side =
@@ -215,7 +215,6 @@ class Multiplier {
     }
     for (int64_t s = 0; s < strips; ++s) {
       const int64_t r0 = rows * s / strips, r1 = rows * (s + 1) / strips;
-      if (evaluates_ && k1_ == p_.k) prefetch_extras(i + r0, r1 - r0);
       for (int64_t j = 0; j < cols_;) {
         const int w = set_panel(t, j);
         strip_tile(t, i, r0, r1, j, w, c);
@@ -279,20 +278,6 @@ class Multiplier {
     const int64_t at = strides_offset(p_, call_, t, batch_) +
                        (p_.swap ? j0_ * row + i * col : i * row + j0_ * col);
     return {t.data + at * size_of(t.dtype), t.dtype, row, col};
-  }
-
-  // What the epilogue reads arrives while the tiles of the strip are computed.
-  void prefetch_extras(int64_t i, int64_t h) const {
-    for (int x = p_.n_out + 2; x < call_.n_tensors; ++x) {
-      const Operand o = view(call_.tensors[x], i);
-      if (p_.swap || o.row_stride == 0 || o.col_stride != 1) continue;
-      const int64_t size = size_of(o.dtype);
-      for (int64_t r = 0; r < h; ++r) {
-        const char* line = o.data + r * o.row_stride * size;
-        for (const char* end = line + cols_ * size; line < end; line += 64)
-          __builtin_prefetch(line, 1);
-      }
-    }
   }
 
   void finish(int64_t i, int64_t rows, T* sums) {

@@ -123,10 +123,27 @@ void scatter_block(const T* x, int64_t x_row, int64_t rows, int64_t cols, T* y, 
   }
 }
 
-// A panel of B: rows x width, zero beyond its cols.
+// Rows of NV vectors.
+template <class T, int NV>
+void pack_rows(const T* x, int64_t x_row, int64_t rows, T* y) {
+  constexpr int64_t L = kLanes<T>;
+  for (int64_t i = 0; i < rows; ++i, x += x_row, y += NV * L) {
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) store(y + v * L, load(x + v * L));
+  }
+}
+
+// A panel of B: rows x width, zero beyond its cols. Whole panels of the usual widths are copied
+// without loops over a row: these would take longer than the copy.
 template <class T>
 void pack_panel(const T* x, int64_t x_row, int64_t x_col, int64_t rows, int64_t cols, T* y,
                 int64_t width) {
+  constexpr int64_t L = kLanes<T>;
+  if (x_col == 1 && cols == width) {
+    if (width == 2 * L) return pack_rows<T, 2>(x, x_row, rows, y);
+    if (width == 3 * L) return pack_rows<T, 3>(x, x_row, rows, y);
+    if (width == 4 * L) return pack_rows<T, 4>(x, x_row, rows, y);
+  }
   gather_block(x, x_row, x_col, rows, cols, y, width);
   for (int64_t i = 0; cols < width && i < rows; ++i) {
     for (int64_t j = cols; j < width; ++j) y[i * width + j] = 0;

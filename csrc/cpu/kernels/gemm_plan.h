@@ -48,12 +48,17 @@ inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
-// Sums that an epilogue outside the registers visits at once: a block stays in L1.
-constexpr int64_t kBlockSums = 2048;
+// Sums that an epilogue outside the registers visits at once: a block stays in L1. A single
+// operation needs no room for what lies between two, and taller blocks read a panel of B less often.
+constexpr int64_t kBlockSums = 2048, kSingleBlockSums = 6144;
+
+inline int64_t block_sums(const Product& p) {
+  return p.has_expression && p.expression.n_ops == 1 ? kSingleBlockSums : kBlockSums;
+}
 
 // Rows of such a block that is `padded` columns wide.
 inline int64_t block_rows(const Product& p, int64_t padded) {
-  return most(1, kBlockSums / padded / p.height) * p.height;
+  return most(1, block_sums(p) / padded / p.height) * p.height;
 }
 
 // Vectors of the next register tile when `left` remain: the widest there is.
