@@ -262,11 +262,25 @@ def test_images_of_classes():
 def test_a_trailing_one_is_matched(loss, shapes):
     y, p = (RNG.uniform(0.1, 0.9, s) for s in shapes)
     f = losses.get(loss)
-    close(f(y, p), f(y.reshape(p.shape), p), 0)
+    shape = max(shapes, key=len)
+    close(f(y, p), f(y.reshape(shape), p.reshape(shape)), 0)
     close(losses.resolve(loss)(y, p), losses.resolve(loss)(y.ravel(), p.reshape(-1, 1)), 1e-12)
     if y.size == 10:
         y, p, w = y.ravel(), p.ravel(), RNG.uniform(0, 1, 10)
         close(losses.resolve(loss)(y, p, w), losses.resolve(loss)(y[:, None], p[:, None], w), 1e-12)
+
+
+@pytest.mark.parametrize("loss", ["categorical_crossentropy", "cosine_similarity", "kld"])
+def test_classes_are_the_axis_that_targets_have_too(loss):
+    y, p = RNG.dirichlet(np.ones(5), 2), RNG.dirichlet(np.ones(5), 2)
+    close(losses.resolve(loss)(y, p[..., None]), losses.resolve(loss)(y, p), 1e-12)
+
+
+def test_probabilities_are_limited_before_they_are_scaled():
+    loss, p = losses.SparseCategoricalCrossentropy(), np.array([[0.0, 0.5, 0.5], [-1.0, 0.5, 2.0]])
+    limited = np.clip(p, 1e-7, 1 - 1e-7)
+    close(loss([0, 1], p), -np.log(limited[[0, 1], [0, 1]] / limited.sum(1)).mean(), 1e-12)
+    close(dlcore.grad(lambda p: loss([0, 1], p))(p)[0], [0, 0.5, 0.5], 1e-6)
 
 
 ELEMENTWISE = [

@@ -457,3 +457,9 @@ def test_targets_without_the_last_axis():
 def test_errors(message, call):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("f", [metrics.accuracy, metrics.binary_accuracy])
+def test_accuracies_of_elements(f):
+    y = np.array([[0, 1], [1, 1]])
+    assert np.array_equal(f(y, [[0, 1], [0, 1]]), [[1, 1], [0, 1]])

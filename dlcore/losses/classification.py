@@ -125,12 +125,13 @@ def _sparse_rows(x, labels):
 
 
 def _probability_of(labels, p):
-    """p[label] of every row, scaled and limited; NaN for a label outside."""
+    """p[label] of every row, limited and scaled; NaN for a label outside."""
     num_classes = p.shape[-1]
     hot = ops.one_hot(labels, num_classes, dtype=str(p.dtype))
+    p = ops.clip(p, epsilon(), 1.0 - epsilon())
     own = ops.sum(hot * p, axis=-1) / ops.sum(p, axis=-1)
     inside = ops.logical_and(ops.greater_equal(labels, 0), ops.less(labels, num_classes))
-    return ops.where(inside, ops.clip(own, epsilon(), 1.0 - epsilon()), math.nan)
+    return ops.where(inside, own, math.nan)
 
 
 def _labels(name, y_true, shape, p_shape, ignore_class):

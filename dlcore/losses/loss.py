@@ -43,6 +43,8 @@ def match_shapes(name, y_true, y_pred):
         return y_true, y_pred
     if not differs_by_last_one(true, pred):
         raise ValueError(f"{name}: expected y_true of shape {pred} like y_pred, got {true}")
+    if len(pred) == 1:
+        return y_true, ops.reshape(y_pred, true)
     return ops.reshape(y_true, pred), y_pred
 
 
@@ -58,12 +60,16 @@ def match_samples(fn, y_true, y_pred):
 
     What differs by a trailing axis of size 1 gets the shape of the predictions: a function that
     subtracts (N,) from (N, 1) would broadcast to (N, N). Two of shape (N,) become (N, 1), or the
-    mean over the last axis would be over the samples; not where the last axis is that of classes.
+    mean over the last axis would be over the samples; not where the last axis is that of classes:
+    predictions (N, C, 1) of targets (N, C) lose theirs.
     """
     true, pred = tuple(y_true.shape), tuple(y_pred.shape)
+    over_classes = getattr(fn, "over_classes", False)
+    if over_classes and len(true) > 1 and (*true, 1) == pred:
+        y_pred, pred = ops.reshape(y_pred, true), true
     if differs_by_last_one(true, pred):
         y_true = ops.reshape(y_true, pred)
-    if len(pred) == 1 and tuple(y_true.shape) == pred and not getattr(fn, "over_classes", False):
+    if len(pred) == 1 and tuple(y_true.shape) == pred and not over_classes:
         y_true, y_pred = ops.reshape(y_true, (*pred, 1)), ops.reshape(y_pred, (*pred, 1))
     return y_true, y_pred
 

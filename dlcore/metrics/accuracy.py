@@ -7,16 +7,14 @@ from dlcore.metrics.metric import MeanMetricWrapper
 
 
 def accuracy(y_true, y_pred):
-    """1 where y_true equals y_pred, else 0; averaged over the last axis."""
-    matches = _matches(*match_shapes("accuracy", y_true, y_pred))
-    return ops.mean(matches, axis=-1) if matches.shape else matches
+    """1 where y_true equals y_pred, else 0."""
+    return _matches(*match_shapes("accuracy", y_true, y_pred))
 
 
 def binary_accuracy(y_true, y_pred, threshold=0.5):
-    """1 where y_pred > threshold is the class in y_true, else 0; averaged over the last axis."""
+    """1 where y_pred > threshold is the class in y_true, else 0."""
     y_true, y_pred = match_shapes("binary_accuracy", y_true, y_pred)
-    matches = _matches(y_true, ops.cast(ops.greater(y_pred, threshold), str(y_true.dtype)))
-    return ops.mean(matches, axis=-1) if matches.shape else matches
+    return _matches(y_true, ops.cast(ops.greater(y_pred, threshold), str(y_true.dtype)))
 
 
 def categorical_accuracy(y_true, y_pred):
