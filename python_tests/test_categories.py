@@ -187,7 +187,7 @@ def test_einsum_dense(equation, output_shape, bias_axes, shape):
 
 
 def test_activity_regularization():
-    x = np.array([[1.0, -2.0]], "float32")
+    x = np.array([[1.0, -2.0]] * 4, "float32")
     layer = layers.ActivityRegularization(l1=0.1, l2=0.01)
     np.testing.assert_array_equal(layer(x), x)
     assert float(sum(layer.losses)) == pytest.approx(0.3 + 0.05)

@@ -614,3 +614,10 @@ def test_results_of_a_function_die_at_once():
         assert [y() for y in dying] == [None, None]
     finally:
         gc.enable()
+
+
+def test_ops_on_symbols_by_keyword():
+    a = layers.Input((3,))
+    y = ops.concatenate(xs=[a, ops.add(x1=a, x2=ops.multiply(x1=2, x2=a))], axis=1)
+    x = np.ones((1, 3), "float32")
+    np.testing.assert_array_equal(models.Model(a, y)(x), [[1, 1, 1, 3, 3, 3]])

@@ -211,8 +211,8 @@ def test_regularizers():
         2, kernel_initializer="ones", kernel_regularizer="l2", bias_regularizer="l1",
         bias_initializer="ones", activity_regularizer=dlcore.regularizers.L1(0.5),
     )  # fmt: skip
-    y = layer(np.ones((1, 3), "float32"))
-    np.testing.assert_array_equal(y, [[4, 4]])
+    y = layer(np.ones((5, 3), "float32"))
+    np.testing.assert_array_equal(y, [[4, 4]] * 5)
     np.testing.assert_allclose(sorted(map(float, layer.losses)), [0.02, 0.06, 4.0], rtol=1e-6)
 
 
@@ -373,3 +373,39 @@ def test_sizes_may_be_computed():
     assert Causal()(np.ones((3, 2))).shape == (3, 2, 2)
     with pytest.raises(TypeError, match="expected a tuple of integers"):
         dlcore.function(lambda n: ops.ones((n, 2)))(np.array(3))
+
+
+class Switched(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.by, self.norm = 1, layers.BatchNormalization()
+
+    def call(self, images, training=None):
+        return self.norm(images, training=training) * self.by
+
+
+def test_a_call_follows_attributes():
+    """Also through other layers, and where it is compiled for shapes already seen."""
+    x = batch(8, 3)
+    layer = Switched()
+    outer = dlcore.Sequential([layer])
+    y = outer(x)
+    layer.by = 2
+    np.testing.assert_array_equal(outer(x), 2 * y)
+    np.testing.assert_array_equal(layer(images=x), 2 * y)
+    normalized = outer(x, training=True)
+    layer.norm.trainable = False
+    assert (outer(x, training=True) != normalized).any()
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [layers.Dense(2, "tanh"), layers.Conv1D(2, 1, activation="tanh"),
+     layers.EinsumDense("abc,cd->abd", (None, 2), activation="tanh"), layers.Activation("tanh")],
+    ids=lambda layer: type(layer).__name__,
+)  # fmt: skip
+def test_activations_can_be_taken_off(layer):
+    x = batch(2, 4, 3)
+    y = layer(x)
+    layer.activation = None
+    np.testing.assert_allclose(np.tanh(layer(x)), y, rtol=1e-5)

@@ -332,7 +332,9 @@ def test_validation():
     for split in (1.0, 0.999, -0.5):
         with pytest.raises(ValueError, match="validation_split"):
             model.fit(X, LABELS, validation_split=split)
-    with pytest.raises(ValueError, match=r"validation_data as \(x, y\)"):
+    with pytest.raises(ValueError, match=r"validation_data as x, \(x, y\)"):
+        model.fit(X, LABELS, validation_data=())
+    with pytest.raises(ValueError, match="expected y for the loss, got None"):
         model.fit(X, LABELS, validation_data=X)
 
 

@@ -273,3 +273,25 @@ def test_more_than_a_value_beside_gradients():
     (value, more), gradient = keras.value_and_grad(f, has_aux=True)(w, x)
     assert value == 6 and more["y"].shape == (2, 1)
     np.testing.assert_array_equal(gradient, [[2], [2], [2]])
+
+
+@pytest.mark.parametrize("loss", ["mse", "crossentropy"])
+def test_targets_made_in_the_step(loss):
+    """Metrics of `compile` see their shapes there first."""
+
+    class Reads(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(3)
+
+        def train_step(self, x):
+            y, y_pred = x[:, :3], self.dense(x)
+            loss = self.compute_loss(y=y, y_pred=y_pred)
+            weights = self.trainable_variables
+            self.optimizer.apply(keras.gradients(loss, weights), weights)
+            return self.compute_metrics(None, y, y_pred)
+
+    model = Reads()
+    model.compile("sgd", loss, metrics=["mae", "accuracy"])
+    history = model.fit(X, batch_size=8, epochs=2, verbose=0).history
+    assert history["mae"][0] > 0 and 0 <= history["accuracy"][0] <= 1

@@ -261,6 +261,8 @@ def test_normalization(axis):
     mean, std = wide.mean(axes, keepdims=True), wide.std(axes, keepdims=True)
     np.testing.assert_allclose(layer(x), (wide - mean) / std, atol=2e-3)
     assert layer.weights[0].shape == np.squeeze(mean).shape
+    np.testing.assert_allclose(layer.mean, mean, rtol=1e-6)
+    assert layer.variance.shape == std.shape and layers.Normalization().mean is None
     again = layers.Normalization(axis)
     again.adapt(DataLoader((x, x), 70))
     for a, b in zip(layer.get_weights(), again.get_weights(), strict=True):

@@ -7,6 +7,7 @@ attributes of the object, so there is nothing to register.
 """
 
 import threading
+import weakref
 
 import numpy as np
 
@@ -24,12 +25,12 @@ class _Call(threading.local):
 
     training = None
     depth = 0
+    compiled = None  # the layer whose call on arrays is traced
 
 
 _call = _Call()
-
-
 _by_name = object()  # the first argument of a call, where it is given by its name
+_unset = object()
 
 
 class _WithMore(tuple):
@@ -107,6 +108,7 @@ class Layer(Weights):
     supports_masking = False  # None: masks end here without a warning
     _lost_mask = False  # whether it has been warned of
     input_spec = None  # an `InputSpec`, or a list or dictionary of them
+    _callers = None  # layers whose compiled calls have this one in them
 
     def __new__(cls, *args, **kwargs):
         self = super().__new__(cls)
@@ -193,7 +195,6 @@ class Layer(Weights):
     def dtype_policy(self, policy):
         self._dtype_policy = dtype_policies.get(policy)
         self.dtype = self._dtype_policy.variable_dtype
-        self._eager.clear()
 
     @property
     def compute_dtype(self):
@@ -207,12 +208,12 @@ class Layer(Weights):
 
     def __call__(self, inputs=_by_name, *args, training=None, **kwargs):
         if inputs is _by_name:
-            first = next(iter(_parameters(type(self))), None)
-            if first not in kwargs:
-                raise TypeError(f"{self.name}: expected {first or 'inputs'}, got none")
-            inputs = kwargs.pop(first)
+            inputs = self._first_input(kwargs)
         if not tracing():
             return self._on_arrays(inputs, args, training, kwargs)
+        if _call.compiled is not None:
+            self._callers = weakref.WeakSet() if self._callers is None else self._callers
+            self._callers.add(_call.compiled)
         outer = _call.training
         training = outer if training is None else training
         if _call.depth == 0:
@@ -244,8 +245,29 @@ class Layer(Weights):
             trace.autocast = autocast
         if self.activity_regularizer is not None:
             for y in spec.leaves(outputs):
-                self._call_losses.append(self.activity_regularizer(y))
+                penalty = self.activity_regularizer(y)
+                self._call_losses.append(penalty / y.shape[0] if y.shape else penalty)
         return outputs
+
+    def _first_input(self, kwargs):
+        """The input of a call that names it."""
+        first = next(iter(_parameters(type(self))), None)
+        if first not in kwargs:
+            raise TypeError(f"{self.name}: expected {first or 'inputs'}, got none")
+        return kwargs.pop(first)
+
+    def __setattr__(self, name, value):
+        callers = self.__dict__.get("_callers")
+        changes = callers and name[0] != "_" and self.__dict__.get(name, _unset) is not value
+        super().__setattr__(name, value)
+        if changes and not tracing():
+            self._forget_calls()
+
+    def _forget_calls(self):
+        """What this layer does has changed: calls on arrays are to be traced anew."""
+        callers, self._callers = self._callers or (), None
+        for layer in callers:
+            layer._eager.clear()
 
     def _build_for(self, inputs, args=(), kwargs=None):
         """Build on the first call. A `build` with more parameters, such as `value_shape`, gets the
@@ -297,7 +319,11 @@ class Layer(Weights):
             given = spec.leaves((inputs, args, kwargs))
             for i, mask in (masks or {}).items():
                 given[i].mask = mask
-            outputs = self(inputs, *args, training=training, **(kwargs or {}))
+            outer, _call.compiled = _call.compiled, self
+            try:
+                outputs = self(inputs, *args, training=training, **(kwargs or {}))
+            finally:
+                _call.compiled = outer
             losses = [x for layer in self._layers_within() for x in layer._call_losses]
             self._clear_losses()
             masks = {i: mask_of(y) for i, y in enumerate(spec.leaves(outputs))}

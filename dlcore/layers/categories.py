@@ -154,7 +154,6 @@ class Discretization(Layer):
         shares = (np.arange(looked_at.size) + 1) / looked_at.size
         at = np.arange(1, self.num_bins) / self.num_bins
         self.bin_boundaries = np.interp(at, shares, looked_at).tolist()
-        self._eager.clear()
 
     def call(self, inputs):
         if self.bin_boundaries is None:

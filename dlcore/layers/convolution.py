@@ -60,7 +60,7 @@ class Convolution(Layer):
         y = self.convolve(channels_last(self._as_float(inputs), self.data_format))
         if self.use_bias:
             y = ops.add(y, self.bias)
-        return self.activation(from_channels_last(y, self.data_format))
+        return activations.get(self.activation)(from_channels_last(y, self.data_format))
 
 
 class Conv2D(Convolution):

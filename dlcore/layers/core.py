@@ -156,7 +156,7 @@ class Dense(Layer):
         y = ops.matmul(self._as_float(inputs), self.kernel)
         if self.use_bias:
             y = ops.add(y, self.bias)
-        return self.activation(y)
+        return activations.get(self.activation)(y)
 
 
 class Maxout(Layer):
@@ -257,7 +257,7 @@ class Activation(Layer):
         self.activation = activations.get(activation)
 
     def call(self, inputs):
-        return self.activation(self._as_float(inputs))
+        return activations.get(self.activation)(self._as_float(inputs))
 
 
 class Dropout(Layer):

@@ -105,7 +105,7 @@ class EinsumDense(Layer):
 
     def call(self, inputs):
         y = ops.einsum(self.equation, self._as_float(inputs), self.kernel)
-        return self.activation(y if self.bias is None else y + self.bias)
+        return activations.get(self.activation)(y if self.bias is None else y + self.bias)
 
 
 def _place(term):

@@ -26,6 +26,11 @@ class Operation(Layer):
         self.autocast = False
         self.built = True
 
+    def _first_input(self, kwargs):
+        from inspect import signature
+
+        return kwargs.pop(next(iter(signature(self.function).parameters)), None)
+
     def call(self, *args, **kwargs):
         return self.function(*args, **kwargs)
 

@@ -77,7 +77,23 @@ class Normalization(Layer):
                 f"{self.name}: expected both mean and variance or none, "
                 f"got mean={mean!r} and variance={variance!r}"
             )
-        self.axis, self.mean, self.variance, self.invert = axis, mean, variance, invert
+        self.axis, self.invert = axis, invert
+        self._fixed = None if mean is None else (mean, variance)
+
+    @property
+    def mean(self):
+        """What is subtracted, in a shape that broadcasts to a batch; None before it is known."""
+        return self._moments()[0] if self.built else None
+
+    @property
+    def variance(self):
+        return self._moments()[1] if self.built else None
+
+    def _moments(self):
+        shape = tuple(1 if n is None else n for n in self._shape)
+        if self._fixed is None:
+            return ops.reshape(self._mean, shape), ops.reshape(self._variance, shape)
+        return tuple(self._given_number(v, shape) for v in self._fixed)
 
     def build(self, input_shape):
         rank = len(input_shape)
@@ -90,7 +106,7 @@ class Normalization(Layer):
             )
         self._kept = tuple(sorted(a % rank for a in axes))
         self._shape = tuple(n if a in self._kept else 1 for a, n in enumerate(input_shape))
-        if self.mean is None:
+        if self._fixed is None:
             shape = tuple(input_shape[a] for a in self._kept)
             kwargs = {"trainable": False}
             self._mean = self.add_weight(shape, "zeros", name="mean", **kwargs)
@@ -109,7 +125,7 @@ class Normalization(Layer):
         steps : int, optional
             Most batches.
         """
-        if self.mean is not None:
+        if self._fixed is not None:
             raise ValueError(f"{self.name}: expected no adapt() after mean and variance were given")
         count, mean, spread = 0, 0.0, 0.0
         for x in self._pieces(data, batch_size or 4096, steps):
@@ -144,12 +160,7 @@ class Normalization(Layer):
 
     def call(self, inputs):
         x = self._as_float(inputs)
-        shape = tuple(1 if n is None else n for n in self._shape)
-        if self.mean is None:
-            mean = ops.reshape(self._mean, shape)
-            variance = ops.reshape(self._variance, shape)
-        else:
-            mean, variance = (self._given_number(v, shape) for v in (self.mean, self.variance))
+        mean, variance = self._moments()
         deviation = ops.maximum(ops.sqrt(variance), config.epsilon())
         return self._as_float(x * deviation + mean if self.invert else (x - mean) / deviation)
 

@@ -149,7 +149,7 @@ class Weights:
     def trainable(self, value):
         for layer in self._layers_within():
             layer._trainable = bool(value)
-            layer._eager.clear()  # what a call does may depend on it
+            layer._forget_calls()
 
     def get_weights(self):
         """Copies of the weights: a list of ndarrays."""
@@ -195,6 +195,7 @@ class Weights:
 _NO_PARTS = frozenset(
     (
         "_given", "_weights", "_connections", "_call_losses", "_call_metrics", "_eager",
+        "_callers",
         "_name", "_trainable", "built", "dtype", "_dtype_policy", "autocast",
         "_build_specs",
         "_symbols", "_programs", "_functions", "_fast_predict", "_fast_on_batch",

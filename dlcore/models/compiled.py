@@ -27,6 +27,8 @@ class Head:
         self.tracker = None  # of the loss, where there are several
         self.plain, self.weighted = [], []
         self.resolved = False
+        if not any(_needs_shapes(m) for m in (loss, *given, *weighted)):
+            self.resolve(None, None)
 
     def resolve(self, target_shape, output_shape):
         """Make the objects for targets and outputs of these shapes; the first call decides."""
@@ -39,12 +41,19 @@ class Head:
         self.weighted = [metrics.resolve(m, *shapes) for m in self.given_weighted]
         self.resolved = True
 
+    def _resolve_for(self, y, y_pred):
+        """Where targets are made in a step of the user's, they are seen here first."""
+        if not self.resolved:
+            with suspended():
+                self.resolve(*((None, *x.shape[1:]) for x in (y, y_pred)))
+
     @property
     def needs_targets(self):
         return self.identifier is not None or bool(self.given or self.given_weighted)
 
     def value(self, y, y_pred, sample_weight):
         """The loss as a scalar tensor, times its weight."""
+        self._resolve_for(y, y_pred)
         loss = self.loss(y, y_pred, sample_weight)
         if loss.shape != ():
             loss = ops.mean(loss)
@@ -54,6 +63,7 @@ class Head:
 
     def update(self, y, y_pred, sample_weight):
         """Add one batch to the state of the metrics."""
+        self._resolve_for(y, y_pred)
         for m in self.plain:
             m.update_state(y, y_pred)
         for m in self.weighted:
@@ -151,7 +161,7 @@ class Compiled:
         """The loss as a scalar tensor, or None where `compile` was given none."""
         total = None
         for name, head, target, output, weight in self._entries(y, y_pred, sample_weight):
-            if head.loss is None:
+            if head.identifier is None:
                 continue
             if target is None:
                 raise ValueError(f"{self.form.who}: expected y for the loss{name}, got None")

@@ -58,7 +58,7 @@ class Trainer(Steps):
         callbacks : list of Callback, optional
         validation_split : float, 0..1
             The last rows validate, and are not trained on.
-        validation_data : (x, y), (x, y, sample_weight) or a source of batches, optional
+        validation_data : x, (x, y), (x, y, sample_weight) or a source of batches, optional
         shuffle : bool, default True
             Whether every epoch takes the rows, or the batches of a sequence, in a new random
             order.
@@ -117,10 +117,12 @@ class Trainer(Steps):
     def _validation_data(self, given):
         if is_batches(given):
             return Stream("fit validation_data", given)
-        if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
+        if not isinstance(given, (tuple, list)):
+            given = (given,)
+        if len(given) not in (1, 2, 3):
             raise ValueError(
-                "fit: expected validation_data as (x, y), (x, y, sample_weight) or a source of"
-                f" batches, got {type(given).__name__}"
+                "fit: expected validation_data as x, (x, y), (x, y, sample_weight) or a source of"
+                f" batches, got {len(given)} entries"
             )
         return self._data("fit validation_data", "test", *given)
 
