@@ -571,7 +571,7 @@ ERRORS = [
     (lambda m: m.compile("sgd", "mse", loss_weights=[1.0]), "loss_weights for the outputs"),
     (lambda m: layers.add([LEFT, RIGHT], name="plus"),
      r"plus: expected shapes that broadcast together, got \(batch, 4\) and \(batch, 3\)"),
-    (lambda m: layers.add(LEFT), r"expected a list of 2 or more inputs, got one of shape"),
+    (lambda m: layers.add(LEFT), r"expected a list of 1 or more inputs, got one of shape"),
     (lambda m: layers.subtract([LEFT, LEFT, LEFT]), "expected a list of 2 inputs, got 3"),
     (lambda m: merged("concatenate", (2, 3), (3, 3)), r"differ on axis -1 only, got \(batch, 2, 3"),
     (lambda m: merged("concatenate", (2, 3), (3,)), "differ on axis"),

@@ -110,6 +110,12 @@ def test_softmax_layer():
     e = np.exp(x.astype("float64"))
     np.testing.assert_allclose(layers.Softmax()(x), e / e.sum(1, keepdims=True), rtol=1e-5)
     np.testing.assert_allclose(layers.Softmax(axis=0)(x), e / e.sum(0), rtol=1e-5)
+    np.testing.assert_allclose(layers.Softmax(axis=(0, 1))(x), e / e.sum(), rtol=1e-5)
+    seen = np.arange(x.size).reshape(x.shape) % 3 > 0
+    seen[0] = False
+    part = np.where(seen, e, 0)
+    part[1:] /= part[1:].sum(1, keepdims=True)
+    np.testing.assert_allclose(layers.Softmax()(x, mask=seen), part, rtol=1e-5)
 
 
 def test_prelu_shares_axes():

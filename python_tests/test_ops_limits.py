@@ -93,3 +93,15 @@ def test_slope(name):
     f, x, expected = SLOPES[name]
     dx = dlcore.grad(lambda x: ops.sum(f(x)))(F(x))
     np.testing.assert_allclose(dx, expected, rtol=1e-6)
+
+
+def test_layers():
+    x = F([[3e-8, 4e-8]])
+    np.testing.assert_allclose(dlcore.layers.UnitNormalization()(x), [[0.6, 0.8]], rtol=1e-6)
+    np.testing.assert_array_equal(dlcore.layers.Add()([x]), x)
+    attention = dlcore.layers.MultiHeadAttention(2, 3, output_shape=7)
+    assert attention.compute_output_shape((None, 4, 6), (None, 5, 6)) == (None, 4, 7)
+    prelu = dlcore.layers.PReLU("ones")
+    prelu(x)
+    dx = dlcore.grad(lambda x: ops.sum(prelu(x)))(F([[-1, 0]]))
+    np.testing.assert_array_equal(dx, [[1, 0]])

@@ -170,6 +170,21 @@ def test_long_sequences_run_in_pieces(kind, backwards, monkeypatch):
         assert used.count("recurrence") == 2 * 2  # pieces, forward and gradient
 
 
+@pytest.mark.parametrize("name", ["elu", "gelu", "hard_sigmoid", "mish", "relu6", "squareplus"])
+@pytest.mark.parametrize("kind", [layers.LSTM, layers.GRU])
+def test_gradients_of_any_activation(kind, name):
+    layer = kind(4, activation=name, recurrent_activation=name, dtype="float64")
+    x = RNG.normal(size=(2, 3, 5))
+    layer(x)
+    f = dlcore.grad(lambda x: ops.sum(layer(x) * np.arange(1.0, 5)))
+    dx, step = f(x), np.zeros_like(x)
+    step[1, 1, 2] = 1e-6
+    slope = np.sum((layer(x + step) - layer(x - step)) * np.arange(1.0, 5)) / 2e-6
+    assert dx[1, 1, 2] == pytest.approx(slope, rel=1e-5, abs=1e-7)
+    if backends.active() == "cpu":
+        assert [i["kernel"] for i in f.compiled(x).instructions].count("recurrence") == 2
+
+
 def test_unknown_steps_are_refused():
     given = arguments("lstm", 3, 2, 3, 4, "float32")
     for name, wrong, text in (

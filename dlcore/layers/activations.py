@@ -146,11 +146,11 @@ class ELU(Layer):
 
 
 class Softmax(Layer):
-    """exp(x) / sum(exp(x)) over `axis`.
+    """exp(x) / sum(exp(x)) over `axis`; a `mask` of the shape of x leaves out what it names False.
 
     Parameters
     ----------
-    axis : int, default -1
+    axis : int or tuple of int, default -1
     **kwargs
         See `Layer`.
     """
@@ -161,5 +161,9 @@ class Softmax(Layer):
         super().__init__(**kwargs)
         self.axis = axis
 
-    def call(self, inputs):
-        return activations.softmax(self._as_float(inputs), axis=self.axis)
+    def call(self, inputs, mask=None):
+        x = self._as_float(inputs)
+        if mask is None or len(mask.shape) != len(x.shape):  # one of steps
+            return activations.softmax(x, axis=self.axis)
+        mask = ops.cast(mask, "bool")
+        return ops.where(mask, activations.softmax(ops.where(mask, x, -1e9), axis=self.axis), 0.0)

@@ -221,6 +221,11 @@ class MultiHeadAttention(Layer):
         y = self.output_dense(y)
         return (y, weights) if return_attention_scores else y
 
+    def compute_output_shape(self, query_shape, value_shape=None, key_shape=None):
+        """Shape of the output for the shapes of the inputs."""
+        out = query_shape[-1] if self.output_shape is None else self.output_shape
+        return (*query_shape[:-1], *(out if isinstance(out, (tuple, list)) else (out,)))
+
     def _over_axes(self, sequences, with_scores, training):
         """Attention over some axes: they become one axis of steps, the others the batch."""
         rank = len(sequences[0].shape)

@@ -25,7 +25,7 @@ class Merge(Layer):
         return merged(mask, ops.logical_or)
 
     def call(self, inputs):
-        inputs = _several(self, inputs, 2, self.most)
+        inputs = _several(self, inputs, self.most or 1, self.most)
         rank = max(len(x.shape) for x in inputs)
         inputs = [_with_rank(x, rank) for x in inputs]
         try:

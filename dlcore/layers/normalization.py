@@ -349,6 +349,4 @@ class UnitNormalization(Layer):
         self.axis = axis
 
     def call(self, inputs):
-        x = self._as_float(inputs)
-        squares = ops.sum(ops.square(x), self.axis, keepdims=True)
-        return x * ops.rsqrt(ops.maximum(squares, 1e-12))
+        return ops.normalize(self._as_float(inputs), self.axis, epsilon=1e-12)

@@ -8,7 +8,7 @@ W) inside: a step is contiguous.
 """
 
 from dlcore.ops.op import Op, no_second_gradient
-from dlcore.ops.step import ANY, PRODUCT, Step, bare_as_lists, product
+from dlcore.ops.step import ANY, MOST_OUTPUTS, MOST_VALUES, PRODUCT, Step, bare_as_lists, product
 from dlcore.ops.step_gradient import StepGradient
 from dlcore.program.graph import CONSTANT, Trace
 
@@ -109,6 +109,8 @@ class Recurrence(Op):
 
     def _encode(self, node, outputs, opcodes):
         """(kernel name, ints, floats) of one use with the tensors `outputs` written."""
+        from dlcore.program.emit import NoKernel
+
         step, backwards = self.step, node.attrs["backwards"]
         n_states = len(step.states)
         position = {t.index: i for i, t in enumerate(outputs)}
@@ -140,6 +142,8 @@ class Recurrence(Op):
                 sums = {y: [-1, 0, i] for i, y in enumerate(p.outputs)}
             written = [(x, place(where)) for x, where in results if place(where) is not None]
             read, code, constants = _encode(nodes, [x for x, _ in written], opcodes)
+            if len(written) > MOST_OUTPUTS or sum(code[2:5]) > MOST_VALUES:
+                raise NoKernel("recurrence")
             ints += [len(read)]
             for x in read:
                 ints += sums[x] if x in sums else place(step.find(x))

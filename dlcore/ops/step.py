@@ -6,6 +6,8 @@ import numpy as np
 from dlcore.ops.op import OPS, Op
 from dlcore.program.graph import CONSTANT, INPUT, Tensor, current_trace
 
+# What an expression of csrc/common/expression.h may have.
+MOST_OUTPUTS, MOST_VALUES = 8, 64
 ANY = (2, 3)  # the shape of a value in the graph of a step: no axis to broadcast, no size to use
 
 

@@ -5,7 +5,7 @@ it", Proc. IEEE 1990), by differentiating the graph of one step.
 """
 
 from dlcore.ops.op import OPS
-from dlcore.ops.step import ANY, PRODUCT, Step, same, zero
+from dlcore.ops.step import ANY, MOST_OUTPUTS, PRODUCT, Step, same, zero
 from dlcore.program import dtypes
 from dlcore.program.differentiate import gradients
 from dlcore.program.graph import CONSTANT
@@ -65,8 +65,19 @@ class StepGradient:
 
     def _choose_kept(self, n_forward):
         """Have the step keep the values that the gradient reads and that are not cheap to compute
-        again. Returns {value: its place} of what the gradient reads of the step's own sources and
-        states, and all values of the gradient."""
+        again, or of an activation with many such values only the products. Returns {value: its
+        place} of what the gradient reads of the step's own sources and states, and all values of
+        the gradient."""
+        used, kept, seen = self._read(n_forward)
+        if len(kept) + len(self.step.states) > MOST_OUTPUTS:
+            used, kept, seen = self._read(n_forward, products_only=True)
+        self.kept = sorted(kept, key=lambda x: (x.node.id, x.index))
+        self.step.keep(self.kept)
+        self.first_kept = len(self.step.groups) - len(self.kept)
+        return used, seen
+
+    def _read(self, n_forward, products_only=False):
+        """(places of sources and states, values to keep, all values) that the gradient reads."""
         forward, cheap = dict(self.step.sources), {}
         for i, y in enumerate(self.step.states):
             forward.setdefault(y, ("after", i))
@@ -80,6 +91,9 @@ class StepGradient:
                 cheap[x] = all(recomputed(i) for i in x.node.inputs)
             return cheap[x]
 
+        def is_kept(x):
+            return x.node.op is PRODUCT if products_only else not recomputed(x)
+
         used, kept, seen = {}, [], set()
         stack = [*self.results, *(t for g in self.groups for t in g)]
         while stack:
@@ -89,14 +103,11 @@ class StepGradient:
             seen.add(x)
             if x in forward:
                 used[x] = forward[x]
-            elif x.node.id < n_forward and not recomputed(x):
+            elif x.node.id < n_forward and is_kept(x):
                 kept.append(x)
             else:
                 stack += x.node.inputs
-        self.kept = sorted(kept, key=lambda x: (x.node.id, x.index))
-        self.step.keep(self.kept)
-        self.first_kept = len(self.step.groups) - len(self.kept)
-        return used, seen
+        return used, kept, seen
 
     def _place(self, used, seen, carried, given):
         """The arguments of the gradient: sequences, histories, values kept and gradients of the
