@@ -262,6 +262,7 @@ def test_a_model_for_one_size_of_batches():
     history = model.fit(np.ones((8, 3)), np.ones((8, 1)), batch_size=4, verbose=0)
     assert len(history.history["loss"]) == 1
     assert model.predict(np.ones((8, 3)), batch_size=4).shape == (8, 1)
+    model.summary()
 
 
 def test_more_than_a_value_beside_gradients():
@@ -295,3 +296,35 @@ def test_targets_made_in_the_step(loss):
     model.compile("sgd", loss, metrics=["mae", "accuracy"])
     history = model.fit(X, batch_size=8, epochs=2, verbose=0).history
     assert history["mae"][0] > 0 and 0 <= history["accuracy"][0] <= 1
+
+
+def test_steps_that_call_the_model_on_something_else(capsys):
+    class Graph(keras.Model):
+        def __init__(self, nodes):
+            super().__init__()
+            self.nodes, self.out = nodes, layers.Dense(3)
+
+        def call(self, inputs):
+            nodes, scale = inputs
+            return self.out(nodes) * scale
+
+        def train_step(self, data):
+            rows, y = data
+            loss = self.compute_loss(y=y, y_pred=ops.take(self((self.nodes, 2.0)), rows, axis=0))
+            variables = self.trainable_variables
+            self.optimizer.apply(keras.gradients(loss, variables), variables)
+            return {"loss": loss}
+
+        def predict_step(self, data):
+            return ops.softmax(ops.take(self((self.nodes, 2.0)), data, axis=0))
+
+    model = Graph(np.ones((6, 4), "float32"))
+    model.compile("sgd", "mse")
+    rows = np.arange(40) % 6
+    history = model.fit(rows, np.ones((40, 3)), batch_size=8, epochs=3, verbose=0).history["loss"]
+    assert history[-1] < history[0]
+    y = model.predict(rows, batch_size=8)
+    assert y.shape == (40, 3)
+    np.testing.assert_allclose(y.sum(axis=1), 1, rtol=1e-5)
+    model.summary()
+    assert "Parameters: 15" in capsys.readouterr().out

@@ -98,7 +98,7 @@ def batch_shapes(tree):
 
 
 def _batch_shape(x):
-    shape = tuple(x.shape)
+    shape = tuple(getattr(x, "shape", ()))  # numbers may be among the inputs
     return (None, *shape[1:]) if len(shape) > 1 else shape
 
 
@@ -124,19 +124,19 @@ def as_array(name, x):
     return array
 
 
-def output_spec(layer, *args, **kwargs):
+def output_spec(layer, *args, call=None, **kwargs):
     """Nested (shape, dtype) of what `layer` returns for arguments in which a `Spec` or a symbol
     stands for an array.
 
-    The layer, and all inner ones, are built. Sizes that are None, and what follows from them, come
-    back as None.
+    The layer, and all inner ones, are built; `call` is called in its place. Sizes that are None,
+    and what follows from them, come back as None.
     """
     flat, structure = flatten((args, kwargs))
     shapes = [x.shape for x in flat if is_spec(x)]
     free = any(shape and shape[0] is None for shape in shapes)
-    outputs = _traced(layer, flat, structure, _SOME_SIZES[0])
+    outputs = _traced(layer, call or layer, flat, structure, _SOME_SIZES[0])
     if any(n is None for shape in shapes for n in shape[1:]):
-        others = iter(leaves(_traced_again(layer, flat, structure, shapes)))
+        others = iter(leaves(_traced_again(layer, call or layer, flat, structure, shapes)))
         outputs = map_leaves(lambda y: _common(y, next(others)), outputs)
 
     def spec(y):
@@ -148,24 +148,24 @@ def output_spec(layer, *args, **kwargs):
     return map_leaves(spec, outputs)
 
 
-def _traced(layer, flat, structure, size):
-    """Nested tensors that the layer returns."""
+def _traced(layer, call, flat, structure, size):
+    """Nested tensors that the layer, or `call` in its place, returns."""
     outer = _tracing.any_rows
     _tracing.any_rows = outer or any(is_spec(x) and x.shape[:1] == (None,) for x in flat)
     try:
         with suspended(), Trace() as trace:
             tensors = [_stand_in(trace, x, size) if is_spec(x) else x for x in flat]
             args, kwargs = unflatten(structure, tensors)
-            outputs = layer(*args, **kwargs)
+            outputs = call(*args, **kwargs)
     finally:
         _tracing.any_rows = outer
     layer._clear_losses()
     return outputs
 
 
-def _traced_again(layer, flat, structure, shapes):
+def _traced_again(layer, call, flat, structure, shapes):
     try:
-        return _traced(layer, flat, structure, _SOME_SIZES[1])
+        return _traced(layer, call, flat, structure, _SOME_SIZES[1])
     except ValueError:  # weights were made for the first size
         shown = " and ".join(map(str, shapes))
         raise ValueError(
@@ -227,7 +227,9 @@ def specs_of(shapes, dtype):
 
 def batch_specs(tree):
     """Nested `Spec`s with None as the batch."""
-    return map_leaves(lambda x: Spec(_batch_shape(x), str(x.dtype)), tree)
+    return map_leaves(
+        lambda x: Spec(_batch_shape(x), str(x.dtype)) if hasattr(x, "shape") else x, tree
+    )
 
 
 def map_shapes(f, tree):

@@ -271,16 +271,29 @@ class Steps(Layer):
         """What batches of the inputs are cast to while they are gathered."""
         return [None] * len(data.inputs)
 
-    def _output_specs(self, data):
+    def _output_specs(self, data, kind="train"):
         """Nested specs of the output for such inputs; builds the model. None where there is no
         `call`, but only steps.
         """
-        if self._has_steps_only():
+        own = kind == "predict" and self._replaces("predict_step")
+        if self._has_steps_only() and not own:
             return None
-        key = ("outputs", data.key())
+        key = ("outputs", own, data.key())
         if key not in self._functions:
-            self._functions[key] = spec.output_spec(self, data.input_specs())
+            step = (lambda x: self.predict_step(pack_batch(x))) if own else self
+            self._functions[key] = self._specs_of(step, data, kind)
         return self._functions[key]
+
+    def _specs_of(self, f, data, kind):
+        built = self.built
+        try:
+            return spec.output_spec(self, data.input_specs(), call=f)
+        except Exception:
+            # Steps of a subclass may call the model on something else than they are given.
+            if kind == "predict" or not self._replaces(f"{kind}_step"):
+                raise
+            self.built = built
+            return None
 
     def _has_steps_only(self):
         """Whether a subclass has written steps, but no formula."""
@@ -292,7 +305,7 @@ class Steps(Layer):
         """
         data = Data(who, x, self._input_form())
         self._check_rows(data)
-        outputs = self._output_specs(data)
+        outputs = self._output_specs(data, kind)
         variables = self._trained_variables()  # which packs them
         if kind != "predict":
             self._add_targets(data, y, sample_weight, outputs)

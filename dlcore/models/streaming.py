@@ -52,5 +52,5 @@ class StreamRunner:
         if outputs is not None:
             results = program.empty_outputs(data.rows)
             outputs.append(results)
-            self.structure = flatten(model._output_specs(data))[1]
+            self.structure = flatten(model._output_specs(data, self.kind))[1]
         program.run(data.arrays, 0, 1, None, results)

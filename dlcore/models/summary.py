@@ -114,8 +114,11 @@ def _totals(model, batch):
         f"Parameters: {total:,} ({_bytes(size)}); trainable {trainable:,}, frozen {frozen:,}",
     ]
     lines += _policies(model)
-    sizes = [n for x in spec.leaves(model._build_specs or ()) for n in x.shape[1:]]
-    if model.built and None not in sizes:
+    inputs = filter(spec.is_spec, spec.leaves(model._build_specs or ()))
+    sizes = [n for x in inputs for n in x.shape[1:]]
+    if getattr(model, "_graph", None) is not None:
+        batch = model._graph.input_list[0].shape[0] or batch
+    if model.built and None not in sizes and not model._replaces("predict_step"):
         lines += _costs(model, batch, size)
     return lines
 

@@ -242,7 +242,7 @@ class Trainer(Steps):
             return self._predict_small(x, data, self._fast_predict if batch <= _BATCH else {})
         if steps is not None:
             data = data.part(0, _at_most("predict", "steps", steps, data.rows, batch))
-        specs, structure = flatten(self._output_specs(data))
+        specs, structure = flatten(self._output_specs(data, "predict"))
         outputs = [
             backends.empty((data.rows, *shape[1:]), dtypes.array_type(dtype), data.inputs[0])
             for shape, dtype in specs
