@@ -214,6 +214,7 @@ def test_checkpoints(tmp_path):
     np.testing.assert_array_equal(last.predict(X), m.predict(X))
 
 
+@pytest.mark.filterwarnings("ignore:ModelCheckpoint")
 def test_checkpoint_of_the_best(tmp_path):
     saved = []
 
@@ -232,15 +233,22 @@ def test_checkpoint_of_the_best(tmp_path):
     for epoch, value in enumerate([3, 4, 2, 2]):
         spy.on_epoch_end(epoch, {"val_loss": value})
     assert saved == [True, False, True, False]
+    model().fit(
+        X,
+        Y,
+        verbose=0,
+        callbacks=[callbacks.ModelCheckpoint(tmp_path / "any", "nope", save_best_only=True)],
+    )
+    assert (tmp_path / "any").exists()
 
 
 def test_checkpoint_by_batches(tmp_path):
     m = model()
     checkpoint = callbacks.ModelCheckpoint(
-        str(tmp_path / "w{epoch}"), save_freq=3, save_weights_only=True
+        str(tmp_path / "w{epoch}-{batch}"), save_freq=3, save_weights_only=True
     )
     m.fit(X, Y, 10, epochs=3, verbose=0, callbacks=[checkpoint])
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["w1", "w2", "w3"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["w1-3", "w2-2", "w3-1", "w3-4"]
     with pytest.raises(KeyError, match="expected names in epoch, loss"):
         m.fit(X, Y, verbose=0, callbacks=[callbacks.ModelCheckpoint(str(tmp_path / "{nope}"))])
 

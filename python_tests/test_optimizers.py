@@ -337,7 +337,33 @@ def test_missing_gradients_and_old_spellings():
     callables = [lambda: 0.25, lambda step: 0.25 + 0 * ops.cast(step, "float64")]
     for rate in callables:
         assert float(optimizers.SGD(rate).learning_rate) == 0.25
-    assert optimizers.Adam(use_ema=False, gradient_accumulation_steps=None) is not None
+    assert optimizers.Adam(use_ema=False, gradient_accumulation_steps=1) is not None
+
+
+@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize("name", ["SGD", "Adam", "Nadam", "Adagrad", "Adafactor", "Ftrl", "Lion"])
+def test_one_update_for_several_batches(name, traced):
+    grads = np.random.default_rng(0).normal(size=(7, 2, 3, 4)).astype("float32")
+    w, expected = (dlcore.Variable(np.ones((3, 4), "float32")) for _ in range(2))
+    settings = {"weight_decay": 0.1, "clipnorm": 0.5, "learning_rate": 0.1}
+    whole = getattr(optimizers, name)(**settings)
+    parts = getattr(optimizers, name)(
+        **settings, gradient_accumulation_steps=2, loss_scale_factor=4.0
+    )
+    parts.build([w])
+    step = dlcore.function(lambda g: parts.apply([g], [w])) if traced else None
+    assert parts.scale_loss(3.0) == 12.0
+    for pair in grads:
+        whole.apply([pair.mean(0)], [expected])
+        before = w.numpy()
+        for i, g in enumerate(pair):
+            step(4 * g) if traced else parts.apply([4 * g], [w])
+            assert i == 1 or np.array_equal(w.numpy(), before)
+    np.testing.assert_allclose(w.numpy(), expected.numpy(), rtol=1e-5)
+    copy = optimizers.get(optimizers.serialize(parts))
+    assert copy.gradient_accumulation_steps == 2 and copy.loss_scale_factor == 4.0
+    with pytest.raises(ValueError, match="expected gradient_accumulation_steps as an int > 1"):
+        optimizers.SGD(gradient_accumulation_steps=0.5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -130,11 +130,12 @@ class ModelCheckpoint(_Monitor):
     Parameters
     ----------
     filepath : str or Path
-        May hold {epoch} and names of figures: "best-{epoch:02d}-{val_loss:.2f}.dlcore".
+        May hold {epoch}, {batch} where batches count, and names of figures:
+        "best-{epoch:02d}-{val_loss:.2f}.dlcore".
     monitor : str, default "val_loss"
     verbose : int, default 0
     save_best_only : bool, default False
-        Whether to save only when the figure improves.
+        Whether to save only when the figure improves; without that figure all are saved.
     save_weights_only : bool, default False
     mode : "auto", "min" or "max"
     save_freq : "epoch" or int
@@ -176,20 +177,20 @@ class ModelCheckpoint(_Monitor):
 
     def on_epoch_end(self, epoch, logs=None):
         if self.save_freq == "epoch":
-            self._save(epoch, logs)
+            self._save(epoch, logs or {})
 
-    def _save(self, epoch, logs):
-        logs = logs or {}
-        if self.save_best_only:
-            value = self._value(logs)
-            if value is None or not self._better(value, self.best):
+    def _save(self, epoch, names):
+        value = self._value(names) if self.save_best_only else None
+        if value is not None:
+            if not self._better(value, self.best):
                 return
             self.best = value
+        names = {"epoch": epoch + 1, **names}
         try:
-            path = self.filepath.format(epoch=epoch + 1, **logs)
+            path = self.filepath.format(**names)
         except KeyError as error:
             raise KeyError(
-                f"ModelCheckpoint: expected names in {', '.join(['epoch', *logs])},"
+                f"ModelCheckpoint: expected names in {', '.join(names)},"
                 f" got {error} in {self.filepath!r}"
             ) from None
         if self.verbose:
@@ -206,7 +207,7 @@ class _BatchCheckpoint(ModelCheckpoint):
     def on_train_batch_end(self, batch, logs=None):
         self._batches += 1
         if self._batches % self.save_freq == 0:
-            self._save(self._epoch, logs)
+            self._save(self._epoch, {"batch": batch + 1, **(logs or {})})
 
 
 class ReduceLROnPlateau(_Monitor):

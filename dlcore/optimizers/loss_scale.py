@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from dlcore import lookup, ops
+from dlcore.optimizers.accumulation import update_where
 from dlcore.optimizers.optimizer import Optimizer
 from dlcore.program import function, tracing
 from dlcore.program.variable import Variable
@@ -125,12 +126,8 @@ class LossScaleOptimizer(Optimizer):
         finite = True
         for g in (g for g in grads if g is not None):
             finite = ops.logical_and(ops.all(ops.isfinite(g)), finite)
-        changing = [*variables, *inner.variables]
-        before = [v.value for v in changing]
-        inner.apply([g if g is None else g / scale for g in grads], variables)
-        for v, old in zip(changing, before, strict=True):
-            if v.value is not old:
-                v.assign(ops.where(finite, v.value, old))
+        grads = [g if g is None else g / scale for g in grads]
+        update_where(finite, [*variables, *inner.variables], lambda: inner.apply(grads, variables))
         steps = self.step_counter.value + 1
         grows = ops.greater_equal(steps, self.dynamic_growth_steps)
         self.dynamic_scale.assign(

@@ -11,6 +11,7 @@ import re
 import numpy as np
 
 from dlcore import lookup, ops
+from dlcore.optimizers.accumulation import SUM, accumulate, check_steps
 from dlcore.optimizers.schedules import (
     InverseTimeDecay,
     LearningRateSchedule,
@@ -25,8 +26,6 @@ _UNSUPPORTED = {
     "use_ema": (False,),
     "ema_momentum": (0.99,),
     "ema_overwrite_frequency": (None,),
-    "loss_scale_factor": (None, 1, 1.0),
-    "gradient_accumulation_steps": (None, 1),
 }
 
 
@@ -48,6 +47,10 @@ class Optimizer(lookup.Configurable):
     global_clipnorm : float > 0, optional
         All gradients are scaled for their common norm to be at most this. Only one of the three may
         be given.
+    loss_scale_factor : float > 0, optional
+        `scale_loss` multiplies the loss by it and `apply` divides gradients by it.
+    gradient_accumulation_steps : int > 1, optional
+        One update for the mean gradient of so many batches; `iterations` counts batches.
     name : str, optional
 
     Raises
@@ -63,6 +66,8 @@ class Optimizer(lookup.Configurable):
         clipnorm=None,
         clipvalue=None,
         global_clipnorm=None,
+        loss_scale_factor=None,
+        gradient_accumulation_steps=None,
         name=None,
         **kwargs,
     ):
@@ -71,6 +76,12 @@ class Optimizer(lookup.Configurable):
         given = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
         self._check_clipping(given)
         self.clipnorm, self.clipvalue, self.global_clipnorm = given.values()
+        if loss_scale_factor is not None and not 0 < loss_scale_factor < math.inf:
+            raise ValueError(
+                f"{self.name}: expected loss_scale_factor > 0, got {loss_scale_factor!r}"
+            )
+        self.loss_scale_factor = loss_scale_factor
+        self.gradient_accumulation_steps = check_steps(self.name, gradient_accumulation_steps)
         if weight_decay is not None:
             weight_decay = check_rate(self.name, weight_decay, "a weight_decay")
         self.weight_decay = weight_decay
@@ -164,6 +175,10 @@ class Optimizer(lookup.Configurable):
             self._slots[name] = {
                 v: self.add_variable_from_reference(v, name, self.slot_value(name))
                 for v in self._trainable
+            }
+        if self.gradient_accumulation_steps:
+            self._slots[SUM] = {
+                v: self.add_variable_from_reference(v, SUM) for v in self._trainable
             }
         self.built = True
 
@@ -272,8 +287,8 @@ class Optimizer(lookup.Configurable):
         )
 
     def scale_loss(self, loss):
-        """What `apply` expects the gradients of: the loss itself; see `LossScaleOptimizer`."""
-        return loss
+        """What `apply` expects the gradients of: the loss times `loss_scale_factor`."""
+        return loss if self.loss_scale_factor is None else loss * self.loss_scale_factor
 
     def apply_gradients(self, grads_and_vars):
         """One step from pairs (gradient, variable)."""
@@ -299,8 +314,18 @@ class Optimizer(lookup.Configurable):
         pairs = [(g, v) for g, v in zip(grads, variables, strict=True) if g is not None]
         if not pairs:
             return
-        grads, variables = self._clip([g for g, _ in pairs]), [v for _, v in pairs]
-        rate = self._rate()
+        grads, variables = [g for g, _ in pairs], [v for _, v in pairs]
+        if self.loss_scale_factor is not None:
+            grads = [g * (1.0 / self.loss_scale_factor) for g in grads]
+        if self.gradient_accumulation_steps:
+            accumulate(self, grads, variables)
+        else:
+            self.update(grads, variables)
+        self.iterations.assign_add(1)
+
+    def update(self, grads, variables):
+        """Clipping, weight decay and one update of every variable."""
+        grads, rate = self._clip(grads), self._rate()
         if self.weight_decay:
             decay = rate * self.weight_decay
             for w in filter(self.decays, variables):
@@ -310,7 +335,6 @@ class Optimizer(lookup.Configurable):
             self.update_step(g, w, *(ops.cast(s, w.dtype) for s in scalars))
             if w.constraint is not None:
                 w.assign(w.constraint(w))
-        self.iterations.assign_add(1)
 
     def step_scalars(self, learning_rate):
         """float64 scalars that all updates of a step share: the last arguments of `update_step`."""
@@ -328,7 +352,9 @@ class Optimizer(lookup.Configurable):
 
     def _step(self):
         """The number of this update, from 1, as a float64 scalar."""
-        return ops.cast(self.iterations, "float64") + 1.0
+        step = ops.cast(self.iterations, "float64")
+        n = self.gradient_accumulation_steps
+        return (ops.floor(step / n) if n else step) + 1.0
 
     def _check_known(self, variables):
         known = set(self._trainable)
