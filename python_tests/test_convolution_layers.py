@@ -136,3 +136,20 @@ def test_layers_survive_their_configuration(layer):
     again(x)
     again.set_weights(layer.get_weights())
     np.testing.assert_array_equal(again(x), y)
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_the_convolution_may_be_replaced(data_format):
+    class Double(layers.Conv2D):
+        def convolution_op(self, inputs, kernel):
+            return super().convolution_op(inputs, 2 * kernel)
+
+    class Called(layers.Conv2D):
+        def call(self, inputs):
+            return self.convolution_op(inputs, 2 * self.kernel)
+
+    x = np.random.default_rng(0).normal(size=(2, 6, 6, 6)).astype("float32")
+    given = {"padding": "same", "data_format": data_format, "kernel_initializer": "ones"}
+    plain = layers.Conv2D(3, 3, **given)(x)
+    for layer in (Double, Called):
+        np.testing.assert_allclose(layer(3, 3, **given)(x), 2 * plain, rtol=1e-5, atol=1e-5)

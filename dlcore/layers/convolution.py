@@ -139,9 +139,20 @@ class Conv2D(Convolution):
         )
         self._add_bias(self.filters)
 
+    def convolution_op(self, inputs, kernel):
+        """The convolution with a kernel, in the layer's data format; subclasses may replace it."""
+        y = self._convolve(channels_last(inputs, self.data_format), kernel)
+        return from_channels_last(y, self.data_format)
+
     def convolve(self, x):
+        if type(self).convolution_op is Conv2D.convolution_op:
+            return self._convolve(x, self.kernel)
+        x = from_channels_last(x, self.data_format)
+        return channels_last(self.convolution_op(x, self.kernel), self.data_format)
+
+    def _convolve(self, x, kernel):
         return convolution.convolve(
-            self.name, x, self.kernel, self.strides, self.padding, self.dilation_rate
+            self.name, x, kernel, self.strides, self.padding, self.dilation_rate
         )
 
 
