@@ -328,3 +328,32 @@ def test_steps_that_call_the_model_on_something_else(capsys):
     np.testing.assert_allclose(y.sum(axis=1), 1, rtol=1e-5)
     model.summary()
     assert "Parameters: 15" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("with_call", [False, True])
+def test_targets_unlike_the_outputs(with_call):
+    class Two(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = layers.Dense(2), layers.Dense(1)
+
+        def train_step(self, data):
+            x, y = data
+            boxes, total = (y["boxes"], y["rest"][0]) if isinstance(y, dict) else (y, y[:, :1])
+            loss = ops.mean(ops.square(self.a(x) - boxes)) + ops.mean(ops.abs(self.b(x) - total))
+            weights = self.trainable_variables
+            self.optimizer.apply(keras.gradients(loss, weights), weights)
+            return {"loss": loss}
+
+    class Called(Two):
+        def call(self, x):
+            return self.a(x), self.b(x), x
+
+    model = Called() if with_call else Two()
+    model.compile("sgd")
+    boxes, total = X[:, :2], X[:, 2:3]
+    for y in (boxes, {"boxes": boxes, "rest": (total,)}):
+        assert len(model.fit(X, y, epochs=2, verbose=0).history["loss"]) == 2
+    if with_call:
+        with pytest.raises(ValueError, match="expected 3 outputs"):
+            model.evaluate(X, boxes)

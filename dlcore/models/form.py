@@ -61,6 +61,14 @@ class Form:
             raise self._wrong(_shown(given), argument)
         return list(given)
 
+    def fits(self, given):
+        """Whether `flatten` takes the arrays in `given`."""
+        try:
+            self.flatten(given)
+        except ValueError:
+            return False
+        return True
+
     def nest(self, entries):
         """The entries in the model's own nesting."""
         return entries[0] if self.single else unflatten(self.structure, entries)

@@ -308,8 +308,8 @@ class Steps(Layer):
         outputs = self._output_specs(data, kind)
         variables = self._trained_variables()  # which packs them
         if kind != "predict":
-            self._add_targets(data, y, sample_weight, outputs)
-            if outputs is not None:
+            as_outputs = self._add_targets(kind, data, y, sample_weight, outputs)
+            if outputs is not None and as_outputs:
                 self._check_targets(data, spec.leaves(outputs), class_weight)
         if outputs is None and not self.built:
             self._try_step(kind, data, rows)
@@ -356,15 +356,22 @@ class Steps(Layer):
         pack([v for v in self.optimizer.variables if v.ndim > 0])
         self._optimized = variables
 
-    def _add_targets(self, data, y, sample_weight, outputs):
+    def _add_targets(self, kind, data, y, sample_weight, outputs):
+        """Add the targets; returns whether there is one for each output, as a step of the user's
+        alone may do without.
+        """
         if outputs is None:
-            outputs = spec.Spec(np.shape(y), None)
+            outputs = spec.Spec(() if isinstance(y, (tuple, dict)) else np.shape(y), None)
         form = self._output_form() or Form(self.name, "output", outputs)
         compiled = self._compiled
         compiled.set_outputs(form)
         if compiled.held is None:
             compiled.held = super().metrics
         own = self._replaces("train_step", "test_step", "compute_loss", "compute_metrics")
+        if self._replaces(f"{kind}_step") and y is not None and not form.fits(y):
+            form = Form(self.name, "target", spec.map_leaves(np.asarray, y))
+            data.add_targets(y, sample_weight, form, [True] * len(form))
+            return False
         needed = [own or h.needs_targets for h in compiled.heads]
         data.add_targets(y, sample_weight, form, needed)
         for head, target, output in zip(
@@ -372,6 +379,7 @@ class Steps(Layer):
         ):
             if target is not None:
                 head.resolve((None, *target.shape[1:]), output.shape)
+        return True
 
     def _check_targets(self, data, outputs, class_weight):
         """Check and convert labels, once for the whole call; needs the resolved losses."""
