@@ -275,3 +275,5 @@ def test_ignored_classes_and_masks_are_left_out_together():
     p = model.predict(tokens)[0]
     expected = -np.log([p[0, 1], p[2, 2]]).mean()
     assert model.evaluate(tokens, labels, verbose=0) == pytest.approx(expected, rel=1e-5)
+    model.compile("sgd", lambda y, p: ops.mean(ops.square(p)))
+    assert model.evaluate(tokens, labels, verbose=0) == pytest.approx((p**2).mean(), rel=1e-5)

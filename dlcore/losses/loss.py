@@ -112,7 +112,7 @@ def apply_mask(name, values, sample_weight, mask, reduction):
     Where the reduction divides by the number of values, what is left weighs so much more that it
     is the mean over what the mask keeps.
     """
-    if mask is None:
+    if mask is None or tuple(values.shape) == ():  # a loss that has reduced its values itself
         return sample_weight
     weight = as_float(mask, str(values.dtype))
     if reduction in ("sum_over_batch_size", "mean"):
