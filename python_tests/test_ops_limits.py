@@ -105,3 +105,18 @@ def test_layers():
     prelu(x)
     dx = dlcore.grad(lambda x: ops.sum(prelu(x)))(F([[-1, 0]]))
     np.testing.assert_array_equal(dx, [[1, 0]])
+
+
+def test_edges_of_whole_numbers():
+    layer = dlcore.layers.Discretization([0.5, 1.5])
+    np.testing.assert_array_equal(layer(Z([[0, 1, 2]])), [[0, 1, 2]])
+    layer = dlcore.layers.Discretization([0.5, 1.5], dtype="mixed_bfloat16")
+    np.testing.assert_array_equal(layer(F([[0.5, 1.4]])), [[1, 1]])
+
+
+def test_variables_equal_numbers():
+    v, w = dlcore.Variable(F([1, 2])), dlcore.Variable(F([1, 2]))
+    np.testing.assert_array_equal(v == 1, [True, False])
+    np.testing.assert_array_equal(v != F([1, 3]), [False, True])
+    assert v in [w, v] and v not in [w, None, "v"] and v != w
+    assert dlcore.Variable(3) == 3

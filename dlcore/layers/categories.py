@@ -13,6 +13,7 @@ from dlcore import config, ops
 from dlcore.data.text import as_text, check_vocabulary, read_vocabulary
 from dlcore.layers.base import Layer
 from dlcore.layers.embedding import _TakesIds
+from dlcore.program import dtypes
 
 _MODES = ("int", "one_hot", "multi_hot", "count", "tf_idf")
 
@@ -158,8 +159,9 @@ class Discretization(Layer):
     def call(self, inputs):
         if self.bin_boundaries is None:
             raise ValueError(f"{self.name}: expected boundaries; call adapt(data) first")
-        limits = np.asarray(self.bin_boundaries, inputs.dtype)
-        reached = ops.greater_equal(ops.expand_dims(inputs, -1), limits)
+        x = self._as_float(inputs)
+        limits = np.asarray(self.bin_boundaries, dtypes.array_type(str(x.dtype)))
+        reached = ops.greater_equal(ops.expand_dims(x, -1), limits)
         ids = ops.sum(ops.cast(reached, "int32"), axis=-1)
         if self.output_mode == "int":
             return ids

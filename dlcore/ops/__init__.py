@@ -1,6 +1,8 @@
 """What can be computed, with the names of `keras.ops`: on NumPy (or CuPy) arrays at once, on
 symbolic tensors inside a traced function. The backward kernels are here too."""
 
+import numpy as np
+
 from dlcore.ops import activations, indexing, linalg, losses, pointwise, reduction, shaping
 from dlcore.ops.activations import *  # noqa: F403
 from dlcore.ops.indexing import *  # noqa: F403
@@ -97,6 +99,14 @@ def __dir__():
     return sorted(__all__)
 
 
+def _equals(variable, other, compare):
+    """Element by element with numbers and arrays; variables are themselves alone, or lists could
+    not be searched for one."""
+    if isinstance(other, (bool, int, float, np.generic, np.ndarray, Tensor)):
+        return compare(variable, other)
+    return (variable is other) is (compare is pointwise.equal)
+
+
 def _install():
     """Give tensors and variables their operators."""
 
@@ -121,6 +131,8 @@ def _install():
     Tensor.__ne__ = lambda self, other: pointwise.not_equal(self, other)
     Tensor.__getitem__ = lambda self, key: shaping.get_item(self, key)
     Symbol.__getitem__ = lambda self, key: self.record(shaping.get_item, (self, key), {})
+    Variable.__eq__ = lambda self, other: _equals(self, other, pointwise.equal)
+    Variable.__ne__ = lambda self, other: _equals(self, other, pointwise.not_equal)
     Variable.__getitem__ = lambda self, key: self.value[key]
     Operators.T = property(lambda self: shaping.transpose(self))
 
