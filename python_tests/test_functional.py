@@ -621,3 +621,16 @@ def test_ops_on_symbols_by_keyword():
     y = ops.concatenate(xs=[a, ops.add(x1=a, x2=ops.multiply(x1=2, x2=a))], axis=1)
     x = np.ones((1, 3), "float32")
     np.testing.assert_array_equal(models.Model(a, y)(x), [[1, 1, 1, 3, 3, 3]])
+
+
+def test_batches_joined_with_an_axis_or_cut_into_groups():
+    x = layers.Input((4, 6))
+    flat = ops.reshape(x, (-1, 6))
+    again = ops.reshape(layers.Dense(2)(flat), (-1, 4, 2))
+    assert flat.shape == (None, 6) and again.shape == (None, 4, 2)
+    groups = ops.reshape(x, (4, -1, 24))
+    assert groups.shape == (4, None, 24)
+    model = models.Model(x, [again, ops.tile(ops.mean(groups, 0), (4, 1))])
+    assert model.output_shape == [(None, 4, 2), (None, 24)]
+    y, mean = model.predict(np.ones((8, 4, 6)), verbose=0)
+    assert y.shape == (8, 4, 2) and mean.shape == (8, 24)

@@ -26,7 +26,9 @@ class _StandIn(int):
 # What stands for None while output shapes are traced: the batch, by a number that hardly is the
 # size of anything else, and other sizes, by two numbers, as what differs for them is not known.
 # Those can be halved six times, as networks that reduce images and enlarge them again ask for.
+# The batch has more numbers for layers that cut it into groups, or join another axis to it.
 _SOME_ROWS = _StandIn(61, "batch")
+_MORE_ROWS = _StandIn(720, "batch"), _StandIn(1440, "batch")
 _SOME_SIZES = _StandIn(128, "None"), _StandIn(192, "None")
 
 
@@ -134,27 +136,50 @@ def output_spec(layer, *args, call=None, **kwargs):
     flat, structure = flatten((args, kwargs))
     shapes = [x.shape for x in flat if is_spec(x)]
     free = any(shape and shape[0] is None for shape in shapes)
-    outputs = _traced(layer, call or layer, flat, structure, _SOME_SIZES[0])
+    call = call or layer
+    rows, outputs = _traced_in_rows(layer, call, flat, structure, free)
     if any(n is None for shape in shapes for n in shape[1:]):
-        others = iter(leaves(_traced_again(layer, call or layer, flat, structure, shapes)))
+        others = iter(leaves(_traced_again(layer, call, flat, structure, shapes, rows)))
         outputs = map_leaves(lambda y: _common(y, next(others)), outputs)
 
     def spec(y):
         if y is None:
             return None
-        known = not (free and y.shape and y.shape[0] == _SOME_ROWS)
+        known = not (free and y.shape and y.shape[0] == rows)
         return Spec(y.shape if known else (None, *y.shape[1:]), y.dtype, spec(y.mask))
 
     return map_leaves(spec, outputs)
 
 
-def _traced(layer, call, flat, structure, size):
+def _traced_in_rows(layer, call, flat, structure, free):
+    """(what stands for the batch, nested tensors that the layer returns), or specs where a first
+    size follows from that of the batch.
+    """
+    rows, size = _SOME_ROWS, _SOME_SIZES[0]
+    try:
+        outputs = _traced(layer, call, flat, structure, rows, size)
+    except ValueError as error:
+        if not free:
+            raise
+        rows = _MORE_ROWS[0]
+        try:
+            outputs = _traced(layer, call, flat, structure, rows, size)
+        except ValueError:
+            raise error from None
+    first = [y.shape[0] for y in leaves(outputs) if y is not None and y.shape]
+    if free and any(n != rows and (n % rows == 0 or rows != _SOME_ROWS) for n in first):
+        others = iter(leaves(_traced(layer, call, flat, structure, _MORE_ROWS[1], size)))
+        outputs = map_leaves(lambda y: _common(y, next(others)), outputs)
+    return rows, outputs
+
+
+def _traced(layer, call, flat, structure, rows, size):
     """Nested tensors that the layer, or `call` in its place, returns."""
     outer = _tracing.any_rows
     _tracing.any_rows = outer or any(is_spec(x) and x.shape[:1] == (None,) for x in flat)
     try:
         with suspended(), Trace() as trace:
-            tensors = [_stand_in(trace, x, size) if is_spec(x) else x for x in flat]
+            tensors = [_stand_in(trace, x, rows, size) if is_spec(x) else x for x in flat]
             args, kwargs = unflatten(structure, tensors)
             outputs = call(*args, **kwargs)
     finally:
@@ -163,9 +188,9 @@ def _traced(layer, call, flat, structure, size):
     return outputs
 
 
-def _traced_again(layer, call, flat, structure, shapes):
+def _traced_again(layer, call, flat, structure, shapes, rows):
     try:
-        return _traced(layer, call, flat, structure, _SOME_SIZES[1])
+        return _traced(layer, call, flat, structure, rows, _SOME_SIZES[1])
     except ValueError:  # weights were made for the first size
         shown = " and ".join(map(str, shapes))
         raise ValueError(
@@ -173,19 +198,19 @@ def _traced_again(layer, call, flat, structure, shapes):
         ) from None
 
 
-def _stand_in(trace, x, size):
+def _stand_in(trace, x, rows, size):
     """A tensor in the place of a `Spec` or symbol."""
-    tensor = trace.input(_concrete(x.shape, size), x.dtype)
+    tensor = trace.input(_concrete(x.shape, rows, size), x.dtype)
     if x.mask is not None:
-        tensor.mask = _stand_in(trace, x.mask, size)
+        tensor.mask = _stand_in(trace, x.mask, rows, size)
     return tensor
 
 
-def _concrete(shape, size):
+def _concrete(shape, rows, size):
     """The shape with stand-ins for what is not known."""
     if not shape:
         return ()
-    rows = _SOME_ROWS if shape[0] is None else int(shape[0])
+    rows = rows if shape[0] is None else int(shape[0])
     return (rows, *(size if n is None else int(n) for n in shape[1:]))
 
 
