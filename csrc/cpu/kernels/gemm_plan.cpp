@@ -19,6 +19,7 @@ constexpr int64_t kWideGroupBytes =
     4096;  // when A is packed too: B's group in L3, a panel of it in L1
 constexpr int64_t kGroupPart = int64_t{1} << 18;  // of L2: B's group may be wider while k is small
 constexpr int64_t kManyRows = 96;  // rows of A that are worth a copy of B
+constexpr int64_t kSomeRows = 16;  // the same, where a B in place is more than half of L2 keeps
 constexpr int64_t kPackedRows = 32768;  // elements of packed A: a block of its rows stays in L2
 constexpr int64_t kHeldSums = 262144;   // sums that wait in scratch between blocks of k
 constexpr int64_t kStreamBytes = int64_t{1} << 22;  // a B that no L2 holds
@@ -105,8 +106,9 @@ void orient(const Call& call, Product& p, int lanes) {
 // Many rows are worth copying B for: panels of four vectors then stay in L1, whatever the distance
 // of B's rows, and take the fewest instructions a multiply-add (measured on Zen 3: 1.2 x as fast as
 // panels of two in place).
-bool packs_wide_panels(const Product& p) {
-  return kVectorRegisters == 16 && !p.pack_a && p.m >= kManyRows;
+bool packs_wide_panels(const Product& p, int64_t size) {
+  const int64_t rows = p.n * p.k * size > kGroupPart ? kSomeRows : kManyRows;
+  return kVectorRegisters == 16 && !p.pack_a && p.m >= rows;
 }
 
 // The tile with the least modelled cycles per k: multiply-adds at 2 a cycle, their latency, loads
@@ -118,7 +120,7 @@ void choose_tile(Product& p, int lanes, int64_t size) {
   double best = 0;
   p.width = 0;
   // Of equals the first.
-  const int preferred = packs_wide_panels(p) ? 4 : 2;
+  const int preferred = packs_wide_panels(p, size) ? 4 : 2;
   const int widths[] = {preferred, 3, 6 - preferred, 8, 1};
   for (const int w : widths) {
     if (w > vectors || (w == 1 && p.width)) continue;
@@ -140,10 +142,11 @@ void choose_tile(Product& p, int lanes, int64_t size) {
 void choose_blocks(Product& p, int lanes, int64_t size) {
   const int64_t row_bytes = (p.b_row < 0 ? -p.b_row : p.b_row) * size;
   const int64_t tile = p.width * lanes;
-  p.pack_b = p.b_col != 1 || (p.width == 4 && packs_wide_panels(p)) || is_large(p) || is_long(p) ||
+  const bool by_width = p.width == 4 && packs_wide_panels(p, size);
+  p.pack_b = p.b_col != 1 || by_width || is_large(p) || is_long(p) ||
              ((row_bytes >= kPage || row_bytes % kFarRow == 0) && p.m > 4 * p.height);
   const bool both = p.pack_a && p.pack_b;
-  p.by_panels = p.pack_a || (p.width == 4 && packs_wide_panels(p));
+  p.by_panels = p.pack_a || by_width;
   const int64_t k_most = (both ? 1536 : 4096) / size;
   p.k_step = p.k <= k_most ? most(p.k, 1) : ceil_div(p.k, ceil_div(p.k, k_most * 2 / 3));
   // The epilogue, as an optimizer's update, reads and writes rows of the group: the longer, the
