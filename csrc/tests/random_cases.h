@@ -1,14 +1,8 @@
-// What tests of generated cases share: the numbers of the operations, and a generator of numbers.
+// What tests of generated cases share: a generator of numbers.
 #pragma once
 
 #include <cstdint>
 #include <random>
-
-enum : int64_t {
-#define DL_OP(name, inputs, outputs) op_##name,
-#include "opcodes.def"
-#undef DL_OP
-};
 
 inline std::mt19937 generator(11);
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "check.h"
+#include "common/expression.h"
 #include "cpu/kernels/level.h"
 #include "random_cases.h"
 
