@@ -106,6 +106,8 @@ def add_to(variable, value):
 def ratio(a, b):
     """a / b in float64, and 0 where b is 0."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.ndim == b.ndim == 0:  # after every batch of `train_on_batch`
+        return a / b if b else np.float64(0)
     return np.divide(a, b, out=np.zeros(np.broadcast_shapes(a.shape, b.shape)), where=b != 0)
 
 

@@ -37,7 +37,12 @@ def as_array(who, what, x):
         raise ValueError(f"{who}: expected {what} with one row per sample, got a single number")
     floating = array.dtype.kind == "f"
     dtype = config.floatx() if floating else dtypes.standardize(array.dtype.newbyteorder("="), who)
-    return backends.device_array(array, dtype) if on_gpu else np.require(array, dtype, ["C", "A"])
+    if on_gpu:
+        return backends.device_array(array, dtype)
+    flags = array.flags
+    if array.dtype == dtype and flags.c_contiguous and flags.aligned and type(array) is np.ndarray:
+        return array  # np.require would look for a microsecond or two
+    return np.require(array, dtype, ["C", "A"])
 
 
 def _kind(x):
