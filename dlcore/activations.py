@@ -127,7 +127,7 @@ def squareplus(x, b=4):
 
     Source: Barron 2021, https://arxiv.org/abs/2112.11687
     """
-    return ops.add(x, ops.sqrt(ops.square(x) + float(b))) * 0.5
+    return ops.squareplus(x, b)
 
 
 def mish(x):
