@@ -463,3 +463,7 @@ def test_errors(message, call):
 def test_accuracies_of_elements(f):
     y = np.array([[0, 1], [1, 1]])
     assert np.array_equal(f(y, [[0, 1], [0, 1]]), [[1, 1], [0, 1]])
+
+
+def test_a_loss_as_a_metric_has_its_name():
+    assert metrics.MeanMetricWrapper(dlcore.losses.MeanSquaredError()).name == "mean_squared_error"

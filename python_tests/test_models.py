@@ -109,6 +109,34 @@ def test_class_weight_is_a_sample_weight():
         np.testing.assert_array_equal(v, w)
 
 
+def test_class_weight_leaves_validation_alone():
+    model = classifier()
+    history = model.fit(
+        X, LABELS, verbose=0, class_weight={0: 3.0, 2: 0.5}, validation_split=0.25, epochs=1
+    )
+    at = int(90 * 0.75)
+    value = model.evaluate(X[at:], LABELS[at:], verbose=0, return_dict=True)["loss"]
+    assert history.history["val_loss"] == [pytest.approx(value, rel=1e-6)]
+
+
+def test_targets_of_one_output_in_a_list():
+    a, b = classifier(), classifier()
+    a.fit([X], [LABELS], shuffle=False, verbose=0)
+    b.fit(X, LABELS, shuffle=False, verbose=0)
+    for v, w in zip(a.get_weights(), b.get_weights(), strict=True):
+        np.testing.assert_array_equal(v, w)
+
+
+def test_weights_of_a_loss_that_is_one_number():
+    def loss(y, y_pred):
+        return ops.mean(ops.square(y - y_pred))
+
+    model, w = regressor(), RNG.uniform(size=90)
+    model.compile("sgd", loss)
+    expected = np.mean((model.predict(X) - TARGETS) ** 2) * w.mean()
+    assert model.evaluate(X, TARGETS, 90, 0, w) == pytest.approx(expected, rel=1e-5)
+
+
 def test_learns():
     model = classifier()
     history = model.fit(X, LABELS, epochs=60, batch_size=16, verbose=0)

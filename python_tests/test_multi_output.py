@@ -193,3 +193,9 @@ def test_losses_may_be_written_with_ops():
     model = compiled(loss=[distance, None], loss_weights=None)
     expected = by_hand(model)[2]
     assert model.evaluate(X, [Y1, None], verbose=0) == pytest.approx(expected, rel=1e-5)
+
+
+def test_results_of_metrics_are_listed_by_output():
+    model = compiled(metrics=[["mae"], ["accuracy"]], weighted_metrics=[["mse"], ["accuracy"]])
+    names = [n.split("_", 2)[-1] for n in model.evaluate(X, [Y1, LABELS], 70, 0, return_dict=True)]
+    assert names[3:] == ["mae", "mse", "accuracy", "weighted_accuracy"]

@@ -84,7 +84,8 @@ def mean_of_last(x):
 
 
 def weights_like(name, values, sample_weight):
-    """Weights in a shape that multiplies `values`; they have its first axes, or are a scalar.
+    """Weights in a shape that multiplies `values`; they have its first axes, or one of them is a
+    scalar.
 
     Raises
     ------
@@ -93,7 +94,7 @@ def weights_like(name, values, sample_weight):
     """
     weight = as_float(sample_weight, str(values.dtype))
     shape, given = tuple(values.shape), tuple(weight.shape)
-    if given in ((), shape):
+    if given in ((), shape) or not shape:
         return weight
     if given[-1] == 1 and len(given) == len(shape) + 1:
         given = given[:-1]

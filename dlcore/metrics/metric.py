@@ -190,7 +190,8 @@ class MeanMetricWrapper(Mean):
     """
 
     def __init__(self, fn, name=None, dtype=None, **kwargs):
-        super().__init__(name or getattr(fn, "__name__", "metric"), dtype)
+        own = getattr(fn, "name", None) or getattr(fn, "__name__", "metric")
+        super().__init__(name or own, dtype)
         self.fn, self.fn_kwargs = fn, kwargs
 
     def update_state(self, y_true, y_pred, sample_weight=None):

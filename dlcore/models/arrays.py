@@ -111,11 +111,18 @@ class Data:
         """
         self.outputs = form
         nothing = [None] * len(form)
+        if len(form) == 1 and self._holds_rows(y):
+            y = y[0]
         targets = nothing if y is None else form.flatten(_for_needed(y, needed))
         targets = [t if n else None for t, n in zip(targets, needed, strict=True)]
         self.targets = self._rows_of("y", form, targets)
         weights = nothing if sample_weight is None else _weights_of(sample_weight, form)
         self._set_weights(self._rows_of("sample_weight", form, weights))
+
+    def _holds_rows(self, y):
+        """Whether `y` is a list of one array of targets, not the targets of one row."""
+        one = isinstance(y, (list, tuple)) and len(y) == 1 and self.rows != 1
+        return one and getattr(y[0], "shape", ())[:1] == (self.rows,)
 
     def _rows_of(self, what, form, given):
         names = _named(what, form, len(given))

@@ -142,8 +142,7 @@ class Compiled:
     def metrics(self):
         """The metric of the loss, those of the outputs' losses, of the outputs, of layers."""
         trackers = [h.tracker for h in self.heads if h.tracker is not None]
-        of_outputs = [m for h in self.heads for m in h.plain]
-        of_outputs += [m for h in self.heads for m in h.weighted]
+        of_outputs = [m for h in self.heads for m in (*h.plain, *h.weighted)]
         return [self.tracker, *trackers, *of_outputs, *self._of_layers()]
 
     def _of_layers(self):
@@ -199,8 +198,8 @@ class Compiled:
         for m in (self.tracker, *(h.tracker for h in self.heads if h.tracker is not None)):
             values[m.name] = plain(m.result())
         names = self.form.names if len(self.heads) > 1 else [""]
-        for kind in ("plain", "weighted"):
-            for name, head in zip(names, self.heads, strict=False):
+        for name, head in zip(names, self.heads, strict=False):
+            for kind in ("plain", "weighted"):
                 for m in getattr(head, kind):
                     _add_result(values, f"{name}_" if name else "", m, kind)
         for m in self._of_layers():

@@ -314,7 +314,9 @@ class Steps(Layer):
         if kind != "predict":
             as_outputs = self._add_targets(kind, data, y, sample_weight, outputs)
             if outputs is not None and as_outputs:
-                self._check_targets(data, spec.leaves(outputs), class_weight)
+                self._check_targets(data, spec.leaves(outputs))
+                if class_weight is not None:
+                    self._weigh_classes(data, class_weight)
         if outputs is None and not self.built:
             self._try_step(kind, data, rows)
         elif kind == "train" and outputs is not None:
@@ -385,17 +387,16 @@ class Steps(Layer):
                 head.resolve((None, *target.shape[1:]), output.shape)
         return True
 
-    def _check_targets(self, data, outputs, class_weight):
+    def _weigh_classes(self, data, class_weight):
+        """Multiply the sample weights by those of the classes in y."""
+        n = len(data.targets)
+        if n > 1 or data.targets[0] is None:
+            got = f"{n} outputs" if n > 1 else "None"
+            raise ValueError(f"{data.who}: expected y of one output for class_weight, got {got}")
+        data.scale_weights(losses.class_weights_to_sample_weights(data.targets[0], class_weight))
+
+    def _check_targets(self, data, outputs):
         """Check and convert labels, once for the whole call; needs the resolved losses."""
-        if class_weight is not None:
-            if len(outputs) > 1 or data.targets[0] is None:
-                got = f"{len(outputs)} outputs" if len(outputs) > 1 else "None"
-                raise ValueError(
-                    f"{data.who}: expected y of one output for class_weight, got {got}"
-                )
-            data.scale_weights(
-                losses.class_weights_to_sample_weights(data.targets[0], class_weight)
-            )
         for i, (head, labels) in enumerate(zip(self._compiled.heads, data.targets, strict=True)):
             if labels is None:
                 continue

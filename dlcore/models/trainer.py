@@ -96,11 +96,13 @@ class Trainer(Steps):
                 )
             shuffle = False  # the stream does it
         else:
-            data = self._data("fit", "train", x, y, sample_weight, class_weight, batch)
+            data = self._data("fit", "train", x, y, sample_weight, None, batch)
         if validation_data is not None:
             validation = self._validation_data(validation_data)
         elif validation_split:
             data, validation = arrays.split_off(data, validation_split)
+        if class_weight is not None and not is_batches(x):  # validation weighs all classes alike
+            self._weigh_classes(data, class_weight)
         limit = _limit("fit", "steps_per_epoch", steps_per_epoch, data, batch)
         epochs = spec.check_positive_int("fit", "epochs", epochs, least=0)
         epochs = min(epochs, config.max_epochs() or epochs)
