@@ -357,3 +357,39 @@ def test_targets_unlike_the_outputs(with_call):
     if with_call:
         with pytest.raises(ValueError, match="expected 3 outputs"):
             model.evaluate(X, boxes)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_several_updates_in_a_step(name):
+    """Each gradient is that at the weights of its time, as if every update were a step."""
+
+    def trained(updates, calls):
+        w, optimizer = keras.Variable([2.0, 3.0]), optimizers.get(name)
+
+        @keras.function
+        def step(x):
+            for _ in range(updates):
+                loss = ops.sum(ops.square(w) * x)
+                optimizer.apply(keras.gradients(loss, [w]), [w])
+
+        for _ in range(calls):
+            step(np.array([1.0, 2.0], "float32"))
+        return w.numpy()
+
+    np.testing.assert_allclose(trained(3, 1), trained(1, 3), rtol=1e-6)
+
+
+def test_gradients_begin_where_a_variable_is_assigned():
+    w, mask = keras.Variable([2.0, 3.0]), np.array([1.0, 0.0], "float32")
+
+    @keras.function
+    def step(x):
+        before = ops.sum(w * x)
+        w.assign(w * mask)
+        after = ops.sum(ops.square(w) * x)
+        return keras.gradients(before, [w])[0], keras.gradients(before + after, [w])[0]
+
+    first, both = step(np.array([5.0, 7.0], "float32"))
+    np.testing.assert_array_equal(first, [5, 7])
+    np.testing.assert_array_equal(both, [5 + 2 * 2 * 5, 7])
+    np.testing.assert_array_equal(w.numpy(), [2, 0])

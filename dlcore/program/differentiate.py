@@ -18,7 +18,7 @@ def gradients(loss, xs):
     ----------
     loss : Tensor
     xs : sequence of Tensor or Variable
-        A variable stands for its value when the trace began.
+        A variable stands for all values that were read of it: none depends on those before.
 
     Returns
     -------
@@ -35,8 +35,8 @@ def gradients(loss, xs):
     for x in xs:
         if isinstance(x, Variable):
             trace.read(x)
-    targets = [trace.reads[x] if isinstance(x, Variable) else x for x in xs]
-    needed = _depends_on(trace, {t.node.id for t in targets})
+    targets = [_read(trace, x) if isinstance(x, Variable) else [x] for x in xs]
+    needed = _depends_on(trace, {t.node.id for ts in targets for t in ts})
     sums = {loss: [ops.ones_like(loss)]}
     for node in reversed(trace.nodes[: loss.node.id + 1]):
         if node.id not in needed or not node.inputs:
@@ -56,7 +56,14 @@ def gradients(loss, xs):
             parts.append(dx)
             if not all(map(_is_placed, parts)):
                 _total(parts)
-    return [_total(sums[t]) if t in sums else ops.zeros_like(t) for t in targets]
+    found = [[_total(sums[t]) for t in ts if t in sums] for ts in targets]
+    zipped = zip(found, targets, strict=True)
+    return [_total(f) if f else ops.zeros_like(ts[0]) for f, ts in zipped]
+
+
+def _read(trace, variable):
+    """The tensors that stand for the values of a variable."""
+    return [trace.reads[variable], *(seen for _, seen in trace.starts.get(variable, ()))]
 
 
 def gradient_of(function):

@@ -107,6 +107,7 @@ class Trace:
         self.inputs = []
         self.reads = {}  # Variable -> Tensor with its value when the program starts
         self.state = {}  # Variable -> Tensor with its current value
+        self.starts = {}  # Variable -> [(value it was given, how that is seen)]
         self.autocast = None  # the half as which weights of layers are seen
         self.streams = 0  # random streams handed out, see dlcore.random
         self._known = {}
@@ -139,10 +140,26 @@ class Trace:
                 VARIABLE, (), {"variable": variable}, [(variable.shape, variable.dtype)]
             )
             tensor = self.state[variable] = self.reads[variable] = node.outputs[0]
+        elif variable.trainable and tensor is not self.reads[variable]:
+            tensor = self._start(variable, tensor)
         return tensor
 
+    def _start(self, variable, tensor):
+        """What a variable was given, as gradients with respect to it see it: they go no further
+        back than to the assignment.
+        """
+        from dlcore.ops.op import OPS
+
+        starts = self.starts.setdefault(variable, [])
+        if not starts or starts[-1][0] is not tensor:
+            specs = [(tensor.shape, tensor.dtype)]
+            node = self._new(OPS["stop_gradient"], (tensor,), {}, specs)
+            starts.append((tensor, node.outputs[0]))
+        return starts[-1][1]
+
     def assign(self, variable, tensor):
-        self.read(variable)
+        if variable not in self.state:
+            self.read(variable)
         self.state[variable] = tensor
 
     def add(self, op, inputs, attrs, specs):
