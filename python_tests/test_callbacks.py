@@ -257,7 +257,7 @@ def test_csv_logger(tmp_path):
     m, path = model(), tmp_path / "log.csv"
     history = m.fit(X, Y, epochs=2, verbose=0, callbacks=[callbacks.CSVLogger(path)])
     rows = [line.split(",") for line in path.read_text().splitlines()]
-    assert rows[0] == ["epoch", "loss", "mae"]
+    assert rows[0] == ["epoch", "loss", "mae", "val_loss", "val_mae"] and rows[1][3] == "NA"
     assert [float(r[1]) for r in rows[1:]] == history.history["loss"]
     m.fit(
         X,

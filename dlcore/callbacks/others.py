@@ -48,7 +48,7 @@ class LambdaCallback(Callback):
 
 
 class CSVLogger(Callback):
-    """Write a line of figures per epoch to a file.
+    """Write a line of figures per epoch to a file, with NA for those that an epoch has not.
 
     Parameters
     ----------
@@ -75,7 +75,10 @@ class CSVLogger(Callback):
     def on_epoch_end(self, epoch, logs=None):
         row = {"epoch": epoch, **(logs or {})}
         if self._names is None:
-            self._names = ["epoch", *sorted(logs or {})]
+            names = sorted(logs or {})
+            if not any(name.startswith("val_") for name in names):
+                names += [f"val_{name}" for name in names]  # validation may come in later epochs
+            self._names = ["epoch", *names]
             self._file.write(self.sep.join(self._names) + "\n")
         self._file.write(self.sep.join(_cell(row.get(name, "NA")) for name in self._names) + "\n")
         self._file.flush()
