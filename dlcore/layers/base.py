@@ -15,6 +15,7 @@ from dlcore import dtype_policies, lookup, ops
 from dlcore.layers import input_spec, spec, symbolic
 from dlcore.layers.masks import array_masks, hand_on, mask_of, masks_of, with_masks
 from dlcore.layers.names import automatic_name
+from dlcore.layers.signatures import building, described, names_of, parameters, takes
 from dlcore.layers.weights import Weights
 from dlcore.program import current_trace, function, tracing
 from dlcore.program.dtypes import HALVES, is_float
@@ -35,40 +36,6 @@ _unset = object()
 
 class _WithMore(tuple):
     """(outputs, losses, masks) of a call on arrays that has more than outputs."""
-
-
-def _names_of(f):
-    """The parameters of a method behind `self`."""
-    code = getattr(getattr(f, "__wrapped__", f), "__code__", None)
-    return code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount] if code else ()
-
-
-def _parameters(cls):
-    """The parameters of `call` of the class."""
-    if "_parameters" not in cls.__dict__:
-        cls._parameters = _names_of(cls.call)
-    return cls._parameters
-
-
-def _takes(cls, name, given):
-    """Whether `call` of the class has a parameter `name` behind the first and `given` others."""
-    return name in _parameters(cls)[given + 1 :]
-
-
-def _building(build):
-    """`build` outside of any trace, so that initial values are computed at once, and marked as
-    done.
-    """
-
-    def wrapped(self, *shapes, **more):
-        with spec.suspended():
-            build(self, *shapes, **more)
-        self.built = True
-        shape = next((x for x in (*shapes, *more.values())), None)
-        self._build_specs = spec.specs_of(shape, self.dtype)
-
-    wrapped.__doc__, wrapped.__wrapped__ = build.__doc__, build
-    return wrapped
 
 
 class Layer(Weights):
@@ -130,7 +97,7 @@ class Layer(Weights):
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         if "build" in cls.__dict__:
-            cls.build = _building(cls.build)
+            cls.build = building(cls.build)
         if "compute_mask" in cls.__dict__ and "supports_masking" not in cls.__dict__:
             cls.supports_masking = True
 
@@ -168,7 +135,7 @@ class Layer(Weights):
     def build(self, input_shape):
         """Make the weights; `input_shape` is a tuple whose first entry, the batch, is None."""
 
-    build = _building(build)
+    build = building(build)
 
     def compute_mask(self, inputs, mask=None):
         """The mask of the output (or masks of the outputs), from that of the input: the same."""
@@ -233,9 +200,9 @@ class Layer(Weights):
                 self._build_for(inputs, args, kwargs)
             if self.input_spec is not None:
                 input_spec.check(self, inputs)
-            if training is not None and _takes(type(self), "training", len(args)):
+            if training is not None and takes(type(self), "training", len(args)):
                 kwargs["training"] = training
-            if mask is not None and _takes(type(self), "mask", len(args)):
+            if mask is not None and takes(type(self), "mask", len(args)):
                 kwargs.setdefault("mask", mask)
             outputs = self.call(inputs, *args, **kwargs)
             hand_on(self, inputs, kwargs.get("mask", mask), outputs)
@@ -251,7 +218,7 @@ class Layer(Weights):
 
     def _first_input(self, kwargs):
         """The input of a call that names it."""
-        first = next(iter(_parameters(type(self))), None)
+        first = next(iter(parameters(type(self))), None)
         if first not in kwargs:
             raise TypeError(f"{self.name}: expected {first or 'inputs'}, got none")
         return kwargs.pop(first)
@@ -273,8 +240,8 @@ class Layer(Weights):
         """Build on the first call. A `build` with more parameters, such as `value_shape`, gets the
         shapes of the arguments `value`, ... of the call.
         """
-        given = dict(zip(_parameters(type(self))[1:], args, strict=False)) | (kwargs or {})
-        more = [n for n in _names_of(type(self).build)[1:] if n.removesuffix("_shape") in given]
+        given = dict(zip(parameters(type(self))[1:], args, strict=False)) | (kwargs or {})
+        more = [n for n in names_of(type(self).build)[1:] if n.removesuffix("_shape") in given]
         shapes = {n: spec.batch_shapes(given[n.removesuffix("_shape")]) for n in more}
         self.build(spec.batch_shapes(inputs), **shapes)
         self._build_specs = spec.batch_specs(inputs)
@@ -427,7 +394,7 @@ class Layer(Weights):
         if "dtype" in names:
             policy = self.dtype_policy
             given["dtype"] = policy.name if self.dtype == policy.variable_dtype else self.dtype
-        names = _described(self, names)
+        names = described(self, names)
         return {k: spec.plain(self, given[k]) for k in names if k in given}
 
     @classmethod
@@ -443,26 +410,6 @@ class Layer(Weights):
 
     def __repr__(self):
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
-
-
-def _described(layer, names):
-    """Which of the arguments `Layer.get_config` tells: those of the base of a user's class that
-    defines `get_config`.
-    """
-    classes = type(layer).__mro__
-    own = [
-        i
-        for i, c in enumerate(classes)
-        if "get_config" in vars(c) and not c.__module__.startswith("dlcore.")
-    ]
-    if not own:
-        return names
-    base = classes[own[-1] + 1]
-    known = lookup.argument_names(base)
-    if base is Layer:
-        known = ["name", "trainable", "dtype"]
-        known += ["activity_regularizer"] if layer.activity_regularizer is not None else []
-    return [n for n in names if n in known]
 
 
 def _shape_of(spec):

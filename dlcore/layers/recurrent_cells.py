@@ -6,7 +6,8 @@ defines `state_size` and ``call(inputs, states)`` and is repeated by `RNN`.
 
 from dlcore import activations, ops, random
 from dlcore.layers import spec
-from dlcore.layers.base import Layer, _takes
+from dlcore.layers.base import Layer
+from dlcore.layers.signatures import takes
 
 
 class _Cell(Layer):
@@ -267,7 +268,7 @@ def initial_states(cell, rows):
 
 def step(cell, x, states, training):
     """(output, list of new states) of one step of any cell."""
-    kwargs = {"training": training} if _takes(type(cell), "training", 0) else {}
+    kwargs = {"training": training} if takes(type(cell), "training", 0) else {}
     if not cell.built:
         cell._build_for(x)
     y, new = cell.call(x, list(states), **kwargs)
