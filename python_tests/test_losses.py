@@ -274,6 +274,9 @@ def test_a_trailing_one_is_matched(loss, shapes):
 def test_classes_are_the_axis_that_targets_have_too(loss):
     y, p = RNG.dirichlet(np.ones(5), 2), RNG.dirichlet(np.ones(5), 2)
     close(losses.resolve(loss)(y, p[..., None]), losses.resolve(loss)(y, p), 1e-12)
+    close(
+        losses.resolve(loss)(y[0, :, None], p[0]), losses.resolve(loss)(y[0], p[0, :, None]), 1e-12
+    )
 
 
 def test_probabilities_are_limited_before_they_are_scaled():

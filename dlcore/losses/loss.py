@@ -65,7 +65,8 @@ def match_samples(fn, y_true, y_pred):
     """
     true, pred = tuple(y_true.shape), tuple(y_pred.shape)
     over_classes = getattr(fn, "over_classes", False)
-    if over_classes and len(true) > 1 and (*true, 1) == pred:
+    lacks = len(pred) == 1 and true == (*pred, 1)
+    if lacks or (over_classes and len(true) > 1 and (*true, 1) == pred):
         y_pred, pred = ops.reshape(y_pred, true), true
     if differs_by_last_one(true, pred):
         y_true = ops.reshape(y_true, pred)
