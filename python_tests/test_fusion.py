@@ -315,6 +315,12 @@ _TWICE = {
     "group_normalization": lambda x: normalize_channels("norm", x, None, None, -1, 1e-3, 2)[0],
     "layer_normalization": lambda x: ops.layer_normalization(x, x[0], epsilon=1e-3),
     "rms_normalization": lambda x: ops.rms_normalization(x, x[1], epsilon=1e-3),
+    "crossentropy": lambda x: ops.sparse_categorical_crossentropy(
+        [3, 0, 1, 2], x, from_logits=True
+    ),
+    "crossentropy_of_targets": lambda x: ops.categorical_crossentropy(
+        ops.softmax(x * 2.0) * x[0], x, from_logits=True
+    ),
     "attention": _attend,
     "attention_bias": lambda x: _attend(x, bias=x, is_causal=True),
     "attention_mask": lambda x: _attend(x, mask=np.tri(4, k=1) > 0),

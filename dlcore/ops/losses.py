@@ -36,11 +36,26 @@ def _formula(xp, logits, labels):
 
 
 def _gradient(dys, ys, logits, labels):
-    if dys[0] is None:
-        return [None, None]
-    dy = expand_dims(dys[0], -1)
-    dlabels = -dy * OPS["softmax"](logits, log=True) if labels.ndim == 2 else None
-    return [dy * ys[1], dlabels]
+    """Of the loss; and of its gradient ys[1] = softmax(logits) * weight - labels, for second
+    derivatives."""
+    dlogits, dlabels = [], []
+    if dys[0] is not None:
+        dy = expand_dims(dys[0], -1)
+        dlogits.append(dy * ys[1])
+        if labels.ndim == 2:
+            dlabels.append(-dy * OPS["softmax"](logits, log=True))
+    if dys[1] is not None:
+        p = OPS["softmax"](logits, log=False)
+        mean = _row_sum(dys[1] * p)
+        weight = _row_sum(labels) if labels.ndim == 2 else 1.0
+        dlogits.append(p * (dys[1] - mean) * weight)
+        if labels.ndim == 2:
+            dlabels.append(mean - dys[1])
+    return [sum(parts[1:], parts[0]) if parts else None for parts in (dlogits, dlabels)]
+
+
+def _row_sum(x):
+    return OPS["reduce"](x, kind="sum", axes=(1,))
 
 
 Op(
