@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import dlcore
-from dlcore import losses, ops
+from dlcore import losses, metrics, ops
 
 RNG = np.random.default_rng(7)
 N, C = 6, 4
@@ -412,3 +412,11 @@ def test_focal_smoothing_along_another_axis():
     focal = functools.partial(losses.categorical_focal_crossentropy, label_smoothing=0.3)
     moved = focal(np.moveaxis(y, -1, 1), np.moveaxis(p, -1, 1), axis=1)
     np.testing.assert_allclose(moved, focal(y, p), rtol=1e-12)
+
+
+def test_masks_of_other_libraries_are_no_masks_of_steps():
+    y = np.ma.masked_array(np.ones((3, 2)), mask=[[False, True]] * 3)
+    assert losses.MeanSquaredError()(np.zeros((3, 2)), y) == 1
+    m = metrics.MeanSquaredError()
+    m.update_state(np.zeros((3, 2)), y)
+    assert m.result() == 1

@@ -179,7 +179,7 @@ class Loss(lookup.Configurable):
         -------
         scalar, or one value per sample without a reduction
         """
-        mask = getattr(y_pred, "mask", None)
+        mask = getattr(y_pred, "_keras_mask", None)
         y_pred = as_float(y_pred, self.dtype)
         if self.integer_targets:
             y_true = ops.convert_to_tensor(y_true)

@@ -196,7 +196,7 @@ class MeanMetricWrapper(Mean):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Add a batch of targets and predictions; values that a mask leaves out weigh nothing."""
-        mask = getattr(y_pred, "mask", None)
+        mask = getattr(y_pred, "_keras_mask", None)
         if not getattr(self.fn, "integer_targets", False):
             y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
             y_true, y_pred = match_samples(self.fn, y_true, y_pred)
