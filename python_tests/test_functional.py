@@ -634,3 +634,11 @@ def test_batches_joined_with_an_axis_or_cut_into_groups():
     assert model.output_shape == [(None, 4, 2), (None, 24)]
     y, mean = model.predict(np.ones((8, 4, 6)), verbose=0)
     assert y.shape == (8, 4, 2) and mean.shape == (8, 24)
+
+
+def test_lists_of_tensors_are_stacked():
+    def f(a, b):
+        return ops.convert_to_tensor([[a, 1.0], [2, b]])
+
+    expected = np.array([[1, 1], [2, 2]], "float32")
+    np.testing.assert_array_equal(dlcore.function(f)(np.float32(1), np.float32(2)), expected)

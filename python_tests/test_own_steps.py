@@ -393,3 +393,37 @@ def test_gradients_begin_where_a_variable_is_assigned():
     np.testing.assert_array_equal(first, [5, 7])
     np.testing.assert_array_equal(both, [5 + 2 * 2 * 5, 7])
     np.testing.assert_array_equal(w.numpy(), [2, 0])
+
+
+def test_a_step_may_compare_one_of_two_outputs():
+    class Scored(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(3)
+
+        def call(self, x):
+            return self.dense(x), x
+
+        def train_step(self, data):
+            x, y = data
+            y_pred = self(x, training=True)[0]
+            loss = self.compute_loss(y=y, y_pred=y_pred)
+            weights = self.trainable_variables
+            self.optimizer.apply(keras.gradients(loss, weights), weights)
+            return self.compute_metrics(x, y, y_pred)
+
+    model = Scored()
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    history = model.fit(X, np.arange(len(X)) % 3, epochs=2, verbose=0).history
+    assert set(history) == {"loss", "accuracy"}
+    batches = iter([(X, (X, Y))])
+
+    class Nested(Scored):
+        def train_step(self, data):
+            _, (x2, y) = data
+            return {"sum": ops.sum(x2) + ops.sum(y)}
+
+    model = Nested()
+    model.compile("sgd", "mse")
+    found = model.fit(batches, verbose=0).history["sum"][0]
+    assert found == pytest.approx(X.sum() + Y.sum(), rel=1e-4)

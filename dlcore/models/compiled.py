@@ -4,6 +4,7 @@ total loss = sum over the outputs of weight * loss(y, y_pred)
 """
 
 from dlcore import lookup, losses, metrics, ops
+from dlcore.models.form import Form
 from dlcore.models.logs import plain
 from dlcore.program.graph import suspended
 
@@ -180,6 +181,11 @@ class Compiled:
     def _entries(self, y, y_pred, sample_weight):
         """(for messages, head, target, output, weight) of every output."""
         form = self.form
+        if y_pred is not None and (form is None or not form.fits(y_pred)):
+            # A step compares something else than what `call` returns.
+            form, self.form = Form(form.who if form else "model", "output", y_pred), None
+            with suspended():
+                self.set_outputs(form)
         if form is None:
             return []
         nothing = [None] * len(form)

@@ -64,10 +64,11 @@ class Form:
     def fits(self, given):
         """Whether `flatten` takes the arrays in `given`."""
         try:
-            self.flatten(given)
+            entries = self.flatten(given)
         except ValueError:
             return False
-        return True
+        nested = (e for e in entries if isinstance(e, (tuple, dict)))
+        return not any(hasattr(x, "shape") for e in nested for x in flatten(e)[0])
 
     def nest(self, entries):
         """The entries in the model's own nesting."""

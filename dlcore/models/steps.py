@@ -370,7 +370,6 @@ class Steps(Layer):
             outputs = spec.Spec(() if isinstance(y, (tuple, dict)) else np.shape(y), None)
         form = self._output_form() or Form(self.name, "output", outputs)
         compiled = self._compiled
-        compiled.set_outputs(form)
         if compiled.held is None:
             compiled.held = super().metrics
         own = self._replaces("train_step", "test_step", "compute_loss", "compute_metrics")
@@ -378,6 +377,7 @@ class Steps(Layer):
             form = Form(self.name, "target", spec.map_leaves(np.asarray, y))
             data.add_targets(y, sample_weight, form, [True] * len(form))
             return False
+        compiled.set_outputs(form)
         needed = [own or h.needs_targets for h in compiled.heads]
         data.add_targets(y, sample_weight, form, needed)
         for head, target, output in zip(

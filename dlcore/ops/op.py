@@ -186,7 +186,16 @@ def to_tensor(x, dtype=None):
     trace = current_trace()
     if isinstance(x, Variable):
         return cast_to(trace.read(x), _seen_as(x))
+    if isinstance(x, (list, tuple)) and _holds_tensors(x):
+        from dlcore.ops.shaping import stack
+
+        return stack([to_tensor(y, dtype) for y in x])
     return _constant(to_array(x, dtype), dtype)
+
+
+def _holds_tensors(x):
+    nested = isinstance(x, (list, tuple)) and any(map(_holds_tensors, x))
+    return nested or isinstance(x, (Tensor, Variable))
 
 
 def _seen_as(variable):
