@@ -17,6 +17,7 @@
 
 #include "check.h"
 #include "cpu/kernels/expression.h"
+#include "cpu/kernels/gemm_tile.h"
 #include "cpu/kernels/level.h"
 #include "random_cases.h"
 
@@ -415,6 +416,29 @@ void test_batched_epilogue() {
   }
 }
 
+// Tiles that copy B have the sums of those that do not.
+template <class T>
+void test_packing_tiles() {
+  constexpr int64_t L = kLanes<T>, k = 39, b_row = 5 * L;
+  for (const int nv : {2, 4}) {
+    for (int h = 1; h <= max_height(nv); ++h) {
+      Array<T> a({h, k}, rows), b({k, b_row}, rows), c({h, nv * L}, rows), d({h, nv * L}, rows);
+      Array<T> packed({k, nv * L}, rows);
+      Tile<T> t{};
+      t.a = a.buffer.get(), t.a_row = k, t.a_col = 1;
+      t.b[0] = b.buffer.get(), t.b_row[0] = b_row, t.k[0] = k;
+      t.c = c.buffer.get(), t.c_row = nv * L;
+      find_tile<T>(nv, h)(t);
+      t.c = d.buffer.get(), t.packed = packed.buffer.get();
+      find_packing_tile<T>(nv, h)(t);
+      for (int64_t i = 0; i < h * nv * L; ++i) CHECK(same_bits(c.buffer[i], d.buffer[i]));
+      for (int64_t i = 0; i < k; ++i) {
+        for (int64_t j = 0; j < nv * L; ++j) CHECK(same_bits(packed(0, i, j), b(0, i, j)));
+      }
+    }
+  }
+}
+
 void test_refusals() {
   Array<float> a({4, 5}, rows), b({5, 6}, rows), c({4, 6}, rows), d({4, 5}, rows);
   Array<double> e({5, 6}, rows);
@@ -446,6 +470,7 @@ void test_all() {
   test_relu_grad<T>();
   test_adam<T>();
   test_batched_epilogue<T>();
+  test_packing_tiles<T>();
 }
 
 }  // namespace

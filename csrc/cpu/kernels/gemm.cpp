@@ -9,10 +9,11 @@
 //         on a block in L1
 //
 // Small and middle sizes read both operands in place: copying costs more than it gains until rows
-// are a page apart. Large ones copy B, and with 16 registers A too; then a block of A in L2 passes
-// by each panel of B in L1. Sums wait in C (or in scratch) between blocks of k, so each output is
-// one chain over k for any shape, cut and number of threads, and a row of a batch has the same bits
-// as that row alone.
+// are a page apart or B outgrows L2. Few rows have their first strip copy B while it multiplies.
+// Large sizes copy B, and with 16 registers A too; then a block of A in L2 passes by each panel of
+// B in L1. Sums wait in C (or in scratch) between blocks of k, so each output is one chain over k
+// for any shape, cut and number of threads, and a row of a batch has the same bits as that row
+// alone.
 #include "common/gemm.h"
 #include "cpu/kernels/gemm_pack.h"
 #include "cpu/kernels/gemm_plan.h"
@@ -127,9 +128,10 @@ class Multiplier {
   }
 
   void k_block() {
-    if (p_.pack_b) {
+    copies_ = p_.copies && padded_ == cols_;
+    if (p_.pack_b && !copies_) {
       pack_b();
-    } else if (padded_ != cols_) {
+    } else if (!p_.pack_b && padded_ != cols_) {
       copy_tail();
     }
     int64_t step = direct_ ? i_end_ - i_begin_ : block_rows(p_, padded_);
@@ -202,8 +204,9 @@ class Multiplier {
       for (int64_t s = 0; p_.pack_a && s < strips; ++s)
         pack_strip(i, rows * s / strips, rows * (s + 1) / strips);
       for (int64_t j = 0; j < cols_;) {
-        const int w = set_panel(t, j);
+        const int w = tile_width(p_, ceil_div(cols_ - j, L));
         for (int64_t s = 0; s < strips; ++s) {
+          set_b(t, j, w, i, s);
           const int64_t r0 = rows * s / strips, r1 = rows * (s + 1) / strips;
           prefetch_sums(c + (r1 + p_.height) * c_row + j, c_row,
                         least(p_.height, rows - r1 - p_.height), w);
@@ -216,7 +219,8 @@ class Multiplier {
     for (int64_t s = 0; s < strips; ++s) {
       const int64_t r0 = rows * s / strips, r1 = rows * (s + 1) / strips;
       for (int64_t j = 0; j < cols_;) {
-        const int w = set_panel(t, j);
+        const int w = tile_width(p_, ceil_div(cols_ - j, L));
+        set_b(t, j, w, i, s);
         strip_tile(t, i, r0, r1, j, w, c);
         j += w * L;
       }
@@ -248,24 +252,24 @@ class Multiplier {
     }
     t.c = c + r0 * t.c_row + j;
     t.extra = bias_ ? bias_ + (i + r0) * t.extra_row + j : t.c;
-    find_tile<T>(w, h)(t);
+    (t.packed ? find_packing_tile<T>(w, h) : find_tile<T>(w, h))(t);
   }
 
-  // B's panel at column j of the group; returns its vectors.
-  int set_panel(Tile<T>& t, int64_t j) const {
-    const int w = tile_width(p_, ceil_div(cols_ - j, L));
-    set_b(t, j, w);
-    return w;
-  }
-
-  void set_b(Tile<T>& t, int64_t j, int w) const {
+  // B's panel of w vectors at column j of the group, for strip s of the block at row i. The first
+  // one copies it.
+  void set_b(Tile<T>& t, int64_t j, int w, int64_t i, int64_t s) const {
     const int64_t depth = k1_ - k0_;
+    const T* in_place = b_ + k0_ * p_.b_row + j0_ + j;
+    T* panel = base_ + at_.panel + j * depth;
+    const bool copies = copies_ && i == i_begin_ && s == 0;
+    t.packed = copies && (w == 2 || w == 4) ? panel : nullptr;
+    if (copies && !t.packed) pack_panel(in_place, p_.b_row, 1, depth, w * L, panel, w * L);
     t.k[0] = depth, t.k[1] = 0;
-    if (p_.pack_b) {
-      t.b[0] = base_ + at_.panel + j * depth, t.b_row[0] = w * L;
+    if (p_.pack_b && !t.packed) {
+      t.b[0] = panel, t.b_row[0] = w * L;
       return;
     }
-    t.b[0] = b_ + k0_ * p_.b_row + j0_ + j, t.b_row[0] = p_.b_row;
+    t.b[0] = in_place, t.b_row[0] = p_.b_row;
     if (padded_ != cols_ && j == tail_) {
       t.k[0] = in_place_, t.k[1] = depth - in_place_;
       t.b[1] = base_ + at_.tail, t.b_row[1] = w * L;
@@ -306,6 +310,7 @@ class Multiplier {
   int64_t tail_ = 0, in_place_ = 0;  // the panel with a partial last vector
   Store store_ = Store::plain;
   bool direct_ = false, evaluates_ = false;
+  bool copies_ = false;  // the first strip of rows packs this group
 };
 
 // Parts are numbered by batch, column part, row part; neighbours are joined into the largest

@@ -32,6 +32,7 @@ struct Product {
 
   int height, width;  // of the register tile: rows, vectors
   bool pack_a, pack_b;
+  bool copies;     // the first strip of rows packs B while it reads it in place
   bool by_panels;  // a panel of B stays in L1 while a block of A, in L2, passes by
   int64_t k_step;       // rows of B at a time
   int64_t group;        // columns of C at a time
@@ -49,7 +50,7 @@ inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // Sums that an epilogue outside the registers visits at once: a block stays in L1. A single
-// operation needs no room for what lies between two, and taller blocks read a panel of B less often.
+// operation needs no room for what lies between two, and tall blocks read a panel of B less often.
 constexpr int64_t kBlockSums = 2048, kSingleBlockSums = 6144;
 
 inline int64_t block_sums(const Product& p) {

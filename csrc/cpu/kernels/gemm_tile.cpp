@@ -50,16 +50,24 @@ struct Shape {
   static constexpr int kUnroll = H <= 5 ? 4 : 1;
 };
 
+// Rows of B that a tile which copies them fetches ahead: the way from L3 takes about as long.
+constexpr int64_t kRowsAhead = 24;
+
 // kSteps values of k; the side with fewer vectors stays in registers while the other passes by.
 // Returns where B goes on. The empty statements keep GCC from precomputing an offset for each
 // vector of B, and from mixing steps: registers are too few for both.
-template <class T, int NV, int H, int kSteps, int kPointers>
+template <class T, int NV, int H, bool kPacks, int kSteps, int kPointers>
 __attribute__((always_inline)) inline const T* multiply(const T* const (&a)[kPointers], int64_t row,
                                                         int64_t col, const T* b, int64_t b_row,
-                                                        Vec<T> (&acc)[H][NV]) {
+                                                        Vec<T> (&acc)[H][NV],
+                                                        [[maybe_unused]] T* packed) {
   constexpr int L = kLanes<T>, R = Shape<H>::kRows;
 #pragma GCC unroll 4
   for (int s = 0; s < kSteps; ++s) {
+    if constexpr (kPacks) {
+      for (int v = 0; v < NV; v += 64 / kVectorBytes)
+        __builtin_prefetch(b + kRowsAhead * b_row + v * L, 0, 3);
+    }
     if constexpr (H < NV) {
       Vec<T> x[H];
 #pragma GCC unroll 14
@@ -67,13 +75,17 @@ __attribute__((always_inline)) inline const T* multiply(const T* const (&a)[kPoi
 #pragma GCC unroll 8
       for (int v = 0; v < NV; ++v) {
         const Vec<T> y = load(b + v * L);
+        if constexpr (kPacks) store(packed + (s * NV + v) * L, y);
 #pragma GCC unroll 14
         for (int r = 0; r < H; ++r) acc[r][v] += x[r] * y;
       }
     } else {
       Vec<T> y[NV];
 #pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) y[v] = load(b + v * L);
+      for (int v = 0; v < NV; ++v) {
+        y[v] = load(b + v * L);
+        if constexpr (kPacks) store(packed + (s * NV + v) * L, y[v]);
+      }
 #pragma GCC unroll 14
       for (int r = 0; r < H; ++r) {
         const Vec<T> x = broadcast(a[r / R][(r % R) * row + s * col]);
@@ -89,24 +101,28 @@ __attribute__((always_inline)) inline const T* multiply(const T* const (&a)[kPoi
 }
 
 // `depth` values of k.
-template <class T, int NV, int H, int kPointers>
+template <class T, int NV, int H, bool kPacks, int kPointers>
 __attribute__((always_inline)) inline void accumulate(const T* (&a)[kPointers], int64_t row,
                                                       int64_t col, const T* b, int64_t b_row,
-                                                      int64_t depth, Vec<T> (&acc)[H][NV]) {
+                                                      int64_t depth, Vec<T> (&acc)[H][NV],
+                                                      T* packed) {
+  [[maybe_unused]] constexpr int L = kLanes<T>;
   constexpr int kUnroll = Shape<H>::kUnroll;
   for (; kUnroll > 1 && depth >= kUnroll; depth -= kUnroll) {
-    b = multiply<T, NV, H, kUnroll>(a, row, col, b, b_row, acc);
+    b = multiply<T, NV, H, kPacks, kUnroll>(a, row, col, b, b_row, acc, packed);
+    if constexpr (kPacks) packed += kUnroll * NV * L;
 #pragma GCC unroll 6
     for (int g = 0; g < kPointers; ++g) a[g] += kUnroll * col;
   }
   for (; depth > 0; --depth) {
-    b = multiply<T, NV, H, 1>(a, row, col, b, b_row, acc);
+    b = multiply<T, NV, H, kPacks, 1>(a, row, col, b, b_row, acc, packed);
+    if constexpr (kPacks) packed += NV * L;
 #pragma GCC unroll 6
     for (int g = 0; g < kPointers; ++g) a[g] += col;
   }
 }
 
-template <class T, int NV, int H>
+template <class T, int NV, int H, bool kPacks = false>
 void tile(const Tile<T>& t) {
   constexpr int L = kLanes<T>;
   constexpr int kPointers = Shape<H>::kPointers;
@@ -129,27 +145,27 @@ void tile(const Tile<T>& t) {
 #pragma GCC unroll 6
   for (int g = 0; g < kPointers; ++g) a[g] = t.a + Shape<H>::kRows * g * row;
   for (int run = 0; run < 2; ++run) {
-    if (Shape<H>::kUnroll > 1 && t.b_row[run] == NV * L) {  // a packed panel
-      accumulate<T, NV, H>(a, row, col, t.b[run], NV * L, t.k[run], acc);
+    if (!kPacks && Shape<H>::kUnroll > 1 && t.b_row[run] == NV * L) {  // a packed panel
+      accumulate<T, NV, H, false>(a, row, col, t.b[run], NV * L, t.k[run], acc, nullptr);
     } else {
-      accumulate<T, NV, H>(a, row, col, t.b[run], t.b_row[run], t.k[run], acc);
+      accumulate<T, NV, H, kPacks>(a, row, col, t.b[run], t.b_row[run], t.k[run], acc, t.packed);
     }
   }
   store_tile<T, H, NV>(t, acc);
 }
 
-template <class T, int NV, int H>
+template <class T, int NV, int H, bool kPacks>
 constexpr TileFunction<T> tile_or_null() {
   if constexpr (H <= max_height(NV)) {
-    return tile<T, NV, H>;
+    return tile<T, NV, H, kPacks>;
   } else {
     return nullptr;
   }
 }
 
-template <class T, int NV>
+template <class T, int NV, bool kPacks = false>
 TileFunction<T> tile_of_height(int h) {
-#define DL_H(H) tile_or_null<T, NV, H>()
+#define DL_H(H) tile_or_null<T, NV, H, kPacks>()
   static constexpr TileFunction<T> kTiles[kTallest] = {
       DL_H(1), DL_H(2), DL_H(3),  DL_H(4),  DL_H(5),  DL_H(6),  DL_H(7),
       DL_H(8), DL_H(9), DL_H(10), DL_H(11), DL_H(12), DL_H(13), DL_H(14)};
@@ -175,6 +191,13 @@ TileFunction<T> find_tile(int nv, int h) {
   }
 }
 
+template <class T>
+TileFunction<T> find_packing_tile(int nv, int h) {
+  return nv == 2 ? tile_of_height<T, 2, true>(h) : tile_of_height<T, 4, true>(h);
+}
+
+template TileFunction<float> find_packing_tile<float>(int, int);
+template TileFunction<double> find_packing_tile<double>(int, int);
 template TileFunction<float> find_tile<float>(int, int);
 template TileFunction<double> find_tile<double>(int, int);
 

@@ -26,6 +26,7 @@ struct Tile {
   Store store;
   const T* extra;  // bias (w), or y (h x w) of relu_grad
   int64_t extra_row;
+  T* packed = nullptr;  // B's panel, which this tile copies while it reads it in place
 };
 
 #if defined(__AVX512F__) || defined(__aarch64__)
@@ -50,5 +51,9 @@ using TileFunction = void (*)(const Tile<T>&);
 // The tile of h rows and nv vectors; nv is 1, 2, 3, 4 or 8 and h <= max_height(nv).
 template <class T>
 TileFunction<T> find_tile(int nv, int h);
+
+// The same, that copies its panel of B; nv is 2 or 4.
+template <class T>
+TileFunction<T> find_packing_tile(int nv, int h);
 
 }  // namespace dl::DL_LEVEL
