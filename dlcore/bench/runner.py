@@ -4,24 +4,24 @@ The processors of a virtual machine move, and with them the clock, the memory ba
 time for a cache line between cores (state A: one core complex, B: two). So samples of all libraries
 interleave, that latency is measured before and after each, a sample during which the state changed
 is dropped, the machine's limit is measured in every round, and only samples of one state are
-compared.
+compared. All processes but the one that is asked stand still: threads of some libraries spin for
+tens of milliseconds after a call, and would take a core from the next one.
 """
 
 import json
 import math
 import os
 import select
+import signal
 import statistics
 import subprocess
 import sys
-import time
 
 from dlcore.bench import adapters, machine
 
 TIMEOUT = 600  # seconds without an answer before a library is given up
 ATTEMPTS = 4  # times the wanted rounds, to find enough of them in one state
 SLOW, SLOW_ROUNDS = 3.0, 3  # a library that much slower than the best needs only a few samples
-SETTLE = 0.01  # seconds until the threads of the library before no longer spin
 FEWEST = 3  # samples in one state that make a figure
 
 
@@ -47,19 +47,25 @@ class Library:
             text=True,
         )
         hello = self._answer()
+        self._process.send_signal(signal.SIGSTOP)
         if "version" not in hello:
             self.close()
             raise LookupError(hello.get("absent", "its process ended"))
         self.version = hello["version"]
 
     def ask(self, do, **request):
-        """Send a request; the answer's dict, {"absent": why} if the process is gone."""
+        """Send a request; the answer's dict, {"absent": why} if the process is gone. The process
+        runs until it has answered.
+        """
+        self._process.send_signal(signal.SIGCONT)
         try:
             self._process.stdin.write(json.dumps({"do": do, **request}) + "\n")
             self._process.stdin.flush()
         except OSError:
             return {"absent": "its process ended"}
-        return self._answer()
+        answer = self._answer()
+        self._process.send_signal(signal.SIGSTOP)
+        return answer
 
     def _answer(self):
         if not select.select([self._process.stdout], [], [], TIMEOUT)[0]:
@@ -207,7 +213,6 @@ def _sample(case, threads, libraries, wanted, rounds):
         for library, count in wanted.items():
             if len(samples.get((library.name, machine.state(before)), ())) >= count:
                 continue
-            time.sleep(SETTLE)
             answer = library.ask(do)
             after = machine.latency() if threads > 1 else float("nan")
             state = machine.state(before, after)
