@@ -200,6 +200,7 @@ void check_special() {
 template <class T>
 void check_neighbours() {
   constexpr int kN = kPack * kLanes<T>;
+  const int before = failures;
   for (int i = 0; i < 100000; ++i) {
     Pack<T, kPack> calm, wild;
     T x[kN], y[kN], z[kN];
@@ -213,7 +214,7 @@ void check_neighbours() {
     std::memcpy(z, &wild, sizeof z);
     for (int k = 0; k < kN; ++k) failures += k % 5 == 3 ? !std::isinf(z[k]) : y[k] != z[k];
   }
-  if (failures) std::printf("exp depends on its neighbours  FAILED\n");
+  if (failures > before) std::printf("exp depends on its neighbours  FAILED\n");
 }
 
 int main(int argc, char** argv) {
