@@ -359,3 +359,15 @@ def test_gradients_of_slices_that_make_a_whole_are_joined():
     x = np.arange(10, dtype="float32").reshape(2, 5)
     (slope,) = dlcore.function(slopes)(x)
     np.testing.assert_array_equal(slope, np.where(np.arange(5) < 3, 2 * x, 2))
+
+
+def test_sizes_are_known_where_they_follow_from_constants_alone():
+    def f(x, start):
+        for _ in range(60):  # each value is used twice: all paths to the start are 2^60
+            start = start // 2 + (start + 1) // 2
+        return ops.broadcast_to(x, (int(start), 2))
+
+    x = np.ones((1, 2), "f")
+    assert dlcore.function(lambda x: f(x, ops.convert_to_tensor(3)))(x).shape == (3, 2)
+    with pytest.raises(TypeError, match="known while tracing"):
+        dlcore.function(lambda x: f(x, ops.cast(ops.sum(x), "int32")))(x)

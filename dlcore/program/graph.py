@@ -232,16 +232,23 @@ class Graph:
 
 def known_value(tensor):
     """The ndarray that `tensor` holds where it follows from constants alone, or None."""
-    node = tensor.node
-    if node.op is CONSTANT:
-        return node.attrs["value"]
-    if isinstance(node.op, Leaf) or not node.inputs:
-        return None
-    values = [known_value(x) for x in node.inputs]
-    if any(x is None for x in values):
-        return None
-    result = node.op.formula(np, *values, **node.attrs)
-    return np.asarray(result[tensor.index] if isinstance(result, tuple) else result, tensor.dtype)
+    nodes, stack = {}, [tensor.node]
+    while stack:
+        node = stack.pop()
+        if node.id in nodes:
+            continue
+        nodes[node.id] = node
+        if node.op is not CONSTANT and not node.inputs:
+            return None
+        stack.extend(x.node for x in node.inputs)
+    values = {}
+    for _, node in sorted(nodes.items()):
+        given = [values[x] for x in node.inputs]
+        found = node.op.formula(np, *given, **node.attrs) if given else node.attrs["value"]
+        found = found if isinstance(found, tuple) else (found,)
+        for y, value in zip(node.outputs, found, strict=True):
+            values[y] = np.asarray(value, y.dtype)
+    return values[tensor]
 
 
 def scalar_value(tensor):
