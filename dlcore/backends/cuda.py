@@ -114,7 +114,7 @@ class GpuArray(Operators):
         """Rows are the same memory; any other part is a new array."""
         if isinstance(key, slice) and key.step in (None, 1):
             return GpuArray(self._holder[key])
-        from dlcore.ops.shaping import get_item
+        from dlcore.ops.indexing import get_item
         from dlcore.program.function import run_eagerly
 
         return run_eagerly(get_item, (self,), (key,), {}, False, None)

@@ -3,8 +3,18 @@ symbolic tensors inside a traced function. The backward kernels are here too."""
 
 import numpy as np
 
-from dlcore.ops import activations, indexing, linalg, losses, pointwise, reduction, shaping
+from dlcore.ops import (
+    activations,
+    creation,
+    indexing,
+    linalg,
+    losses,
+    pointwise,
+    reduction,
+    shaping,
+)
 from dlcore.ops.activations import *  # noqa: F403
+from dlcore.ops.creation import *  # noqa: F403
 from dlcore.ops.indexing import *  # noqa: F403
 from dlcore.ops.linalg import dot, matmul
 from dlcore.ops.losses import logits_of, softmax_cross_entropy, sparse_softmax_cross_entropy
@@ -129,8 +139,8 @@ def _install():
     Operators.__ge__ = lambda self, other: pointwise.greater_equal(self, other)
     Tensor.__eq__ = lambda self, other: pointwise.equal(self, other)
     Tensor.__ne__ = lambda self, other: pointwise.not_equal(self, other)
-    Tensor.__getitem__ = lambda self, key: shaping.get_item(self, key)
-    Symbol.__getitem__ = lambda self, key: self.record(shaping.get_item, (self, key), {})
+    Tensor.__getitem__ = lambda self, key: indexing.get_item(self, key)
+    Symbol.__getitem__ = lambda self, key: self.record(indexing.get_item, (self, key), {})
     Variable.__eq__ = lambda self, other: _equals(self, other, pointwise.equal)
     Variable.__ne__ = lambda self, other: _equals(self, other, pointwise.not_equal)
     Variable.__getitem__ = lambda self, key: self.value[key]
@@ -141,7 +151,7 @@ _install()
 
 __all__ = [
     name
-    for module in (activations, indexing, linalg, losses, pointwise, reduction, shaping)
+    for module in (activations, creation, indexing, linalg, losses, pointwise, reduction, shaping)
     for name, value in vars(module).items()
     if name in getattr(module, "__all__", vars(module))
     and not name.startswith("_")

@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from dlcore.ops import pointwise as pw
+from dlcore.ops.creation import ones_like
 from dlcore.ops.op import (
     OPS,
     Op,
@@ -20,7 +21,7 @@ from dlcore.ops.op import (
     traceable,
 )
 from dlcore.ops.reduction import sum as sum_
-from dlcore.ops.shaping import expand_dims, moveaxis, ones_like
+from dlcore.ops.shaping import expand_dims, moveaxis
 from dlcore.program import dtypes
 
 

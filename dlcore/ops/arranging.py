@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from dlcore.ops import shaping
+from dlcore.ops import creation, shaping
 from dlcore.ops.op import OPS, check_axes, check_axis, promoted, to_array, to_tensor, traceable
 from dlcore.ops.pointwise import where
 from dlcore.ops.products import diagonal_last
@@ -203,7 +203,7 @@ def array_split(x, indices_or_sections, axis=0):
 
 def hsplit(x, indices_or_sections):
     """x cut along its second axis, a vector along the first."""
-    return shaping.split(x, indices_or_sections, min(max(len(shaping.shape(x)) - 1, 0), 1))
+    return shaping.split(x, indices_or_sections, min(max(len(creation.shape(x)) - 1, 0), 1))
 
 
 def vsplit(x, indices_or_sections):
@@ -246,27 +246,27 @@ def _meshgrid(xs, indexing):
 
 def identity(n, dtype=None):
     """The n x n matrix with ones on its diagonal."""
-    return shaping.eye(n, dtype=dtype)
+    return creation.eye(n, dtype=dtype)
 
 
 def empty(shape, dtype=None):
     """An array of `shape`; it holds zeros."""
-    return shaping.zeros(shape, dtype)
+    return creation.zeros(shape, dtype)
 
 
 def empty_like(x, dtype=None):
     """An array of the shape of x; it holds zeros."""
-    return shaping.zeros_like(x, dtype)
+    return creation.zeros_like(x, dtype)
 
 
 def array(x, dtype=None):
     """x as a new array, or in a trace as a symbolic tensor, of `dtype`."""
-    return copy(shaping.convert_to_tensor(x, dtype))
+    return copy(creation.convert_to_tensor(x, dtype))
 
 
 def copy(x):
     """x in a new array; what is symbolic never changes, and stays."""
-    x = shaping.convert_to_tensor(x)
+    x = creation.convert_to_tensor(x)
     return x.copy() if hasattr(x, "copy") else x
 
 

@@ -10,6 +10,7 @@ https://arxiv.org/abs/2205.14135); the formulas below do. A query that sees no k
 import math
 
 from dlcore.ops import pointwise as pw
+from dlcore.ops.creation import arange
 from dlcore.ops.linalg import matmul
 from dlcore.ops.op import (
     OPS,
@@ -21,7 +22,7 @@ from dlcore.ops.op import (
     traceable,
 )
 from dlcore.ops.reduction import sum as sum_
-from dlcore.ops.shaping import arange, broadcast_to, expand_dims, reshape, transpose
+from dlcore.ops.shaping import broadcast_to, expand_dims, reshape, transpose
 from dlcore.program.differentiate import gradient_of
 from dlcore.program.dtypes import array_type
 

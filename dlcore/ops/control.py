@@ -11,8 +11,9 @@ import functools
 import numpy as np
 
 from dlcore.ops import pointwise as pw
+from dlcore.ops.creation import shape, zeros_like
 from dlcore.ops.op import OPS, Op, check_axis, is_symbolic, to_tensor
-from dlcore.ops.shaping import concatenate, flip, shape, stack, zeros_like
+from dlcore.ops.shaping import concatenate, flip, stack
 from dlcore.ops.shaping import split as split_
 from dlcore.program.function import flatten, unflatten
 from dlcore.program.graph import Tensor, current_trace

@@ -10,9 +10,9 @@ import math
 import numpy as np
 
 from dlcore.ops import pointwise as pw
+from dlcore.ops.creation import zeros_like
 from dlcore.ops.op import OPS, Op, as_float, broadcast_shapes, cast_to, promoted, traceable
 from dlcore.ops.pointwise import _sum_to
-from dlcore.ops.shaping import zeros_like
 from dlcore.program import dtypes
 
 _EIGHTH = math.tan(math.pi / 8)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from dlcore.ops import pointwise as pw
+from dlcore.ops.creation import arange
 from dlcore.ops.op import (
     OPS,
     Op,
@@ -19,7 +20,6 @@ from dlcore.ops.op import (
 )
 from dlcore.ops.reduction import sum as sum_
 from dlcore.ops.shaping import (
-    arange,
     broadcast_to,
     concatenate,
     expand_dims,
@@ -27,8 +27,11 @@ from dlcore.ops.shaping import (
     ravel,
     reshape,
     split,
+    transpose,
 )
 from dlcore.program import dtypes
+from dlcore.program.graph import current_trace
+from dlcore.program.symbol import Symbol
 
 
 def _gather(xp, table, index):
@@ -112,9 +115,49 @@ def take(x, indices, axis=None):
     y = reshape(rows, index.shape + rest)
     n = index.ndim
     order = [*range(n, n + axis), *range(n), *range(n + axis, n + len(rest))]
-    from dlcore.ops.shaping import transpose
-
     return transpose(y, order)
+
+
+def get_item(x, key):
+    """x[key] for integers, slices, Ellipsis and None; integer arrays take rows (see `take`). Of
+    concrete arrays as NumPy does."""
+    if isinstance(x, Symbol):
+        return x[key]
+    if current_trace() is None:
+        xp, x = concrete("get_item", x)
+        return xp.asarray(x[key])
+    x = to_tensor(x)
+    if not isinstance(key, tuple):
+        key = (key,)
+    given = sum(k is not None and k is not Ellipsis for k in key)
+    if key.count(Ellipsis) > 1 or given > x.ndim:
+        raise IndexError(f"getitem: expected at most {x.ndim} indices, got {len(key)}")
+    if len(key) == 1 and not isinstance(key[0], (int, np.integer, slice, type(None), type(...))):
+        return take(x, key[0], axis=0)
+    at = key.index(Ellipsis) if Ellipsis in key else len(key)
+    full = (slice(None),) * (x.ndim - given)
+    key = key[:at] + full + key[at + 1 :]
+    bounds, shape, axis = [], [], 0
+    for k in key:
+        if k is None:
+            shape.append(1)
+            continue
+        n = x.shape[axis]
+        if isinstance(k, slice):
+            bounds.append(k.indices(n))
+            shape.append(len(range(*bounds[-1])))
+        elif isinstance(k, (int, np.integer)):
+            if not -n <= k < n:
+                raise IndexError(f"getitem: expected an index in {-n}..{n - 1}, got {k}")
+            bounds.append((int(k) % n, int(k) % n + 1, 1))
+        else:
+            raise TypeError(
+                f"getitem: expected integers and slices, got {type(k).__name__}; use ops.take"
+            )
+        axis += 1
+    whole = all(b == (0, n, 1) for b, n in zip(bounds, x.shape, strict=True))
+    y = x if whole else OPS["slice"](x, bounds=tuple(bounds))
+    return reshape(y, tuple(shape))
 
 
 @traceable()

@@ -18,6 +18,7 @@ import math
 from dlcore.config import epsilon as default_epsilon
 from dlcore.ops import pointwise as pw
 from dlcore.ops import reduction
+from dlcore.ops.creation import ones, zeros
 from dlcore.ops.op import (
     OPS,
     Op,
@@ -27,7 +28,7 @@ from dlcore.ops.op import (
     to_tensor,
     traceable,
 )
-from dlcore.ops.shaping import _dense, expand_dims, moveaxis, ones, reshape, transpose, zeros
+from dlcore.ops.shaping import _dense, expand_dims, moveaxis, reshape, transpose
 from dlcore.program.differentiate import gradient_of
 from dlcore.program.dtypes import array_type
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from dlcore import config
 from dlcore.ops import pointwise as pw
+from dlcore.ops.creation import full
 from dlcore.ops.op import (
     OPS,
     Op,
@@ -19,7 +20,7 @@ from dlcore.ops.op import (
     to_tensor,
     traceable,
 )
-from dlcore.ops.shaping import full, ravel, reshape
+from dlcore.ops.shaping import ravel, reshape
 from dlcore.program import dtypes
 
 _KINDS = {"sum": 0, "max": 1, "min": 2, "prod": 3}

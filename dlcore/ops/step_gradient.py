@@ -155,7 +155,7 @@ class StepGradient:
         return op
 
     def gradient(self, dys, ys, inputs, steps, rows, backwards):
-        from dlcore.ops import linalg, pointwise, reduction, shaping
+        from dlcore.ops import creation, linalg, pointwise, reduction, shaping
 
         n = len(self.step.states)
         end, after = (steps, 0) if backwards else (0, 1)
@@ -170,10 +170,10 @@ class StepGradient:
         first = []
         if any(x is not None for x in last):
             shape, dtype = (rows, self.width), ys[0].dtype
-            first = [shaping.zeros(shape, dtype) if x is None else x for x in last]
+            first = [creation.zeros(shape, dtype) if x is None else x for x in last]
         op = self._op(backwards, tuple(direct), not first)
         groups = ys[n + self.first_kept :]
-        zeros = shaping.zeros(ys[0].shape, ys[0].dtype)
+        zeros = creation.zeros(ys[0].shape, ys[0].dtype)
         lists = {"sequence": inputs, "history": ys, "kept": groups}
         lists["given"] = [zeros if x is None else x for x in given]
         arguments = [lists[kind][i] for kind, i in self.arguments]

@@ -11,19 +11,13 @@ import numpy as np
 
 from dlcore import backends
 from dlcore.ops import pointwise as pw
+from dlcore.ops.creation import arange, ones_like
 from dlcore.ops.indexing import _summed_rows
 from dlcore.ops.op import OPS, Op, cast_to, to_array, to_tensor, traceable
 from dlcore.ops.reduction import _of_others
 from dlcore.ops.reduction import all as all_
 from dlcore.ops.reduction import max as max_
-from dlcore.ops.shaping import (
-    arange,
-    expand_dims,
-    moveaxis,
-    ones_like,
-    reshape,
-    stack,
-)
+from dlcore.ops.shaping import expand_dims, moveaxis, reshape, stack
 from dlcore.program import dtypes
 from dlcore.program.graph import Tensor
 from dlcore.program.symbol import Symbol
