@@ -175,6 +175,31 @@ def test_early_stopping_in_fit():
         m.fit(X, Y, verbose=0, callbacks=[callbacks.EarlyStopping()])
 
 
+@pytest.mark.parametrize("swap_on_epoch", [False, True])
+def test_averages_in_the_place_of_weights(swap_on_epoch):
+    seen, weights = [], []
+
+    def look(of):
+        return lambda *_: seen.append((of, m.get_weights()[0].copy()))
+
+    m = model()
+    m.compile(optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5), "mse")
+    plain = callbacks.LambdaCallback(on_train_batch_end=lambda *_: weights.append(m.get_weights()))
+    swap = callbacks.SwapEMAWeights(swap_on_epoch)
+    watch = callbacks.LambdaCallback(on_epoch_end=look("epoch"), on_test_begin=look("test"))
+    m.fit(X, Y, epochs=2, batch_size=20, callbacks=[plain, swap, watch], verbose=0,
+          validation_data=(X, Y), shuffle=False)  # fmt: skip
+    mean = weights[0][0]
+    means = [mean := 0.5 * mean + 0.5 * w[0] for w in weights]
+    expected = [means[1], means[1] if swap_on_epoch else weights[1][0], means[3]]
+    for (_, got), e in zip(seen, expected, strict=False):
+        np.testing.assert_allclose(got, e, rtol=1e-6)
+    np.testing.assert_allclose(m.get_weights()[0], means[3], rtol=1e-6)
+    m.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="expected an optimizer with use_ema=True, got sgd"):
+        m.evaluate(X, Y, callbacks=[swap], verbose=0)
+
+
 def test_reduce_on_plateau():
     callback = callbacks.ReduceLROnPlateau(factor=0.5, patience=2, min_lr=0.02)
     _, fake = run(callback, [3, 3, 3])

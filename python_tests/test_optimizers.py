@@ -156,12 +156,14 @@ ROWS = [
     ("Lamb", lamb, {}, {"weight_decay": 0.1}),
     ("Nadam", nadam, {}, {}),
     ("Nadam", nadam, {"beta_1": 0.7}, {"clipnorm": 1.0}),
+    ("Adam", adam, {}, {"use_ema": True, "ema_momentum": 0.7, "ema_overwrite_frequency": 3}),
 ]  # fmt: skip
 IDS = [f"{r[0]}-{'-'.join({**r[2], **r[3]}) or 'plain'}{i}" for i, r in enumerate(ROWS)]
 
 
 def reference(rule, options, common, rate, steps=STEPS):
     w, state = [W0.copy(), BIAS0.copy()], [{}, {}]
+    means = w
     for t in range(1, steps + 1):
         g = gradient(*w)
         norms = [math.sqrt((x**2).sum()) for x in g]
@@ -175,6 +177,10 @@ def reference(rule, options, common, rate, steps=STEPS):
         c = {**options, "a": a}
         w = [x * (1 - a * common.get("weight_decay", 0)) for x in w]
         w = [rule(w[i], g[i], t, state[i], c) for i in range(2)]
+        m = common.get("ema_momentum", 0) if t > 1 else 0
+        means = [m * a + (1 - m) * x for a, x in zip(means, w, strict=True)]
+        if common.get("ema_overwrite_frequency") and t % common["ema_overwrite_frequency"] == 0:
+            w = means
     return w
 
 
@@ -358,6 +364,7 @@ def test_one_update_for_several_batches(name, traced):
         before = w.numpy()
         for i, g in enumerate(pair):
             step(4 * g) if traced else parts.apply([4 * g], [w])
+            assert int(parts.iterations) == int(whole.iterations) - (i == 0)
             assert i == 1 or np.array_equal(w.numpy(), before)
     np.testing.assert_allclose(w.numpy(), expected.numpy(), rtol=1e-5)
     copy = optimizers.get(optimizers.serialize(parts))
@@ -443,7 +450,9 @@ def built():
         (ValueError, "weight_decay", lambda: optimizers.AdamW(weight_decay=None)),
         (ValueError, "beta_1 < 1", lambda: optimizers.Adam(beta_1=1.0)),
         (ValueError, "momentum <= 1", lambda: optimizers.SGD(momentum=1.5)),
-        (ValueError, "use_ema, which is not supported", lambda: optimizers.Adam(use_ema=True)),
+        (ValueError, "ema_momentum in 0..1", lambda: optimizers.Adam(use_ema=True, ema_momentum=2)),
+        (ValueError, "ema_overwrite_frequency as an int",
+         lambda: optimizers.Adam(use_ema=True, ema_overwrite_frequency=0.5)),
         (ValueError, "did you mean 'beta_1'", lambda: optimizers.Adam(beta1=0.5)),
         (ValueError, "did you mean 'rmsprop'", lambda: optimizers.get("rmsprob")),
         (TypeError, "an Optimizer", lambda: optimizers.get(3)),

@@ -1,5 +1,6 @@
 """Callbacks: what happens around epochs and batches, with the names of `keras.callbacks`."""
 
+from dlcore.callbacks.averages import SwapEMAWeights
 from dlcore.callbacks.backup import BackupAndRestore
 from dlcore.callbacks.base import Callback
 from dlcore.callbacks.callback_list import CallbackList
@@ -13,5 +14,5 @@ from dlcore.callbacks.tensorboard import TensorBoard
 __all__ = [
     "BackupAndRestore", "CSVLogger", "Callback", "CallbackList", "EarlyStopping", "History",
     "LambdaCallback", "LearningRateScheduler", "ModelCheckpoint", "ProgbarLogger",
-    "ReduceLROnPlateau", "TensorBoard", "TerminateOnNaN",
+    "ReduceLROnPlateau", "SwapEMAWeights", "TensorBoard", "TerminateOnNaN",
 ]  # fmt: skip

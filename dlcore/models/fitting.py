@@ -41,6 +41,7 @@ class Fitting:
                 callbacks.on_epoch_end(epoch, logs)
                 if model.stop_training:
                     break
+            model._finish_training()
             callbacks.on_train_end(logs)
         finally:
             callbacks.close()

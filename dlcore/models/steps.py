@@ -362,6 +362,11 @@ class Steps(Layer):
         pack([v for v in self.optimizer.variables if v.ndim > 0])
         self._optimized = variables
 
+    def _finish_training(self):
+        """The end of `fit`."""
+        if self.optimizer.built:
+            self.optimizer.finalize_variable_values(self._trained_variables())
+
     def _add_targets(self, kind, data, y, sample_weight, outputs):
         """Add the targets; returns whether there is one for each output, as a step of the user's
         alone may do without.

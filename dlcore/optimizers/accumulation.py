@@ -24,7 +24,7 @@ def accumulate(optimizer, grads, variables):
     n = optimizer.gradient_accumulation_steps
     sums = [optimizer.slot(SUM, v) for v in variables]
     totals = [s.value + g for s, g in zip(sums, grads, strict=True)]
-    last = ops.equal((optimizer.iterations.value + 1) % n, 0)
+    last = ops.equal((optimizer._iterations.value + 1) % n, 0)
 
     def update():
         optimizer.update([t * (1.0 / n) for t in totals], variables)
@@ -44,3 +44,8 @@ def update_where(condition, variables, update):
     for v, old in zip(variables, before, strict=True):
         if v.value is not old:
             v.assign(ops.where(condition, v.value, old))
+
+
+def assign_where(condition, variable, value):
+    """Give the variable a value where the condition is True."""
+    variable.assign(ops.where(condition, value, variable.value))

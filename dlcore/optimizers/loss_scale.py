@@ -93,6 +93,9 @@ class LossScaleOptimizer(Optimizer):
         """Steps taken, without those left out."""
         return self.inner_optimizer.iterations
 
+    def finalize_variable_values(self, var_list):
+        self.inner_optimizer.finalize_variable_values(var_list)
+
     @property
     def built(self):
         return self.inner_optimizer.built

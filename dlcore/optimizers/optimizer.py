@@ -12,6 +12,7 @@ import numpy as np
 
 from dlcore import lookup, ops
 from dlcore.optimizers.accumulation import SUM, accumulate, check_steps
+from dlcore.optimizers.averaging import AVERAGE, average, check_average
 from dlcore.optimizers.schedules import (
     InverseTimeDecay,
     LearningRateSchedule,
@@ -20,13 +21,6 @@ from dlcore.optimizers.schedules import (
     serialize,
 )
 from dlcore.program.variable import Variable
-
-# Arguments of Keras' optimizers without a counterpart here, and the values that ask for nothing.
-_UNSUPPORTED = {
-    "use_ema": (False,),
-    "ema_momentum": (0.99,),
-    "ema_overwrite_frequency": (None,),
-}
 
 
 class Optimizer(lookup.Configurable):
@@ -47,16 +41,23 @@ class Optimizer(lookup.Configurable):
     global_clipnorm : float > 0, optional
         All gradients are scaled for their common norm to be at most this. Only one of the three may
         be given.
+    use_ema : bool, default False
+        Whether to keep moving averages of the weights, which these become at the end of `fit`.
+    ema_momentum : float, 0..1, default 0.99
+        Share of the average that stays at every step.
+    ema_overwrite_frequency : int, optional
+        The weights become their averages after every so many steps.
     loss_scale_factor : float > 0, optional
         `scale_loss` multiplies the loss by it and `apply` divides gradients by it.
     gradient_accumulation_steps : int > 1, optional
-        One update for the mean gradient of so many batches; `iterations` counts batches.
+        One update for the mean gradient of so many batches. `iterations` counts updates, schedules
+        see the number of batches.
     name : str, optional
 
     Raises
     ------
     ValueError
-        For a negative, infinite or NaN rate, and for arguments that are not supported.
+        For a negative, infinite or NaN rate, and other arguments out of range.
     """
 
     def __init__(
@@ -66,6 +67,9 @@ class Optimizer(lookup.Configurable):
         clipnorm=None,
         clipvalue=None,
         global_clipnorm=None,
+        use_ema=False,
+        ema_momentum=0.99,
+        ema_overwrite_frequency=None,
         loss_scale_factor=None,
         gradient_accumulation_steps=None,
         name=None,
@@ -76,6 +80,10 @@ class Optimizer(lookup.Configurable):
         given = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
         self._check_clipping(given)
         self.clipnorm, self.clipvalue, self.global_clipnorm = given.values()
+        if use_ema:
+            check_average(self.name, ema_momentum, ema_overwrite_frequency)
+        self.use_ema, self.ema_momentum = use_ema, ema_momentum
+        self.ema_overwrite_frequency = ema_overwrite_frequency
         if loss_scale_factor is not None and not 0 < loss_scale_factor < math.inf:
             raise ValueError(
                 f"{self.name}: expected loss_scale_factor > 0, got {loss_scale_factor!r}"
@@ -85,7 +93,7 @@ class Optimizer(lookup.Configurable):
         if weight_decay is not None:
             weight_decay = check_rate(self.name, weight_decay, "a weight_decay")
         self.weight_decay = weight_decay
-        self.iterations = Variable(np.int64(0), trainable=False, name="iteration")
+        self._iterations = Variable(np.int64(0), trainable=False, name="iteration")
         self.built = False
         self._learning_rate = None
         self.learning_rate = learning_rate
@@ -97,9 +105,6 @@ class Optimizer(lookup.Configurable):
     def _old_arguments(self, learning_rate, kwargs):
         learning_rate = kwargs.pop("lr", learning_rate)
         decay = kwargs.pop("decay", None)
-        for key, neutral in _UNSUPPORTED.items():
-            if kwargs.pop(key, neutral[0]) not in neutral:
-                raise ValueError(f"{self.name}: expected no {key}, which is not supported")
         if kwargs:
             known = [*lookup.argument_names(type(self)), "lr", "decay"]
             lookup.lookup(f"{self.name} argument", dict.fromkeys(known), next(iter(kwargs)))
@@ -125,7 +130,7 @@ class Optimizer(lookup.Configurable):
             return rate
         code = getattr(rate, "__code__", None)
         without_step = code is not None and code.co_argcount == 0
-        return rate() if without_step else rate(self.iterations)
+        return rate() if without_step else rate(self._iterations)
 
     @learning_rate.setter
     def learning_rate(self, value):
@@ -152,6 +157,12 @@ class Optimizer(lookup.Configurable):
 
     lr = learning_rate
 
+    @property
+    def iterations(self):
+        """The number of updates so far: a Variable, or with gradient accumulation what it says."""
+        n = self.gradient_accumulation_steps
+        return self._iterations // n if n else self._iterations
+
     def slot_names(self):
         """Names of the arrays that are kept for every variable."""
         return ()
@@ -171,14 +182,12 @@ class Optimizer(lookup.Configurable):
             self._check_known(variables)
             return
         self._trainable = list(variables)
-        for name in self.slot_names():
+        kept = {AVERAGE: self.use_ema, SUM: self.gradient_accumulation_steps}
+        values = {name: 0.0 for name, wanted in kept.items() if wanted}
+        values |= {name: self.slot_value(name) for name in self.slot_names()}
+        for name, value in values.items():
             self._slots[name] = {
-                v: self.add_variable_from_reference(v, name, self.slot_value(name))
-                for v in self._trainable
-            }
-        if self.gradient_accumulation_steps:
-            self._slots[SUM] = {
-                v: self.add_variable_from_reference(v, SUM) for v in self._trainable
+                v: self.add_variable_from_reference(v, name, value) for v in self._trainable
             }
         self.built = True
 
@@ -265,7 +274,7 @@ class Optimizer(lookup.Configurable):
     def variables(self):
         """All state: the step, the learning rate where it is a number, then slot by slot."""
         rate = [self._learning_rate] if isinstance(self._learning_rate, Variable) else []
-        return [self.iterations, *rate, *self._others]
+        return [self._iterations, *rate, *self._others]
 
     def exclude_from_weight_decay(self, var_list=None, var_names=None):
         """Keep variables out of weight decay.
@@ -321,7 +330,19 @@ class Optimizer(lookup.Configurable):
             accumulate(self, grads, variables)
         else:
             self.update(grads, variables)
-        self.iterations.assign_add(1)
+        if self.use_ema:
+            average(self, self._trainable)
+        for w in variables:
+            if w.constraint is not None:
+                w.assign(w.constraint(w))
+        self._iterations.assign_add(1)
+
+    def finalize_variable_values(self, var_list):
+        """What `fit` ends with: with `use_ema` the weights become their averages."""
+        if self.use_ema:
+            averages = self._slots[AVERAGE]
+            for w in (v for v in var_list if v in averages):
+                w.assign(averages[w])
 
     def update(self, grads, variables):
         """Clipping, weight decay and one update of every variable."""
@@ -333,8 +354,6 @@ class Optimizer(lookup.Configurable):
         scalars = self.step_scalars(rate)
         for g, w in zip(grads, variables, strict=True):
             self.update_step(g, w, *(ops.cast(s, w.dtype) for s in scalars))
-            if w.constraint is not None:
-                w.assign(w.constraint(w))
 
     def step_scalars(self, learning_rate):
         """float64 scalars that all updates of a step share: the last arguments of `update_step`."""
@@ -352,9 +371,7 @@ class Optimizer(lookup.Configurable):
 
     def _step(self):
         """The number of this update, from 1, as a float64 scalar."""
-        step = ops.cast(self.iterations, "float64")
-        n = self.gradient_accumulation_steps
-        return (ops.floor(step / n) if n else step) + 1.0
+        return ops.cast(self.iterations, "float64") + 1.0
 
     def _check_known(self, variables):
         known = set(self._trainable)
