@@ -5,8 +5,6 @@
 Source: Polyak and Juditsky 1992, https://doi.org/10.1137/0330046
 """
 
-import numpy as np
-
 from dlcore import ops
 from dlcore.optimizers.accumulation import assign_where
 
@@ -26,11 +24,10 @@ def check_average(name, momentum, frequency):
 def average(optimizer, variables):
     """Move the averages towards the weights, and now and then the weights to the averages."""
     step = ops.cast(optimizer.iterations, "int64")
-    first = ops.equal(step, 0)
+    m = ops.cast(ops.not_equal(step, 0), "float64") * optimizer.ema_momentum
     frequency = optimizer.ema_overwrite_frequency
     for w in variables:
         slot = optimizer.slot(AVERAGE, w)
-        m = ops.where(first, np.float64(0), np.float64(optimizer.ema_momentum))
         slot.assign(ops.cast(m, w.dtype) * slot + ops.cast(1.0 - m, w.dtype) * w)
         if frequency:
             assign_where(ops.equal((step + 1) % frequency, 0), w, slot.value)
