@@ -17,6 +17,7 @@ from dlcore.ops.op import (
     is_symbolic,
     to_tensor,
     traceable,
+    traced_as,
 )
 from dlcore.ops.reduction import sum as sum_
 from dlcore.ops.shaping import (
@@ -270,31 +271,27 @@ def argsort(x, axis=-1):
     return OPS["argsort"](x, axis=axis)
 
 
-@traceable()
-def _sort(x, axis):
+def _sort(x, axis=-1):
     x = to_tensor(x)
     x, axis = (ravel(x), 0) if axis is None else (x, axis)
     return take_along_axis(x, argsort(x, axis), axis)
 
 
+@traced_as(_sort)
 def sort(x, axis=-1):
     """x sorted along `axis` (None: flat)."""
-    if is_symbolic(x):
-        return _sort(x, axis)
     xp, x = concrete("sort", x)
     return xp.sort(x, axis)
 
 
-@traceable()
-def _top_k(x, k):
-    order = split(argsort(pw.negative(to_tensor(x))), [k], -1)[0]
+def _top_k(x, k, sorted=True):
+    order = split(argsort(pw.negative(to_tensor(x))), [int(k)], -1)[0]
     return take_along_axis(x, order, -1), order
 
 
+@traced_as(_top_k)
 def top_k(x, k, sorted=True):
     """(values, indices) of the k largest along the last axis, in falling order."""
-    if is_symbolic(x):
-        return tuple(_top_k(x, int(k)))
     xp, x = concrete("top_k", x)
     order = xp.argsort(-x, axis=-1, kind="stable")[..., :k]
     return xp.take_along_axis(x, order, -1), order.astype("int32")

@@ -279,6 +279,7 @@ def promoted(*xs):
     """`xs` as tensors of their common type; Python scalars follow the arrays."""
     if all(is_scalar(x) for x in xs):
         xs = [to_array(x) for x in xs]
+    xs = [to_tensor(x) if isinstance(x, (list, tuple)) else x for x in xs]
     dtype = dtypes.promote(*map(dtype_of, xs))
     if dtype == "uint8" and any(is_scalar(x) and not 0 <= x < 256 for x in xs):
         dtype = "int32"
@@ -328,7 +329,7 @@ def traceable(n_tensors=1):
                 symbol = first_symbol((*given, *args, *kwargs.values()))
                 if symbol is not None:
                     return symbol.record(call, args, kwargs)
-            elif any(isinstance(x, (Tensor, Variable)) for x in given):
+            elif any(map(_holds_tensors, given)):
                 return f(*args, **kwargs)
             rest = args[abs(n_tensors) :]
             return run_eagerly(f, given, rest, kwargs, n_tensors < 0, run_eagerly_into.get(f))
@@ -349,6 +350,25 @@ def traceable(n_tensors=1):
 
             choose()
             when_device_changes(choose)
+        return call
+
+    return decorate
+
+
+def traced_as(traced):
+    """Make a function of concrete arrays take symbolic tensors too, for which it calls `traced`."""
+
+    def decorate(f):
+        @functools.wraps(f)
+        def call(x, *args, **kwargs):
+            leaves = x if isinstance(x, (list, tuple)) else (x,)
+            if current_trace() is not None:
+                return (traced if any(map(_holds_tensors, leaves)) else f)(x, *args, **kwargs)
+            symbol = first_symbol(leaves)
+            if symbol is not None:
+                return symbol.record(call, (x, *args), kwargs)
+            return f(x, *args, **kwargs)
+
         return call
 
     return decorate

@@ -1,5 +1,5 @@
 """Counts, order statistics, differences, comparisons of whole arrays, and reductions that leave out
-NaN. What sorts, or gives as many elements as the values say, runs on concrete arrays only."""
+NaN. What gives as many elements as the values say runs on concrete arrays only."""
 
 import math
 
@@ -7,7 +7,7 @@ import numpy as np
 
 from dlcore.ops import pointwise as pw
 from dlcore.ops import reduction
-from dlcore.ops.indexing import cumprod, cumsum
+from dlcore.ops.indexing import cumprod, cumsum, sort, take
 from dlcore.ops.op import (
     as_float,
     check_axes,
@@ -18,9 +18,10 @@ from dlcore.ops.op import (
     to_array,
     to_tensor,
     traceable,
+    traced_as,
 )
 from dlcore.ops.reduction import sum as sum_
-from dlcore.ops.shaping import expand_dims, moveaxis, ravel, reshape
+from dlcore.ops.shaping import expand_dims, moveaxis, ravel, reshape, transpose
 from dlcore.ops.shaping import split as split_
 from dlcore.program import dtypes
 
@@ -253,7 +254,34 @@ def nancumprod(x, axis=None, dtype=None):
     return cumprod(_without(x, 1.0), axis, dtype)
 
 
-# Of concrete arrays only
+# Order statistics
+
+
+def _traced_quantile(x, q, axis=None, method="linear", keepdims=False):
+    """Between the two elements that enclose place q (n - 1) of those sorted."""
+    x, q = as_float(x), np.asarray(q, "float64")
+    axes = check_axes("quantile", axis, x.ndim)
+    kept = tuple(a for a in range(x.ndim) if a not in axes)
+    rows = tuple(x.shape[a] for a in kept)
+    s = sort(reshape(transpose(x, (*kept, *axes)), (*rows, -1)))
+    place = q.ravel() * (s.shape[-1] - 1)
+    place = np.round(place) if method == "nearest" else place
+    low, high = np.floor(place).astype("int32"), np.ceil(place).astype("int32")
+    weights = {"lower": 0.0 * place, "higher": 0.0 * place + 1.0, "midpoint": 0.0 * place + 0.5}
+    t = weights.get(method, place - low).astype(x.dtype)
+    below, above = take(s, low, -1), take(s, high, -1)
+    y = pw.where(t < 0.5, below + (above - below) * t, above - (above - below) * (1.0 - t))
+    y = pw.where(pw.isnan(s[..., -1:]), math.nan, y)  # which come last
+    shape = tuple(1 if a in axes else n for a, n in enumerate(x.shape)) if keepdims else rows
+    return reshape(moveaxis(y, -1, 0), (*q.shape, *shape))
+
+
+def _traced_median(x, axis=None, keepdims=False):
+    return _traced_quantile(x, 0.5, axis, keepdims=keepdims)
+
+
+def _traced_percentile(x, q, axis=None, method="linear", keepdims=False):
+    return _traced_quantile(x, np.asarray(q) / 100.0, axis, method, keepdims)
 
 
 def _order(name, x, axis, keepdims, *q, **method):
@@ -263,19 +291,18 @@ def _order(name, x, axis, keepdims, *q, **method):
     return xp.asarray(y, dtypes.as_float(x.dtype.name))
 
 
+@traced_as(_traced_median)
 def median(x, axis=None, keepdims=False):
-    """Median over `axis` of a concrete array."""
+    """Median over `axis`."""
     return _order("median", x, axis, keepdims)
 
 
-def nanmedian(x, axis=None, keepdims=False):
-    """Median over `axis` of what is not NaN in a concrete array."""
-    return _order("nanmedian", x, axis, keepdims)
+_METHODS = ("linear", "lower", "higher", "midpoint", "nearest")
 
 
-def _quantile(name, doc):
+def _quantile(name, doc, traced=None):
     def f(x, q, axis=None, method="linear", keepdims=False):
-        if method not in ("linear", "lower", "higher", "midpoint", "nearest"):
+        if method not in _METHODS:
             raise ValueError(
                 f"{name}: expected method 'linear', 'lower', 'higher', 'midpoint' or 'nearest', "
                 f"got {method!r}"
@@ -283,11 +310,21 @@ def _quantile(name, doc):
         return _order(name, x, axis, keepdims, to_array(q), method=method)
 
     f.__name__, f.__doc__ = name, doc
-    return f
+    return f if traced is None else traced_as(traced)(f)
 
 
-quantile = _quantile("quantile", "Quantiles q (0..1) over `axis` of a concrete array.")
-percentile = _quantile("percentile", "Percentiles q (0..100) over `axis` of a concrete array.")
+quantile = _quantile("quantile", "Quantiles q (0..1) over `axis`.", _traced_quantile)
+percentile = _quantile("percentile", "Percentiles q (0..100) over `axis`.", _traced_percentile)
+
+
+# Of concrete arrays only
+
+
+def nanmedian(x, axis=None, keepdims=False):
+    """Median over `axis` of what is not NaN in a concrete array."""
+    return _order("nanmedian", x, axis, keepdims)
+
+
 nanquantile = _quantile("nanquantile", "Quantiles of what is not NaN in a concrete array.")
 nanpercentile = _quantile("nanpercentile", "Percentiles of what is not NaN in a concrete array.")
 
