@@ -301,6 +301,9 @@ def test_center_crop_and_resizing():
     np.testing.assert_allclose(
         layers.Resizing(1, 8)(x).ravel(), [0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3]
     )
+    whole = np.array([[[0], [3]], [[9], [253]]], "uint8")
+    assert layers.Resizing(1, 2)(whole).tolist() == [[[4], [128]]]
+    assert layers.Resizing(1, 2)(whole).dtype == "uint8"
     assert layers.Resizing(4, 4, crop_to_aspect_ratio=True)(IMAGES).shape == (6, 4, 4, 3)
     square = layers.Resizing(9, 9, pad_to_aspect_ratio=True, fill_value=7)(IMAGES)
     np.testing.assert_array_equal(square[:, :, 1:8], IMAGES)

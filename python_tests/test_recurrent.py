@@ -238,6 +238,8 @@ def test_layer_shapes_and_configuration(kind):
     x = batch()
     layer = LAYERS[kind]()
     assert layer(x).shape == (4, 6)
+    if kind in ("lstm", "gru"):
+        assert layer.get_config()["recurrent_activation"] == "sigmoid"
     with dlcore.lookup.custom_object_scope({"Custom": Custom}):
         again = type(layer).from_config(layer.get_config())
     again(x)

@@ -548,3 +548,42 @@ def test_copies_need_no_names(copied):
     again = copied(model)
     again.set_weights(model.get_weights())
     np.testing.assert_array_equal(again(X[:, :2]), model(X[:, :2]))
+
+
+@pytest.mark.parametrize("own_loss", [False, True])
+def test_copies_are_compiled(own_loss):
+    loss = (lambda y, p: losses.mean_squared_error(y, p) * 2) if own_loss else "mse"
+    model = models.Sequential([layers.Dense(1, input_shape=(X.shape[1],))])
+    model.compile(optimizers.Adam(0.1), loss, metrics=["mae"])
+    y = X.sum(axis=1)
+    model.fit(X, y, verbose=0)
+    copied, cloned = copy.deepcopy(model), models.clone_model(model)
+    assert copied.evaluate(X, y, verbose=0) == model.evaluate(X, y, verbose=0)
+    assert int(cloned.optimizer.iterations) == 0
+    cloned.set_weights(model.get_weights())
+    assert cloned.evaluate(X, y, verbose=0) == model.evaluate(X, y, verbose=0)
+    for m in (model, copied):
+        m.fit(X, y, shuffle=False, verbose=0)
+    np.testing.assert_array_equal(copied.get_weights()[0], model.get_weights()[0])
+    assert not models.clone_model(models.Sequential([layers.Dense(1)])).compiled
+
+
+def test_clones_by_other_calls():
+    x = layers.Input((3,))
+    inner = models.Sequential([layers.Input((4,)), layers.Dense(2, name="c")], name="inner")
+    model = models.Model(x, inner(layers.Dense(4, name="a")(x)))
+
+    def call(layer, *args, **kwargs):
+        y = layer(*args, **kwargs)
+        return layers.Dropout(0.5)(y) if isinstance(layer, layers.Dense) else y
+
+    def named(layer):
+        return type(layer).from_config({**layer.get_config(), "name": layer.name + "_copy"})
+
+    classes = [type(layer).__name__ for layer in models.clone_model(model, None, None, call).layers]
+    assert classes == ["InputLayer", "Dense", "Dropout", "Sequential"]
+    deep = models.clone_model(model, clone_function=named, recursive=True)
+    assert [layer.name for layer in deep.layers[1:]] == ["a_copy", "inner"]
+    assert deep.get_layer("inner").layers[0].name == "c_copy"
+    with pytest.raises(ValueError, match="did you mean 'recursive'"):
+        models.clone_model(model, recursiv=True)

@@ -124,6 +124,18 @@ class Seen(layers.Layer):
         return ops.zeros_like(inputs) - 1 if mask is None else ops.cast(mask, "float32")
 
 
+def test_steps_of_a_layer_that_learns_from_its_calls():
+    x = RNG.normal(size=(4, 3, 2)).astype("float32")
+    layer = layers.TimeDistributed(layers.BatchNormalization(momentum=0.5, epsilon=0.0))
+    y = layer(x, training=True)
+    np.testing.assert_allclose(y, (x - x.mean(0)) / x.std(0), rtol=1e-4, atol=1e-5)
+    mean = x[:, 0].mean(0) / 8 + x[:, 1].mean(0) / 4 + x[:, 2].mean(0) / 2
+    np.testing.assert_allclose(layer.layer.moving_mean, mean, rtol=1e-5)
+    np.testing.assert_allclose(layer(x)[:, 1], layer.layer(x[:, 1]), rtol=1e-6)
+    layer.trainable = False
+    np.testing.assert_allclose(layer(x, training=True), layer(x), rtol=1e-6)
+
+
 def through(*stack, x):
     return dlcore.Sequential([*stack, Seen()]).predict(x, verbose=0)
 

@@ -148,8 +148,9 @@ def test_order_hooks_and_shuffling():
     model().fit(again, epochs=4, verbose=0)
     assert again.seen == data.seen
     data = Batches(workers=0)
-    model().fit(data, epochs=2, steps_per_epoch=2, shuffle=False, verbose=0)
-    assert data.seen == [0, 1, 0, 1]
+    with pytest.warns(UserWarning, match="fit: expected 2 batches from the Batches, got 1"):
+        model().fit(data, epochs=3, steps_per_epoch=2, shuffle=False, verbose=0)
+    assert data.seen == [0, 1, 2, 0, 1]
 
 
 def test_a_generator_is_not_read_ahead():
@@ -196,10 +197,6 @@ WRONG = [
      "fit: expected batch 2 from the generator, got ZeroDivisionError: no more"),
     (lambda m: m.fit(Broken(), shuffle=False, verbose=0), RuntimeError,
      "fit: expected batch 3 from the Broken, got OSError: disk"),
-    (lambda m: m.fit(iter(parts()), steps_per_epoch=5, verbose=0), ValueError,
-     "fit: expected 5 batches from the generator, got 3"),
-    (lambda m: m.fit(iter(parts()), epochs=2, verbose=0), ValueError,
-     "fit: expected batches from the generator, got none"),
     (lambda m: m.fit(iter([]), verbose=0), ValueError,
      "fit: expected batches from the generator, got none"),
     (lambda m: m.fit(Endless(), verbose=0), ValueError,
@@ -232,6 +229,44 @@ def test_one_sentence(call, error, message):
 def test_endless_data_set():
     history = model().fit(Endless(), steps_per_epoch=4, epochs=2, verbose=0)
     assert len(history.history["loss"]) == 2
+
+
+@pytest.mark.parametrize(("steps", "sizes"), [(2, [2, 1]), (None, [3]), (5, [3]), (3, [3])])
+def test_a_generator_that_ends_early_ends_the_training(steps, sizes):
+    calls = []
+    count = dlcore.callbacks.LambdaCallback(
+        on_epoch_begin=lambda *_: calls.append(0),
+        on_train_batch_end=lambda *_: calls.append(calls.pop() + 1),
+    )
+    with pytest.warns(UserWarning, match="got none.*; training stops"):
+        history = model().fit(
+            iter(parts()), epochs=4, steps_per_epoch=steps, callbacks=[count], verbose=0
+        )
+    assert calls == [*sizes, 0] and len(history.history["loss"]) == len(sizes)
+    with pytest.warns(UserWarning, match="evaluate: expected 5 batches from the generator, got 3"):
+        model().evaluate(iter(parts()), steps=5, verbose=0)
+
+
+@pytest.mark.filterwarnings("ignore:fit. expected 3 steps per epoch, got 2")
+def test_epochs_of_fewer_steps_go_through_all_rows():
+    kwargs = {"batch_size": 4, "steps_per_epoch": 3, "verbose": 0}
+    net, other = model(), model()
+    other.set_weights(net.get_weights())
+    net.fit(X, Y, epochs=3, shuffle=False, **kwargs)  # batches 0 1 2, 3 4, 0 1 2
+    for first, last in ((0, 12), (12, 20), (0, 12)):
+        other.fit(X[first:last], Y[first:last], batch_size=4, shuffle=False, verbose=0)
+    np.testing.assert_array_equal(net.get_weights()[0], other.get_weights()[0])
+    rows = dlcore.Variable(np.zeros(20, "float32"), trainable=False)
+
+    class Counts(dlcore.Model):
+        def train_step(self, data):
+            rows.assign_add(dlcore.ops.sum(dlcore.ops.one_hot(data, 20), axis=0))
+            return {}
+
+    net = Counts()
+    net.compile()
+    net.fit(np.arange(20), epochs=4, **kwargs)
+    np.testing.assert_array_equal(rows.numpy(), np.full(20, 2))
 
 
 def test_what_gives_batches():

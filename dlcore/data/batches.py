@@ -1,6 +1,7 @@
 """Batches that come one by one, from generators, iterators, loaders and sequences of batches."""
 
 import itertools
+import warnings
 
 import numpy as np
 
@@ -198,6 +199,10 @@ def _has_buffer(x):
     return True
 
 
+class OutOfData(ValueError):
+    """A source that has no batch left for another epoch."""
+
+
 class Stream:
     """The epochs of a source of batches.
 
@@ -221,6 +226,7 @@ class Stream:
         self.shuffle = shuffle and not getattr(source, "ordered", False)
         self.kind = "generator" if hasattr(source, "__next__") else type(source).__name__
         self.steps = self._count()
+        self._left = iter(())  # numbers of batches
 
     def _count(self):
         """The batches of an epoch, where that is known."""
@@ -247,8 +253,13 @@ class Stream:
             return self.steps if steps is None else steps
         return min(steps, self.steps)
 
-    def epoch(self, limit=None):
-        """The batches of one epoch, at most `limit`; to be closed when it is left early."""
+    def epoch(self, limit=None, goes_on=False):
+        """The batches of one epoch, at most `limit`; to be closed when it is left early.
+
+        Where it `goes_on`, a sequence of more batches begins with those that the epoch before left.
+        """
+        if not goes_on:
+            self._left = iter(())
         begin = getattr(self.source, "on_epoch_begin", None)
         end = getattr(self.source, "on_epoch_end", None)
         if begin is not None:
@@ -278,13 +289,14 @@ class Stream:
             if batches is not None and batches is not self.source and hasattr(batches, "close"):
                 batches.close()
         if step == 0 and limit != 0:
-            raise ValueError(
+            raise OutOfData(
                 f"{self.who}: expected batches from the {self.kind}, got none;"
                 " one that ends cannot serve several epochs unless their steps are given"
             )
         if limit is not None and step < limit:
-            raise ValueError(
-                f"{self.who}: expected {limit} batches from the {self.kind}, got {step}"
+            warnings.warn(
+                f"{self.who}: expected {limit} batches from the {self.kind}, got {step}",
+                stacklevel=2,
             )
 
     def _batches(self, limit):
@@ -296,12 +308,14 @@ class Stream:
         return prefetched(self.source.__getitem__, indices, workers, ahead)
 
     def _order(self, limit):
-        if self.steps is None:
-            return itertools.islice(itertools.count(), limit)
-        order = range(self.steps)
-        if self.shuffle:
-            order = random.global_rng().permutation(self.steps).tolist()
-        return order[:limit]
+        order = list(itertools.islice(self._left, limit))
+        if not order:
+            self._left = itertools.count() if self.steps is None else range(self.steps)
+            if self.shuffle and self.steps is not None:
+                self._left = random.global_rng().permutation(self.steps).tolist()
+            self._left = iter(self._left)
+            order = list(itertools.islice(self._left, limit))
+        return order
 
 
 def pack_batch(x, y=None, sample_weight=None):

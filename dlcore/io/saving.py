@@ -25,10 +25,8 @@ def save_model(model, filepath, overwrite=True):
         "model": layers.serialize(model),
         "input": _plain_specs(model._build_specs),
         "weights": names,
-        "compile": compile_config(model),
+        "compile": _compile_config(model),
     }
-    if model.compiled and model._replaces("get_compile_config"):
-        document["compile"] = {"own": model.get_compile_config()}
     tensors.update(hooks.collected(model))
     if document["compile"] is not None:
         state = _optimizer_state(model)
@@ -77,6 +75,35 @@ def compile_config(model):
         "metrics": _serialized(model, config["metrics"]),
         "weighted_metrics": _serialized(model, config["weighted_metrics"]),
     }
+
+
+def _compile_config(model):
+    """The same, or what a subclass has written for it."""
+    if model.compiled and model._replaces("get_compile_config"):
+        return {"own": model.get_compile_config()}
+    return compile_config(model)
+
+
+def compiled_state(model):
+    """How a model is compiled, and the optimizer's state, for copies in this process or others;
+    None where that cannot be told."""
+    with lookup.live():
+        config = _compile_config(model)
+    return config and (config, [v.numpy() for v in model.optimizer.variables])
+
+
+def restore_compiled(model, state):
+    """Compile a model as `compiled_state` says."""
+    config, values = state
+    model.compile_from_config(config.get("own", config))
+    variables = model._trained_variables()
+    if len(values) > len(model.optimizer.variables) and variables:
+        model._build_optimizer("load_model", variables)
+    for variable, value in zip(model.optimizer.variables, values, strict=True):
+        if variable.shape != np.shape(value):
+            raise ValueError(f"optimizer state of shape {np.shape(value)}, not {variable.shape}")
+    for variable, value in zip(model.optimizer.variables, values, strict=True):
+        variable.assign(value)
 
 
 def _serialized(model, given):
@@ -198,19 +225,10 @@ def compile_from_config(model, config):
 
 
 def _restore_compile(model, tensors, document):
-    config = document["compile"]
-    model.compile_from_config(config.get("own", config))
     values = [tensors.get(f"optimizer/{i}") for i in range(int(document["optimizer_variables"]))]
     if any(v is None for v in values):
         raise ValueError("a file with missing optimizer state")
-    variables = model._trained_variables()
-    if len(values) > len(model.optimizer.variables) and variables:
-        model._build_optimizer("load_model", variables)
-    for variable, value in zip(model.optimizer.variables, values, strict=True):
-        if variable.shape != np.shape(value):
-            raise ValueError(f"optimizer state of shape {np.shape(value)}, not {variable.shape}")
-    for variable, value in zip(model.optimizer.variables, values, strict=True):
-        variable.assign(value)
+    restore_compiled(model, (document["compile"], values))
 
 
 def _revived(deserialize, given):

@@ -79,7 +79,8 @@ class Wrapper(Layer):
 
 
 class TimeDistributed(Wrapper):
-    """Applies a layer to every step: all steps become rows of one batch.
+    """Applies a layer to every step: all steps become rows of one batch, unless the layer learns
+    from each of its calls, as `BatchNormalization` does while training.
 
     Parameters
     ----------
@@ -104,12 +105,32 @@ class TimeDistributed(Wrapper):
     def build(self, input_shape=None):
         """The layer is built by its first call, for a step."""
 
-    def call(self, inputs, mask=None):
+    def call(self, inputs, training=None, mask=None):
         shape = tuple(inputs.shape)
         if len(shape) < 3:
             raise ValueError(f"{self.name}: expected input (batch, steps, ...), got {shape}")
+        mask = mask if mask is not None and len(mask.shape) > 2 else None
+        if not self.layer.built:
+            spec.output_spec(self.layer, spec.Spec((None, *shape[2:]), str(inputs.dtype)))
+        if training and any(map(_learns_from_calls, self.layer._layers_within())):
+            return self._step_by_step(inputs, mask)
         x = ops.reshape(inputs, (shape[0] * shape[1], *shape[2:]))
-        if mask is not None and len(mask.shape) > 2:
+        if mask is not None:
             x.mask = ops.reshape(mask, x.shape[: len(mask.shape) - 1])
         y = self.layer(x)
         return spec.map_leaves(lambda z: ops.reshape(z, (*shape[:2], *z.shape[1:])), y)
+
+    def _step_by_step(self, inputs, mask):
+        ys = []
+        for t in range(inputs.shape[1]):
+            x = inputs[:, t]
+            if mask is not None:
+                x.mask = mask[:, t]
+            ys.append(self.layer(x))
+        columns = zip(*map(spec.leaves, ys), strict=True)
+        return spec.map_leaves(lambda _: ops.stack(next(columns), axis=1), ys[0])
+
+
+def _learns_from_calls(layer):
+    """Whether a layer has weights that are not trained: calls change those."""
+    return layer.trainable and not all(v.trainable for v in layer._parts()[0])

@@ -7,6 +7,7 @@ from dlcore.layers import spec
 from dlcore.layers.base import Layer
 from dlcore.layers.images import ImageLayer, resized
 from dlcore.ops import resizing
+from dlcore.program import dtypes
 
 
 class Rescaling(Layer):
@@ -208,7 +209,7 @@ class CenterCrop(_Sized):
 
 
 class Resizing(_Sized):
-    """Images scaled to one size.
+    """Images scaled to one size; integers stay integers, rounded.
 
     Parameters
     ----------
@@ -241,6 +242,10 @@ class Resizing(_Sized):
         self.crop_to_aspect_ratio = crop_to_aspect_ratio
         self.pad_to_aspect_ratio = pad_to_aspect_ratio
         self.fill_mode, self.fill_value = fill_mode, float(fill_value)
+
+    def call(self, inputs):
+        whole = not dtypes.is_float(str(inputs.dtype))
+        return self.on_batch(self.transform, inputs if whole else self._as_float(inputs))
 
     def transform(self, x):
         return ops.image.resize(

@@ -176,7 +176,8 @@ class _Recurrent(RNN):
         return getattr(cell, name)
 
     def get_config(self):
-        return {k: v for k, v in super().get_config().items() if k != "cell"}
+        own = {k: v for k, v in super().get_config().items() if k != "cell"}
+        return {**self.cell.get_config(), **own}
 
     @property
     def kernel(self):

@@ -1,5 +1,7 @@
 """Models, and their files, with the names of `keras.models`."""
 
+from functools import partial
+
 from dlcore import layers, lookup
 from dlcore.layers.core import InputLayer
 from dlcore.layers.operation import Operation
@@ -41,8 +43,10 @@ def save_model(model, filepath, overwrite=True):
     model.save(filepath, overwrite)
 
 
-def clone_model(model, input_tensors=None, clone_function=None):
-    """A model of the same architecture with new weights.
+def clone_model(
+    model, input_tensors=None, clone_function=None, call_function=None, recursive=False, **kwargs
+):
+    """A model of the same architecture with new weights, compiled as this one is.
 
     Parameters
     ----------
@@ -51,6 +55,11 @@ def clone_model(model, input_tensors=None, clone_function=None):
         What the new model starts from, instead of new inputs.
     clone_function : callable, optional
         ``clone_function(layer)`` returns the layer to put in the place of `layer`.
+    call_function : callable, optional
+        ``call_function(layer, *args, **kwargs)`` returns what to use as the outputs of the new
+        `layer`, by default ``layer(*args, **kwargs)``; not for a `Sequential`.
+    recursive : bool
+        Whether `clone_function` gets the layers of inner models, and not these whole.
 
     Examples
     --------
@@ -63,26 +72,45 @@ def clone_model(model, input_tensors=None, clone_function=None):
     >>> [layer.name for layer in frozen.layers[1:]], len(frozen.trainable_weights)
     (['b'], 0)
     """
-    if input_tensors is None and clone_function is None:
-        with lookup.live():
-            return type(model).from_config(model.get_config())
-    if model._graph is None:
+    if kwargs:
+        lookup.lookup("clone_model argument", {"recursive": None}, next(iter(kwargs)))
+    with lookup.live():
+        clone = _cloned(model, input_tensors, clone_function, call_function, recursive)
+        config = model.get_compile_config()
+        if config is not None:
+            clone.compile_from_config(config)
+    return clone
+
+
+def _cloned(model, input_tensors, clone_function, call_function, recursive):
+    if input_tensors is None and clone_function is None and call_function is None:
+        return type(model).from_config(model.get_config())
+    if model._graph is None or (call_function and isinstance(model, Sequential)):
         raise ValueError(
             f"{model.name}: expected a model made of connected layers to clone with"
-            f" clone_function or input_tensors, got a {type(model).__name__}"
+            f" clone_function, call_function or input_tensors, got a {type(model).__name__}"
         )
-    copies = {x: _copy(x, clone_function) for x in model._graph.layers}
-    inputs, outputs = model._graph.rebuilt(copies, input_tensors)
-    if isinstance(model, Sequential):
-        return Sequential([inputs, *(copies[x] for x in model.layers)], name=model.name)
-    return type(model)(inputs, outputs, name=model.name)
 
-
-def _copy(layer, clone_function):
-    if clone_function is None or isinstance(layer, (InputLayer, Operation)):
-        with lookup.live():
+    def copy(layer):
+        if recursive and isinstance(layer, Model) and layer._graph is not None:
+            call = None if isinstance(layer, Sequential) else call_function
+            return _cloned(layer, None, clone_function or copy, call, True)
+        if clone_function is None or isinstance(layer, (InputLayer, Operation)):
             return type(layer).from_config(layer.get_config())
-    return clone_function(layer)
+        return clone_function(layer)
+
+    copies = {x: copy(x) for x in model._graph.layers}
+    if isinstance(model, Sequential):
+        inputs, _ = model._graph.rebuilt(copies, input_tensors)
+        return Sequential([inputs, *(copies[x] for x in model.layers)], name=model.name)
+    calls = copies
+    if call_function is not None:
+        own = (InputLayer, Operation)
+        calls = {
+            x: y if isinstance(y, own) else partial(call_function, y) for x, y in copies.items()
+        }
+    inputs, outputs = model._graph.rebuilt(calls, input_tensors)
+    return type(model)(inputs, outputs, name=model.name)
 
 
 def model_from_json(json_string, custom_objects=None):

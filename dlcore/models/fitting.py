@@ -1,8 +1,11 @@
 """The epochs of one call of `fit`: a few native calls of many steps each."""
 
+import warnings
+
 import numpy as np
 
 from dlcore import config, random
+from dlcore.data.batches import OutOfData, Stream
 from dlcore.program import layout
 
 
@@ -13,6 +16,7 @@ class Fitting:
         self.model, self.data, self.batch = model, data, batch
         self.shuffle, self.limit, self.callbacks = bool(shuffle), limit, callbacks
         self.validation = None
+        self.begun = 0, None  # of arrays: batches done, and the order of the rows
         self._bind()
 
     def _bind(self):
@@ -34,7 +38,13 @@ class Fitting:
             for epoch in range(initial_epoch, epochs):
                 model._begin("train")
                 callbacks.on_epoch_begin(epoch)
-                self._epoch(epoch)
+                try:
+                    self._epoch(epoch)
+                except OutOfData as end:
+                    if epoch == initial_epoch:
+                        raise
+                    warnings.warn(f"{end}; training stops", stacklevel=3)
+                    break
                 logs = model._results()
                 if self._validates(epoch):
                     logs |= {f"val_{k}": v for k, v in self._validate().items()}
@@ -51,7 +61,6 @@ class Fitting:
         model, callbacks = self.model, self.callbacks
         if layout() != self.layout:  # a callback made or moved weights
             self._bind()
-        index = random.global_rng().permutation(self.data.rows) if self.shuffle else None
         before = after = None
         if callbacks.wants_batches("train"):
             before = callbacks.on_train_batch_begin
@@ -66,7 +75,26 @@ class Fitting:
             callbacks.on_progress(step)
             return model.stop_training
 
-        self.runner.run(index, self.limit, before, after, progress)
+        if isinstance(self.data, Stream):
+            self.runner.run(None, self.limit, before, after, progress)
+        else:
+            self._part(before, after, progress)
+
+    def _part(self, before, after, progress):
+        """`limit` batches of arrays, from where the epoch before ended; after the last batch, in a
+        new order from the first."""
+        first, index = self.begun
+        if first == 0 and self.shuffle:
+            index = random.global_rng().permutation(self.data.rows)
+        self.runner.run(index, self.limit, before, after, progress, first=first)
+        done, steps = first + self.limit, self.runner.steps
+        if done > steps:
+            warnings.warn(
+                f"fit: expected {self.limit} steps per epoch, got {steps - first} before the end"
+                " of the data; the next epoch begins anew",
+                stacklevel=4,
+            )
+        self.begun = (done, index) if done < steps else (0, None)
 
     def _check_loss(self, epoch, step):
         loss = self.model._results().get("loss", 0.0)

@@ -26,26 +26,31 @@ class Runner:
         self._program = programs(batch) if self.whole else None
         self._rest = programs(rest) if rest else None
 
-    def run(self, index=None, limit=None, before=None, after=None, progress=None, outputs=None):
+    def run(
+        self, index=None, limit=None, before=None, after=None, progress=None, outputs=None, first=0
+    ):  # fmt: skip
         """Go over the rows once, in the order of `index`.
 
         Parameters
         ----------
         limit : int, optional
             Most steps to run.
+        first : int
+            The batch to begin with.
         before, after : callable, optional
             Called with the number of each step; a true result of `after` ends the run.
         progress : callable, optional
             Called with the number of steps done, after every native call; a true result ends the
             run.
         """
-        total = self.steps if limit is None else min(limit, self.steps)
+        left = self.steps - first
+        total = left if limit is None else min(limit, left)
         single = before is not None or after is not None
         step = 0
         while step < total:
             if before is not None:
                 before(step)
-            step += self._native(step, 1 if single else total - step, index, outputs)
+            step += self._native(first + step, 1 if single else total - step, index, outputs)
             stop = progress is not None and progress(step)
             if after is not None:
                 stop = after(step - 1) or stop

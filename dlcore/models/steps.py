@@ -44,6 +44,7 @@ class Steps(Layer):
         self = super().__new__(cls, *args, **kwargs)
         self.optimizer = None
         self.loss = None
+        self.run_eagerly, self.jit_compile, self.steps_per_execution = False, True, 1
         self.stop_training = False
         self._compiled = None
         self._compile_config = None
@@ -85,7 +86,7 @@ class Steps(Layer):
             Whether `LossScaleOptimizer` is put around the optimizer of a model with the policy
             "mixed_float16".
         run_eagerly, steps_per_execution, jit_compile
-            Accepted for Keras' sake: steps are always compiled, and many run per call.
+            Kept for Keras' sake: steps are always compiled, and many run per call.
         """
         optimizer = optimizers.get(optimizer)
         compiled = Compiled(loss, loss_weights, metrics, weighted_metrics)
@@ -96,6 +97,8 @@ class Steps(Layer):
         if scales and not isinstance(optimizer, optimizers.LossScaleOptimizer):
             optimizer = optimizers.LossScaleOptimizer(optimizer)
         self.optimizer, self.loss = optimizer, loss
+        self.run_eagerly, self.jit_compile = bool(run_eagerly), jit_compile
+        self.steps_per_execution = steps_per_execution
         self._compile_config = {
             "loss": loss, "loss_weights": loss_weights, "metrics": metrics,
             "weighted_metrics": weighted_metrics,
@@ -116,6 +119,16 @@ class Steps(Layer):
         from dlcore.io.saving import compile_from_config
 
         compile_from_config(self, config)
+
+    def __reduce__(self):
+        from dlcore.io.saving import compiled_state
+
+        return *super().__reduce__(), compiled_state(self)
+
+    def __setstate__(self, state):
+        from dlcore.io.saving import restore_compiled
+
+        restore_compiled(self, state)
 
     @property
     def compiled(self):

@@ -29,7 +29,7 @@ class StreamRunner:
         outputs : list, optional
             Gets the outputs of every batch, as lists of arrays.
         """
-        with closing(self.stream.epoch(limit)) as batches:
+        with closing(self.stream.epoch(limit, self.kind == "train")) as batches:
             for step, batch in enumerate(batches):
                 if before is not None:
                     before(step)
