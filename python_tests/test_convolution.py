@@ -248,6 +248,25 @@ def test_backward_kernels_as_ops(seed):
     assert product == np.sum(x * dx, dtype="float64") == np.sum(w * dw, dtype="float64")
 
 
+@pytest.mark.parametrize(
+    ("x_shape", "w_shape", "strides"),
+    [
+        ((1, 83, 90, 8), (3, 3, 8, 16), 2),
+        ((1, 83, 90, 3), (5, 4, 3, 16), 2),  # lanes are products
+        ((2, 70, 65, 8), (3, 3, 8, 8), (3, 1)),
+        ((2, 70, 65, 8), (3, 3, 1, 8), 2),  # each channel alone
+    ],
+)
+def test_phases_of_large_images_take_turns(x_shape, w_shape, strides):
+    """Boxes of the phases of an input gradient follow each other in runs."""
+    attrs = {"strides": strides, "padding": "same"}
+    rng = np.random.default_rng(0)
+    w = integers(rng, w_shape)
+    dy = integers(rng, ops.conv(np.ones(x_shape, "f"), w, **attrs).shape)
+    (expected,) = oracle.run(lambda dy, w: ops.conv_input_grad(dy, w, x_shape, **attrs), [dy, w])
+    np.testing.assert_array_equal(ops.conv_input_grad(dy, w, x_shape, **attrs), expected)
+
+
 @pytest.mark.parametrize("seed", range(2, 120, 8))
 def test_second_derivatives(seed):
     """The derivative of |dx|^2 + |dw|^2 along a direction, against finite differences."""

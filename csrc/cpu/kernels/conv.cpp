@@ -2,7 +2,8 @@
 // the forward pass of transposed convolution too. 1 to 3 axes, any strides, dilations, padding and
 // groups.
 //
-//   for each phase of the strides (input gradient), group of columns      filters -> panels
+//   for each group of columns, run of a few boxes, phase of the strides (input gradient)
+//                                                                         filters -> panels
 //     for each box of about 256 output pixels                             inputs -> window, in L2
 //       for each panel of w                                               2 or 3 vectors wide
 //         for each 320 products                                           w's share stays in L1
@@ -66,13 +67,18 @@ class Convolver {
     pixel_ = c.wide ? c.inner * c.group : c.channel_step;
   }
 
-  // Parts are numbered by phase, columns, box.
+  // Parts are numbered by columns, run of boxes, phase, box: phases read the same dy, while it is
+  // in the caches, and the shares of threads have the same of each, whose taps differ in number.
   void part(int64_t index) {
-    const int64_t boxes = box_count(c_);
-    if (index / boxes != cell_) begin_cell(cell_ = index / boxes);
-    const Box b = find_box(c_, axis_, index % boxes);
+    const int64_t boxes = box_count(c_), phases = c_.phases[0] * c_.phases[1] * c_.phases[2];
+    const int64_t i = index % (boxes * phases), first = i / (c_.run * phases) * c_.run;
+    const int64_t run = least(c_.run, boxes - first), phase = (i - first * phases) / run;
+    const int64_t box_index = first + (i - first * phases) % run;
+    const int64_t cell = phase * (conv_cells(c_) / phases) + index / (boxes * phases);
+    if (cell != cell_) begin_cell(cell_ = cell);
+    const Box b = find_box(c_, axis_, box_index);
     ahead_ = {};
-    if (index % boxes + 1 < boxes) look_ahead(b, find_box(c_, axis_, index % boxes + 1));
+    if (box_index + 1 < boxes) look_ahead(b, find_box(c_, axis_, box_index + 1));
     if (b.o < axis_[0].out && b.images * b.rows * b.cols > 0) box(b);
   }
 
@@ -109,8 +115,7 @@ class Convolver {
     channels_ = least(c_.channel_step, c_.inner - first);
     k_ = taps_ * channels_;
     if (c_.dots) {
-      k_ /= L;
-      tap_offsets(reach_, axis_, channels_ / L, L, at<int64_t>(at_.taps));
+      tap_offsets(reach_, axis_, 1, 0, at<int64_t>(at_.taps));
       pack_dots(phase_, filter_, filters(), c_.inner, cols_, at<T>(at_.panels));
       return;
     }
@@ -134,9 +139,10 @@ class Convolver {
     const int n = static_cast<int>(cols_);
     SumTile<T> t{};
     t.a = x;
-    t.col = at<int64_t>(at_.taps), t.k = k_;
-    t.b = at<T>(at_.panels);
-    t.c = at<T>(at_.sums), t.c_at = at<int64_t>(at_.result);
+    t.col = at<int64_t>(at_.taps), t.k = taps_;
+    t.b = at<T>(at_.panels), t.b_row = channels_ * cols_;
+    t.c = c_.direct ? address(call_.tensors[0], 0, 0, 0) : at<T>(at_.sums);
+    t.c_at = at<int64_t>(at_.result);
     strips(t, dot_height(n), {}, [n](int h) { return find_dot<T>(n, h); });
   }
 
@@ -151,7 +157,10 @@ class Convolver {
     box_ = b;
     for (int64_t first = 0; first == 0 || first < c_.inner; first += c_.channel_step) {
       if (c_.channel_step < c_.inner) set_channels(first);
-      if (c_.dots) return dots(source()), finish();
+      if (c_.dots) {
+        dots(source());
+        break;
+      }
       panels(source(), first == 0, first + c_.channel_step >= c_.inner);
     }
     if (!c_.direct) finish();

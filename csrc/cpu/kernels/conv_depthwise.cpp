@@ -1,6 +1,6 @@
 // conv and conv_input_grad of depthwise convolutions: conv_depthwise.h.
 //
-//   for each phase of the strides (input gradient), block of channels, block of rows
+//   for each block of rows, phase of the strides (input gradient), block of channels
 //     for each line of up to 8 pixels
 //       for each vector of channels              sums in registers, over all taps
 #include "cpu/kernels/conv_depthwise.h"
@@ -143,11 +143,12 @@ class DepthwiseConvolver {
         in_(image_strides(call.tensors[c.n_out])),
         filter_(filter_strides(call.tensors[c.n_out + 1])) {}
 
-  // Parts are numbered by phase, block of channels, block of rows.
+  // Parts are numbered by block of rows, phase, block of channels: phases differ in their taps, so
+  // every share has some of each.
   void part(int64_t index) {
     const int64_t blocks = c_.boxes[2], rows = c_.batch * largest_phase(c_, 1).out;
-    const int64_t block = index % blocks;
-    begin_cell(index / blocks);
+    const int64_t block = index / conv_cells(c_);
+    begin_cell(index % conv_cells(c_));
     const int64_t P = largest_phase(c_, 1).out;
     each_image(P, rows * block / blocks, rows * (block + 1) / blocks,
                [&](int64_t n, int64_t p0, int64_t p1) {

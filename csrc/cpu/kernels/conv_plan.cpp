@@ -10,6 +10,7 @@ namespace dl::DL_LEVEL {
 namespace {
 
 constexpr int64_t kPixels = 256;        // of a box: enough for a panel of B in L1 to pay
+constexpr int64_t kRunPixels = 1024;    // of a phase: then copying its filters is little work
 constexpr int64_t kGradientPixels = 192;  // of one in the filter gradient: a panel of dy in L1
 constexpr int64_t kPackingRows = 48;    // filter elements for which copying dy pays
 constexpr int64_t kSkippedProducts = 192;  // of a row of taps: shorter runs do not pay
@@ -239,6 +240,7 @@ void choose_forward_boxes(Conv& c, int lanes, int64_t size) {
   c.dots = !c.wide && c.cols <= kMostDots && 2 * c.cols <= lanes && c.inner % lanes == 0 &&
            c.channel_step == c.inner && c.inner > 0;
   if (c.dots) c.packed = true, c.k_step = most(1, c.k_most);
+  c.run = most(1, kRunPixels / most(1, box_pixels(c)));
   const ConvAxis row = largest_phase(c, 2);
   c.skips = c.windowed && !c.wide && !c.dots && kEdgeShare * edge_columns(c) >= row.out &&
             row.taps * c.channel_step >= kSkippedProducts;
@@ -440,6 +442,9 @@ void read_conv(const Call& call, Task task, Conv& c) {
     choose_cells(c, lanes, size);
   } else {
     choose_forward_boxes(c, lanes, size);
+    const Tensor& out = call.tensors[0];
+    const int last = out.rank - 1;
+    if (c.dots) c.direct = !c.has_expression && (out.stride[last] == 1 || out.shape[last] == 1);
   }
 }
 

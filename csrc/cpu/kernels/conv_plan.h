@@ -38,6 +38,7 @@ struct Conv {
   int64_t phases[3];
   int64_t box_images, box_rows, box_cols;  // largest box
   int64_t boxes[4];                        // along images, first axis, rows, columns
+  int64_t run;                             // boxes of a phase before those of the next
 
   // What a box reads is copied with its padding, channel_step of `inner` at a time.
   bool windowed;

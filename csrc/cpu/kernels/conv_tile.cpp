@@ -160,8 +160,23 @@ __attribute__((always_inline)) inline T add_lanes(Vec<T> v) {
 }
 
 template <class T, int NC, int H>
+__attribute__((always_inline)) inline void multiply_lanes(const T* const (&a)[H], int64_t at,
+                                                          const T* b, Vec<T> (&acc)[H][NC]) {
+  Vec<T> y[NC];
+#pragma GCC unroll 4
+  for (int c = 0; c < NC; ++c) y[c] = load(b + c * kLanes<T>);
+#pragma GCC unroll 12
+  for (int r = 0; r < H; ++r) {
+    const Vec<T> x = load(a[r] + at);
+#pragma GCC unroll 4
+    for (int c = 0; c < NC; ++c) acc[r][c] += x * y[c];
+  }
+  asm volatile("");
+}
+
+template <class T, int NC, int H>
 void dot_tile(const SumTile<T>& t) {
-  constexpr int L = kLanes<T>;
+  constexpr int L = kLanes<T>, kUnroll = 4;
   Vec<T> acc[H][NC];
 #pragma GCC unroll 12
   for (int r = 0; r < H; ++r) {
@@ -172,17 +187,14 @@ void dot_tile(const SumTile<T>& t) {
 #pragma GCC unroll 12
   for (int r = 0; r < H; ++r) a[r] = t.a + t.row[r];
   const T* b = t.b;
-  for (const int64_t *col = t.col, *end = col + t.k; col < end; ++col, b += NC * L) {
-    const int64_t at = *col;
-    Vec<T> y[NC];
+  for (const int64_t *col = t.col, *end = col + t.k; col < end; ++col) {
+    const T* const run_end = b + t.b_row;
+    int64_t at = *col;
+    for (; b + kUnroll * NC * L <= run_end; b += kUnroll * NC * L, at += kUnroll * L) {
 #pragma GCC unroll 4
-    for (int c = 0; c < NC; ++c) y[c] = load(b + c * L);
-#pragma GCC unroll 12
-    for (int r = 0; r < H; ++r) {
-      const Vec<T> x = load(a[r] + at);
-#pragma GCC unroll 4
-      for (int c = 0; c < NC; ++c) acc[r][c] += x * y[c];
+      for (int s = 0; s < kUnroll; ++s) multiply_lanes(a, at + s * L, b + s * NC * L, acc);
     }
+    for (; b < run_end; b += NC * L, at += L) multiply_lanes(a, at, b, acc);
   }
 #pragma GCC unroll 12
   for (int r = 0; r < H; ++r) {

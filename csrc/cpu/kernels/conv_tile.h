@@ -46,7 +46,8 @@ template <class T, bool kWide>
 SumFunction<T> find_sum(int nv, int h);
 
 // The tile for few columns: lanes are products instead, and a sum is the sum of its lanes in the
-// end. B is a vector for each k and column; C has no vectors. nc <= 4 and h <= dot_height(nc).
+// end. Each k is a run of neighbours in A, of which B has a vector for each vector and column,
+// b_row elements in all; C has no vectors. nc <= 4 and h <= dot_height(nc).
 template <class T>
 SumFunction<T> find_dot(int nc, int h);
 
