@@ -9,6 +9,7 @@ import pytest
 import dlcore
 from dlcore import layers, ops
 from dlcore.check import oracle
+from dlcore.ops.attention import dropped_attention
 
 RNG = np.random.default_rng(3)
 EPS = {"float32": 4e-6, "float64": 1e-13}
@@ -35,10 +36,14 @@ def run(f, arrays):
     return [value, *grads]
 
 
+def dropped(q, k, v, causal=False, step=7):
+    return dropped_attention(q, k, v, None, None, np.array([step]), causal, (0.6, 5, 3))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     ("shape", "causal", "kind"),
-    list(itertools.product(SHAPES, (False, True), ("plain", "padding", "mask", "bias"))),
+    list(itertools.product(SHAPES, (False, True), ("plain", "padding", "mask", "bias", "dropout"))),
     ids=str,
 )
 def test_kernel_against_formula(shape, causal, kind, dtype):
@@ -53,12 +58,14 @@ def test_kernel_against_formula(shape, causal, kind, dtype):
         xs.append(heads(dtype, 1, n, t, s))
     weight = heads(dtype, b, t, n, d)
 
-    def loss(q, k, v, bias=None):
-        y = ops.dot_product_attention(q, k, v, bias, is_causal=causal, **more)
-        return ops.sum(y * ops.cast(weight, y.dtype))
+    def forward(q, k, v, bias=None):
+        if kind == "dropout":
+            return dropped(q, k, v, causal)
+        return ops.dot_product_attention(q, k, v, bias, is_causal=causal, **more)
 
-    def forward(*xs):
-        return ops.dot_product_attention(*xs, is_causal=causal, **more)
+    def loss(*xs):
+        y = forward(*xs)
+        return ops.sum(y * ops.cast(weight, y.dtype))
 
     wide = [x.astype("float64") for x in xs]
     scale = EPS[dtype] * (1 + s / 50)
@@ -68,6 +75,36 @@ def test_kernel_against_formula(shape, causal, kind, dtype):
         np.testing.assert_allclose(
             actual, e, rtol=5 * scale, atol=5 * scale * max(1, np.abs(e).max())
         )
+
+
+def test_dropout_multiplies_the_weights_by_zero_or_one_over_keep():
+    q, k = heads("float64", 2, 40, 3, 4), heads("float64", 2, 30, 3, 4)
+    v = np.broadcast_to(np.eye(30)[:, None], (2, 30, 3, 30))  # the result is the weights
+    weights, kept = ops.dot_product_attention(q, k, v), dropped(q, k, v)
+    drawn = dlcore.ops.philox.bernoulli(np, (2, 3, 40, 32), "float64", 5, 3, 7, 0.6)[..., :30]
+    np.testing.assert_allclose(kept, weights * drawn.transpose(0, 2, 1, 3) / 0.6, atol=1e-15)
+    assert 0.57 < drawn.mean() < 0.63
+    assert (dropped(q, k, v, step=8) != kept).any()
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_gradients_with_dropout_against_differences(causal):
+    xs = [heads("float64", 2, 5, 2, 3), heads("float64", 2, 6, 1, 3), heads("float64", 2, 6, 1, 2)]
+    ways = [heads("float64", *x.shape) for x in xs]
+
+    def first(*xs):
+        return ops.sum(ops.sin(dropped(*xs, causal)))
+
+    def second(*xs):
+        return sum(ops.sum(ops.sin(g)) for g in dlcore.grad(first, (0, 1, 2))(*xs))
+
+    for f in (first, second):
+        step = 1e-6
+        there, back = ([x + s * w for x, w in zip(xs, ways, strict=True)] for s in (step, -step))
+        slope = (f(*there) - f(*back)) / (2 * step)
+        grads = dlcore.grad(f, (0, 1, 2))(*xs)
+        np.testing.assert_allclose(sum(np.vdot(*p) for p in zip(grads, ways, strict=True)), slope,
+                                   rtol=1e-7)  # fmt: skip
 
 
 def test_a_query_that_sees_nothing_gives_zero():
@@ -149,7 +186,8 @@ def test_wrong_shapes_are_explained(changes, message):
         ops.dot_product_attention(**arrays)
 
 
-def test_memory_grows_with_the_sequence_not_its_square():
+@pytest.mark.parametrize("drops", [False, True])
+def test_memory_grows_with_the_sequence_not_its_square(drops):
     from dlcore.backends import compile
     from dlcore.program.graph import Graph, Trace
 
@@ -157,7 +195,7 @@ def test_memory_grows_with_the_sequence_not_its_square():
     for t in (256, 1024):
         with Trace() as trace:
             q, k, v = (trace.input((1, t, 1, 16), "float32") for _ in range(3))
-            y = ops.dot_product_attention(q, k, v, is_causal=True)
+            y = dropped(q, k, v, True) if drops else ops.dot_product_attention(q, k, v)
             grads = dlcore.gradients(ops.sum(ops.square(y)), [q, k, v])
             sizes.append(compile(Graph(trace, grads)).memory_bytes)
     assert sizes[1] <= 4.5 * sizes[0]
@@ -264,6 +302,19 @@ def test_attention_dropout_only_while_training():
     x = heads("float32", 2, 6, 4)
     np.testing.assert_array_equal(layer(x, x), layer(x, x))
     assert (layer(x, x, training=True) != layer(x, x)).any()
+    several = np.mean([layer(x, x, training=True) for _ in range(3000)], 0)
+    np.testing.assert_allclose(several, layer(x, x), atol=0.05)
+
+
+def test_dropout_is_the_same_with_and_without_the_weights():
+    x = heads("float32", 2, 8, 4)
+    one = layers.MultiHeadAttention(2, 4, dropout=0.3, seed=4)
+    two = layers.MultiHeadAttention(2, 4, dropout=0.3, seed=4)
+    y = one(x, x, training=True)
+    two(x, x)
+    two.set_weights(one.get_weights())
+    np.testing.assert_allclose(two(x, x, training=True, return_attention_scores=True)[0], y, 1e-4,
+                               1e-5)  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,29 @@
 // What calls of attention and attention_grad must look like, for every backend. See kernels.def.
 #pragma once
 
-#include "kernel.h"
+#include "common/random.h"
 
 namespace dl::DL_LEVEL {
 
-// q (B, T, N, H), k (B, S, K, H), v (B, S, K, D); bias and mask (B, N, T, S) or null.
+// q (B, T, N, H), k (B, S, K, H), v (B, S, K, D); bias and mask (B, N, T, S) or null. With a
+// counter, dropout: weights are kept with the probability `keep`, and divided by it, where
+// bernoulli of random.cpp with `seed`, `stream` and the counter draws 1 in (B, N, T, 4 runs()).
 struct Attention {
-  const Tensor *q, *k, *v, *bias, *mask;
+  const Tensor *q, *k, *v, *bias, *mask, *counter;
   int64_t batch, queries, keys, heads, groups, width, value_width;
   bool causal;  // query t sees the keys 0..t
-  double scale;
+  double scale, keep;
+  uint64_t seed;
+  uint32_t stream;
 
   int64_t shared() const { return heads / groups; }  // query heads for each head of keys
+  int64_t runs() const { return (keys + 3) / 4; }    // Philox blocks for a row of weights
 };
+
+// Tensors of the inputs in `call`.
+inline int attention_inputs(const Call& call) {
+  return 3 + (call.ints[1] != 0) + (call.ints[2] != 0) + (call.ints[3] != 0);
+}
 
 // q, k, v and what follows them in `call`, from tensor `first` on.
 inline Attention attention_of(const Call& call, int first) {
@@ -21,9 +31,11 @@ inline Attention attention_of(const Call& call, int first) {
   const Tensor* next = t + 3;
   const Tensor* bias = call.ints[1] ? next++ : nullptr;
   const Tensor* mask = call.ints[2] ? next++ : nullptr;
-  return {t,          t + 1,      t + 2,      bias,       mask,       t->shape[0],
-          t->shape[1], t[1].shape[1], t->shape[2], t[1].shape[2], t->shape[3], t[2].shape[3],
-          call.ints[0] != 0, call.floats[0]};
+  const Tensor* counter = call.ints[3] ? next : nullptr;
+  return {t, t + 1, t + 2, bias, mask, counter,
+          t->shape[0], t->shape[1], t[1].shape[1], t->shape[2], t[1].shape[2], t->shape[3],
+          t[2].shape[3], call.ints[0] != 0, call.floats[0], call.floats[1],
+          static_cast<uint64_t>(call.ints[4]), static_cast<uint32_t>(call.ints[5])};
 }
 
 // Whether `t` is (batch, rows, heads, columns) of `type`.
@@ -38,7 +50,7 @@ inline bool is_lse(const Attention& a, const Tensor& t) {
          t.shape[2] == a.queries;
 }
 
-// Whether q, k, v, [bias], [mask] from tensor `first` on belong together.
+// Whether q, k, v, [bias], [mask], [counter] from tensor `first` on belong together.
 inline bool are_attention(const Call& call, int first) {
   const Tensor &q = call.tensors[first], &k = call.tensors[first + 1], &v = call.tensors[first + 2];
   if (q.dtype != DType::f32 && q.dtype != DType::f64) return false;
@@ -50,17 +62,18 @@ inline bool are_attention(const Call& call, int first) {
   return a.groups > 0 && a.heads % a.groups == 0 && a.keys > 0 &&
          is_matrix(k, q.dtype, a.batch, a.keys, a.groups, a.width) &&
          is_matrix(v, q.dtype, a.batch, a.keys, a.groups, a.value_width) &&
-         is_scores(a.bias, q.dtype) && is_scores(a.mask, DType::b8);
+         is_scores(a.bias, q.dtype) && is_scores(a.mask, DType::b8) &&
+         (!a.counter || (is_counter(*a.counter) && a.keep > 0 && a.keep <= 1));
 }
 
 // nullptr or a sentence; `first` is where q is. Shapes and types only; pointers may be null.
 inline const char* check_attention(const Call& call, int& first) {
   constexpr const char* message =
       "attention: expected y (B, T, N, D), [lse (B, N, T)], q (B, T, N, H), k (B, S, K, H), "
-      "v (B, S, K, D), [bias (B, N, T, S)], [mask]; [causal, bias?, mask?]; [scale]";
-  if (call.n_ints != 3 || call.n_floats != 1) return message;
-  const int extra = static_cast<int>((call.ints[1] != 0) + (call.ints[2] != 0));
-  first = call.n_tensors - 3 - extra;
+      "v (B, S, K, D), [bias (B, N, T, S)], [mask], [counter]; [causal, bias?, mask?, counter?, "
+      "seed, stream]; [scale, keep]";
+  if (call.n_ints != 6 || call.n_floats != 2) return message;
+  first = call.n_tensors - attention_inputs(call);
   if (first != 1 && first != 2) return message;
   if (!are_attention(call, first)) return message;
   const Attention a = attention_of(call, first);
@@ -72,10 +85,10 @@ inline const char* check_attention(const Call& call, int& first) {
 
 inline const char* check_attention_grad(const Call& call) {
   constexpr const char* message =
-      "attention_grad: expected dq, dk, dv, dy, y, lse, q, k, v, [bias], [mask] of the shapes of "
-      "attention; [causal, bias?, mask?]; [scale]";
-  if (call.n_ints != 3 || call.n_floats != 1) return message;
-  if (call.n_tensors != 9 + (call.ints[1] != 0) + (call.ints[2] != 0)) return message;
+      "attention_grad: expected dq, dk, dv, dy, y, lse and the inputs of attention of its shapes; "
+      "its attributes";
+  if (call.n_ints != 6 || call.n_floats != 2) return message;
+  if (call.n_tensors != 6 + attention_inputs(call)) return message;
   if (!are_attention(call, 6)) return message;
   const Attention a = attention_of(call, 6);
   const DType type = a.q->dtype;

@@ -15,10 +15,16 @@ inline bool is_range(const double* floats) {
   return low <= high && high - low < static_cast<T>(HUGE_VAL);  // false with NaN
 }
 
+inline bool is_counter(const Tensor& t) { return t.dtype == DType::i64 && count(t, 0, t.rank) == 1; }
+
+// bernoulli draws 1 where a word is at most this; p > 0.
+inline uint32_t last_of(double p) {
+  return static_cast<uint32_t>(static_cast<int64_t>(ceil(p * 0x1p32)) - 1);
+}
+
 // nullptr or a sentence. Shapes and types only; pointers may be null.
 inline const char* check_random(const Call& call) {
-  if (call.n_tensors != 2 || call.tensors[1].dtype != DType::i64 ||
-      count(call.tensors[1], 0, call.tensors[1].rank) != 1)
+  if (call.n_tensors != 2 || !is_counter(call.tensors[1]))
     return "random: expected out and a counter of one int64";
   const Tensor& out = call.tensors[0];
   if (call.n_ints != 3 || call.ints[0] < kUniform || call.ints[0] > kBernoulli ||

@@ -9,6 +9,7 @@
 #include "cuda/tile.cuh"
 
 #include "common/attention.h"
+#include "common/philox.h"
 
 namespace dl::cuda {
 
@@ -46,6 +47,11 @@ struct AttentionCall {
   int64_t batch, queries, keys, heads, groups, width, value_width;
   bool causal;
   double scale;
+  const int64_t* counter;  // of the dropout, or null
+  uint64_t seed;
+  uint32_t stream, last;
+  int64_t runs;
+  double kept_scale;
 };
 
 inline AttentionCall attention_call(const Attention& a) {
@@ -59,6 +65,9 @@ inline AttentionCall attention_call(const Attention& a) {
   c.batch = a.batch, c.queries = a.queries, c.keys = a.keys, c.heads = a.heads;
   c.groups = a.groups, c.width = a.width, c.value_width = a.value_width;
   c.causal = a.causal, c.scale = a.scale;
+  c.counter = a.counter ? a.counter->as<int64_t>() : nullptr;
+  c.seed = a.seed, c.stream = a.stream, c.last = last_of(a.keep), c.runs = a.runs();
+  c.kept_scale = 1 / a.keep;
   return c;
 }
 
@@ -150,6 +159,28 @@ __device__ inline T score(const AttentionCall& c, int64_t b, int64_t n, int64_t 
   x *= static_cast<T>(c.scale);
   return c.bias ? x + reinterpret_cast<const T*>(c.bias)[at(c.bias_stride)] : x;
 }
+
+// What dropout multiplies the weight of a query and a key by: 0 or 1 / keep; 1 without it. Four keys
+// have the words of one Philox block, which is made where `first` says that a run of them begins.
+template <class T>
+struct Dropout {
+  const AttentionCall& c;
+  uint32_t step;
+  PhiloxWords words;
+
+  __device__ explicit Dropout(const AttentionCall& c)
+      : c(c), step(c.counter ? static_cast<uint32_t>(*c.counter) : 0), words{} {}
+  __device__ T factor(int64_t b, int64_t n, int64_t t, int64_t s, bool first) {
+    if (!c.counter) return T(1);
+    if (first) {
+      const int64_t block = ((b * c.heads + n) * c.queries + t) * c.runs + s / 4;
+      words = philox(static_cast<uint64_t>(block), c.stream, step, c.seed);
+    }
+    const uint32_t even = s & 1 ? words.word[1] : words.word[0];
+    const uint32_t odd = s & 1 ? words.word[3] : words.word[2];
+    return (s & 2 ? odd : even) <= c.last ? static_cast<T>(c.kept_scale) : T(0);
+  }
+};
 
 template <class C>
 __device__ inline void store_heads(const Heads& to, int64_t b, int64_t n, int64_t row, int64_t col,

@@ -1,12 +1,13 @@
 // attention and attention_grad against naive double loops: odd sizes around the blocks and the
-// panels, causal, bias, mask, shared key heads; many parts against one, bit for bit. Memory is
-// exactly as long as it must be, so that the address sanitizer sees a stray access.
+// panels, causal, bias, mask, dropout, shared key heads; many parts against one, bit for bit.
+// Memory is exactly as long as it must be, so that the address sanitizer sees a stray access.
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <random>
 #include <vector>
 
+#include "common/philox.h"
 #include "cpu/kernels/level.h"
 #include "tests/check.h"
 
@@ -42,6 +43,10 @@ struct Array {
   }
 };
 
+constexpr double kKeep = 0.7;
+constexpr int64_t kSeed = 12345678901, kStream = 9;
+static int64_t kStep = (int64_t{1} << 32) + 5;  // its low half counts
+
 struct Sizes {
   int64_t b, t, s, n, k, h, d;
 };
@@ -53,14 +58,14 @@ struct Problem {
   double scale;
   Array<T> q, k, v, dy, bias;
   Array<uint8_t> mask;
-  bool has_bias, has_mask;
+  bool has_bias, has_mask, drops;
   Array<T> y, lse, dq, dk, dv;
 
-  Problem(Sizes z, bool causal, bool has_bias, bool has_mask)
+  Problem(Sizes z, bool causal, bool has_bias, bool has_mask, bool drops)
       : z(z), causal(causal), scale(1 / std::sqrt(double(z.h))), q{z.b, z.t, z.n, z.h},
         k{z.b, z.s, z.k, z.h}, v{z.b, z.s, z.k, z.d}, dy{z.b, z.t, z.n, z.d},
         bias{z.b, z.n, z.t, z.s}, mask({z.b, z.n, z.t, z.s}, DType::b8), has_bias(has_bias),
-        has_mask(has_mask), y{z.b, z.t, z.n, z.d}, lse{z.b, z.n, z.t}, dq{z.b, z.t, z.n, z.h},
+        has_mask(has_mask), drops(drops), y{z.b, z.t, z.n, z.d}, lse{z.b, z.n, z.t}, dq{z.b, z.t, z.n, z.h},
         dk{z.b, z.s, z.k, z.h}, dv{z.b, z.s, z.k, z.d} {
     q.fill(), k.fill(), v.fill(), dy.fill(), bias.fill();
     for (uint8_t& m : mask.x) m = draw() < 0.2;
@@ -69,13 +74,27 @@ struct Problem {
   bool seen(int64_t b, int64_t n, int64_t t, int64_t s) {
     return (!causal || s <= t) && (!has_mask || mask.at(b, n, t, s));
   }
+  double factor(int64_t b, int64_t n, int64_t t, int64_t s) {
+    if (!drops) return 1;
+    const uint64_t run = ((b * z.n + n) * z.t + t) * ((z.s + 3) / 4) + s / 4;
+    const PhiloxWords w = philox(run, kStream, static_cast<uint32_t>(kStep), kSeed);
+    return w.word[s % 4] < kKeep * 0x1p32 ? 1 / kKeep : 0;
+  }
 };
 
+template <class T>
 static void run(void (*kernel)(const Call&, int, int64_t, int64_t, char*),
                 const char* (*plan)(const Call&, Work&), std::vector<Tensor> tensors,
-                bool causal, bool has_bias, bool has_mask, double scale, int64_t step) {
-  const int64_t ints[] = {causal, has_bias, has_mask};
-  const Call call{tensors.data(), static_cast<int>(tensors.size()), ints, 3, &scale, 1, nullptr};
+                const Problem<T>& p, int64_t step) {
+  Tensor counter{};
+  counter.dtype = DType::i64, counter.rank = 1, counter.shape[0] = counter.stride[0] = 1;
+  counter.data = reinterpret_cast<char*>(&kStep);
+  if (p.has_bias) tensors.push_back(p.bias.t);
+  if (p.has_mask) tensors.push_back(p.mask.t);
+  if (p.drops) tensors.push_back(counter);
+  const int64_t ints[] = {p.causal, p.has_bias, p.has_mask, p.drops, kSeed, kStream};
+  const double floats[] = {p.scale, kKeep};
+  const Call call{tensors.data(), static_cast<int>(tensors.size()), ints, 6, floats, 2, nullptr};
   Work work;
   const char* wrong = plan(call, work);
   if (wrong) std::puts(wrong);
@@ -88,18 +107,10 @@ static void run(void (*kernel)(const Call&, int, int64_t, int64_t, char*),
 
 template <class T>
 static void run_both(Problem<T>& p, int64_t step) {
-  std::vector<Tensor> extra;
-  if (p.has_bias) extra.push_back(p.bias.t);
-  if (p.has_mask) extra.push_back(p.mask.t);
-  std::vector<Tensor> forward = {p.y.t, p.lse.t, p.q.t, p.k.t, p.v.t};
-  std::vector<Tensor> back = {p.dq.t, p.dk.t, p.dv.t, p.dy.t, p.y.t,
-                              p.lse.t, p.q.t, p.k.t, p.v.t};
-  forward.insert(forward.end(), extra.begin(), extra.end());
-  back.insert(back.end(), extra.begin(), extra.end());
-  run(DL_LEVEL::run_attention, DL_LEVEL::plan_attention, forward, p.causal, p.has_bias, p.has_mask,
-      p.scale, step);
-  run(DL_LEVEL::run_attention_grad, DL_LEVEL::plan_attention_grad, back, p.causal, p.has_bias,
-      p.has_mask, p.scale, step);
+  run(DL_LEVEL::run_attention, DL_LEVEL::plan_attention,
+      {p.y.t, p.lse.t, p.q.t, p.k.t, p.v.t}, p, step);
+  run(DL_LEVEL::run_attention_grad, DL_LEVEL::plan_attention_grad,
+      {p.dq.t, p.dk.t, p.dv.t, p.dy.t, p.y.t, p.lse.t, p.q.t, p.k.t, p.v.t}, p, step);
 }
 
 static bool near(double a, double b, double tolerance) {
@@ -128,18 +139,22 @@ static void check(Problem<T>& p) {
         }
         const double lse = sum > 0 ? std::log(sum) : INFINITY, got = p.lse.at(b, n, t);
         CHECK(lse == got || near(got, lse, tolerance));
-        for (double& x : w) x = sum > 0 ? x / sum : 0;
+        std::vector<double> f(z.s);
+        for (int64_t s = 0; s < z.s; ++s) {
+          w[s] = sum > 0 ? w[s] / sum : 0;
+          f[s] = p.factor(b, n, t, s);
+        }
         for (int64_t d = 0; d < z.d; ++d) {
           double y = 0;
-          for (int64_t s = 0; s < z.s; ++s) y += w[s] * p.v.at(b, s, g, d);
+          for (int64_t s = 0; s < z.s; ++s) y += f[s] * w[s] * p.v.at(b, s, g, d);
           CHECK(near(p.y.at(b, t, n, d), y, tolerance));
           inner += y * p.dy.at(b, t, n, d);
         }
         for (int64_t s = 0; s < z.s; ++s) {
           double dw = 0;
           for (int64_t d = 0; d < z.d; ++d) {
-            dw += double(p.dy.at(b, t, n, d)) * p.v.at(b, s, g, d);
-            dv[place(p.dv, b, s, g, d)] += w[s] * p.dy.at(b, t, n, d);
+            dw += f[s] * p.dy.at(b, t, n, d) * p.v.at(b, s, g, d);
+            dv[place(p.dv, b, s, g, d)] += f[s] * w[s] * p.dy.at(b, t, n, d);
           }
           const double ds = w[s] * (dw - inner) * p.scale;
           for (int64_t h = 0; h < z.h; ++h) {
@@ -155,8 +170,8 @@ static void check(Problem<T>& p) {
 
 template <class T>
 static void test(Sizes z) {
-  for (int kind = 0; kind < 8; ++kind) {
-    Problem<T> p(z, kind & 1, kind & 2, kind & 4);
+  for (int kind = 0; kind < 16; ++kind) {
+    Problem<T> p(z, kind & 1, kind & 2, kind & 4, kind & 8);
     run_both(p, 1 << 30);
     check(p);
     const auto y = p.y.x, dq = p.dq.x, dk = p.dk.x, dv = p.dv.x;

@@ -14,6 +14,7 @@ from dlcore import ops, random
 from dlcore.layers import spec
 from dlcore.layers.base import Layer
 from dlcore.layers.masks import mask_of
+from dlcore.ops.attention import dropped_attention
 
 _HIDDEN = -1e9  # score of what a query must not see
 
@@ -93,14 +94,14 @@ class MultiHeadAttention(Layer):
     value_dim : int, optional
         Width of the value of a head, by default H.
     dropout : float, default 0
-        Of the weights, while training. These are then kept: memory grows with T x S.
+        Of the weights, while training.
     use_bias : bool, default True
     output_shape : int or tuple, optional
         Width of the output, by default that of the query.
     attention_axes : int or tuple of int, optional
         The axes that are attended over, by default all between batch and features.
     flash_attention
-        Accepted for Keras' sake: blocks are used wherever nobody needs the weights.
+        Accepted for Keras' sake: blocks are used wherever nobody asks for the weights.
     kernel_initializer : default "glorot_uniform"
     bias_initializer : default "zeros"
     kernel_regularizer, bias_regularizer : optional
@@ -211,8 +212,12 @@ class MultiHeadAttention(Layer):
             )
         )  # fmt: skip
         weights = None
-        if return_attention_scores or (training and self.dropout):
+        if return_attention_scores:
             y, weights = self._with_weights(q, k, v, mask, training, use_causal_mask)
+        elif training and self.dropout:
+            counter, stream = self.seed_generator.next()
+            dropout = 1.0 - self.dropout, self.seed_generator.seed, stream
+            y = dropped_attention(q, k, v, None, mask, counter, use_causal_mask, dropout)
         else:
             y = ops.dot_product_attention(q, k, v, mask=mask, is_causal=use_causal_mask)
         if query_mask is not None:

@@ -5,6 +5,10 @@ q (B, T, N, H), k (B, S, K, H), v (B, S, K, D), y (B, T, N, D); bias and mask (B
 
 The kernel goes over blocks and never holds the T x S scores (Dao et al. 2022,
 https://arxiv.org/abs/2205.14135); the formulas below do. A query that sees no key gives 0.
+
+With dropout the weights of the softmax become 0 or are divided by the probability to be kept, as
+random numbers in (B, N, T, S rounded up to a multiple of 4) say: the kernels draw them again where
+they need them, and one Philox block has the words of four keys.
 """
 
 import math
@@ -21,16 +25,34 @@ from dlcore.ops.op import (
     to_tensor,
     traceable,
 )
+from dlcore.ops.random import random_bits
 from dlcore.ops.reduction import sum as sum_
 from dlcore.ops.shaping import broadcast_to, expand_dims, reshape, transpose
 from dlcore.program.differentiate import gradient_of
 from dlcore.program.dtypes import array_type
 
 
-def _options(rest, has_bias, has_mask):
-    """(bias or None, mask or None) of the inputs after q, k and v."""
+def _options(rest, has_bias, has_mask, dropout):
+    """(bias, mask, counter of the dropout), each or None, of the inputs after q, k and v."""
     rest = list(rest)
-    return rest.pop(0) if has_bias else None, rest.pop(0) if has_mask else None
+    return tuple(rest.pop(0) if has else None for has in (has_bias, has_mask, dropout))
+
+
+def _draw(shape):
+    """Shape of the random numbers for the dropout of weights of `shape`."""
+    return (*shape[:-1], -(-shape[-1] // 4) * 4)
+
+
+def _factors(xp, counter, shape, dtype, dropout):
+    """What multiplies the weights: 1 without dropout, given as (keep, seed, stream)."""
+    if dropout is None:
+        return 1
+    from dlcore.ops import philox
+
+    keep, seed, stream = dropout
+    step = counter.astype("uint64")
+    kept = philox.bernoulli(xp, _draw(shape), dtype, seed, stream, step, keep)
+    return kept[..., : shape[-1]] * dtype.type(1 / keep)
 
 
 def _heads_first(xp, x, repeat=1):
@@ -49,8 +71,9 @@ def _scores(xp, q, k, bias, mask, causal, scale):
     return x if seen is True else xp.where(seen, x, x.dtype.type(-xp.inf))
 
 
-def _attention(xp, q, k, v, *rest, causal, scale, has_bias, has_mask):
-    x = _scores(xp, q, k, *_options(rest, has_bias, has_mask), causal, scale)
+def _attention(xp, q, k, v, *rest, causal, scale, has_bias, has_mask, dropout):
+    bias, mask, counter = _options(rest, has_bias, has_mask, dropout)
+    x = _scores(xp, q, k, bias, mask, causal, scale)
     top = xp.max(x, axis=-1, keepdims=True)
     e = xp.exp(x - xp.where(xp.isinf(top) & (top < 0), x.dtype.type(0), top))
     total = xp.sum(e, axis=-1, keepdims=True)
@@ -58,19 +81,20 @@ def _attention(xp, q, k, v, *rest, causal, scale, has_bias, has_mask):
     p = e / xp.where(nothing, x.dtype.type(1), total)
     lse = xp.where(nothing, xp.inf, top + xp.log(xp.where(nothing, 1, total)))
     values = _heads_first(xp, v, q.shape[2] // max(v.shape[2], 1))
+    p = p * _factors(xp, counter, p.shape, p.dtype, dropout)
     y = xp.transpose(xp.matmul(p, values), (0, 2, 1, 3))
     return xp.ascontiguousarray(y), lse[..., 0].astype(x.dtype)
 
 
-def _attention_grad(xp, dy, y, lse, q, k, v, *rest, causal, scale, has_bias, has_mask):
-    p = xp.exp(
-        _scores(xp, q, k, *_options(rest, has_bias, has_mask), causal, scale) - lse[..., None]
-    )
+def _attention_grad(xp, dy, y, lse, q, k, v, *rest, causal, scale, has_bias, has_mask, dropout):
+    bias, mask, counter = _options(rest, has_bias, has_mask, dropout)
+    p = xp.exp(_scores(xp, q, k, bias, mask, causal, scale) - lse[..., None])
+    factors = _factors(xp, counter, p.shape, p.dtype, dropout)
     groups, shared = k.shape[2], q.shape[2] // max(k.shape[2], 1)
     g = _heads_first(xp, dy)
     inner = xp.sum(g * _heads_first(xp, y), axis=-1, keepdims=True)
-    ds = p * (xp.matmul(g, xp.swapaxes(_heads_first(xp, v, shared), -1, -2)) - inner)
-    ds = ds * q.dtype.type(scale)
+    dp = xp.matmul(g, xp.swapaxes(_heads_first(xp, v, shared), -1, -2)) * factors
+    ds = p * (dp - inner) * q.dtype.type(scale)
 
     def per_group(x):
         x = x.reshape(x.shape[0], groups, shared, *x.shape[2:]).sum(axis=2)
@@ -78,7 +102,7 @@ def _attention_grad(xp, dy, y, lse, q, k, v, *rest, causal, scale, has_bias, has
 
     dq = xp.transpose(xp.matmul(ds, _heads_first(xp, k, shared)), (0, 2, 1, 3))
     dk = xp.matmul(xp.swapaxes(ds, -1, -2), _heads_first(xp, q))
-    dv = xp.matmul(xp.swapaxes(p, -1, -2), g)
+    dv = xp.matmul(xp.swapaxes(p * factors, -1, -2), g)
     return xp.ascontiguousarray(dq), per_group(dk), per_group(dv)
 
 
@@ -107,7 +131,8 @@ def _gradients_by_scores(dy, y, lse, q, k, v, *rest, dlse=None, **attrs):
 
     dq = to_rows(matmul(ds, _repeated_heads(k, shared))) * attrs["scale"]
     found = [dq, to_keys(ds, q) * attrs["scale"], to_keys(p, dy)]
-    return found + [ds] * attrs["has_bias"] + [None] * attrs["has_mask"]
+    found += [ds] * attrs["has_bias"]
+    return found + [None] * (3 + len(rest) - len(found))
 
 
 def _repeated_heads(x, times):
@@ -120,11 +145,13 @@ def _repeated_heads(x, times):
     return reshape(x, (b, n * times, rows, columns))
 
 
-def _scores_gradient(dy, y, lse, q, k, v, *rest, causal, scale, has_bias, has_mask, dlse=None):
-    """The weights p and the gradient of the scores plus bias, which the kernel does not keep: both
-    hold T x S for each head."""
+def _scores_gradient(
+    dy, y, lse, q, k, v, *rest, causal, scale, has_bias, has_mask, dropout, dlse=None
+):
+    """The weights after dropout, and the gradient of the scores plus bias, which the kernel does
+    not keep: both hold T x S for each head."""
     shared = q.shape[2] // k.shape[2]
-    bias, mask = _options(rest, has_bias, has_mask)
+    bias, mask, counter = _options(rest, has_bias, has_mask, dropout)
     keys = transpose(_repeated_heads(k, shared), (0, 1, 3, 2))
     scores = matmul(transpose(q, (0, 2, 1, 3)), keys) * scale
     scores = scores if bias is None else scores + bias
@@ -140,13 +167,21 @@ def _scores_gradient(dy, y, lse, q, k, v, *rest, causal, scale, has_bias, has_ma
     inner = transpose(sum_(dy * y, -1), (0, 2, 1))
     inner = inner if dlse is None else inner - dlse
     values = transpose(_repeated_heads(v, shared), (0, 1, 3, 2))
-    return p, p * (matmul(transpose(dy, (0, 2, 1, 3)), values) - expand_dims(inner, -1))
+    dp = matmul(transpose(dy, (0, 2, 1, 3)), values)
+    if dropout is None:
+        return p, p * (dp - expand_dims(inner, -1))
+    keep, seed, stream = dropout
+    bits = random_bits(counter, _draw(p.shape), p.dtype, "bernoulli", seed, stream, keep)
+    factors = bits[..., : p.shape[-1]] * (1 / keep)
+    return p * factors, p * (dp * factors - expand_dims(inner, -1))
 
 
 def _kernel(name):
     def kernel(node):
         a = node.attrs
-        return name, [int(a[key]) for key in ("causal", "has_bias", "has_mask")], [a["scale"]]
+        keep, seed, stream = a["dropout"] or (1.0, 0, 0)
+        flags = a["causal"], a["has_bias"], a["has_mask"], a["dropout"] is not None
+        return name, [*map(int, flags), seed, stream], [a["scale"], keep]
 
     return kernel
 
@@ -226,9 +261,24 @@ def dot_product_attention(
     Vaswani et al. 2017, https://arxiv.org/abs/1706.03762; Dao et al. 2022,
     https://arxiv.org/abs/2205.14135
     """
-    name = "dot_product_attention"
     if attn_logits_soft_cap is not None:
-        raise ValueError(f"{name}: expected attn_logits_soft_cap=None, got {attn_logits_soft_cap}")
+        raise ValueError(
+            f"dot_product_attention: expected attn_logits_soft_cap=None, got {attn_logits_soft_cap}"
+        )
+    return _attend(query, key, value, bias, mask, scale, is_causal)
+
+
+@traceable(6)
+def dropped_attention(query, key, value, bias, mask, counter, is_causal, dropout):
+    """`dot_product_attention` with dropout of the weights: `dropout` is (probability to be kept,
+    seed, stream), and `counter` the step, as of `random_bits`."""
+    keep, seed, stream = dropout
+    dropout = float(keep), int(seed), int(stream)
+    return _attend(query, key, value, bias, mask, None, is_causal, to_tensor(counter), dropout)
+
+
+def _attend(query, key, value, bias, mask, scale, is_causal, counter=None, dropout=None):
+    name = "dot_product_attention"
     q, k, v = promoted(*map(as_float, (query, key, value)))
     _check_shapes(name, q, k, v)
     rest, scores = [], (q.shape[0], q.shape[2], q.shape[1], k.shape[1])
@@ -237,7 +287,8 @@ def dot_product_attention(
             rest.append(_as_scores(name, what, cast_to(to_tensor(x), dtype), scores))
     scale = 1.0 / math.sqrt(max(q.shape[3], 1)) if scale is None else float(scale)
     attrs = {"causal": bool(is_causal), "scale": scale}
-    attrs |= {"has_bias": bias is not None, "has_mask": mask is not None}
+    attrs |= {"has_bias": bias is not None, "has_mask": mask is not None, "dropout": dropout}
+    rest += [] if counter is None else [counter]
     return OPS["attention"](q, k, v, *rest, **attrs)[0]
 
 

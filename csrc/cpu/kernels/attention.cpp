@@ -3,6 +3,7 @@
 //
 //   q (B, T, N, H)  k (B, S, K, H)  v (B, S, K, D)  y (B, T, N, D)  lse (B, N, T)
 //   bias, mask (B, N, T, S), of any strides; query heads [i N/K, (i+1) N/K) share key head i
+//   with dropout weights of the softmax become 0 or are divided by the probability to be kept
 //
 // A block of queries goes over the blocks of keys once. m, the largest score so far, and l, the sum
 // of exp(score - m), follow along; when m grows, l and the sum in y shrink by exp(m_old - m). Work
@@ -17,7 +18,7 @@ constexpr int64_t kEnoughParts = 32;
 
 template <class T>
 struct Scratch {
-  T *v, *q, *scores, *y, *top, *sum, *shrink;
+  T *v, *q, *scores, *y, *top, *sum, *shrink, *factors;
 
   Scratch(const Attention& a, Pieces<T>& pieces) {
     v = pieces.take(a.keys * padded<T>(a.value_width));
@@ -26,12 +27,14 @@ struct Scratch {
     y = pieces.take(kQueries<T> * padded<T>(a.value_width));
     top = pieces.take(kQueries<T>), sum = pieces.take(kQueries<T>);
     shrink = pieces.take(kQueries<T>);
+    factors = pieces.take(a.counter ? kKeys * kLanes<T> : 0);
   }
 };
 
 // One vector of queries: scores become exp(score - top), and 0 where a query does not see the key.
-template <class T>
-void weigh(const Block& b, int64_t q, const Scratch<T>& x) {
+template <bool kDrops, class T>
+void weigh(const Block& b, int64_t q, [[maybe_unused]] const Dropout<T>& dropout,
+           const Scratch<T>& x) {
   constexpr int64_t step = kQueries<T>;
   const int64_t seen = hide_later_keys(b, q, x.scores);
   T* p = x.scores + q;
@@ -44,9 +47,10 @@ void weigh(const Block& b, int64_t q, const Scratch<T>& x) {
   const Vec<T> shift = top == -kInfinity<T> ? Vec<T>{} : top;
   const Vec<T> shrink = exp_nonpositive<T>(old - shift);
   Vec<T> sum = load(x.sum + q) * shrink;
+  if constexpr (kDrops) dropout.draw(b, q, seen, x.factors);
   for (int64_t s = 0; s < seen; ++s) {
     const Vec<T> weight = exp_nonpositive<T>(load(p + s * step) - shift);
-    store(p + s * step, weight);
+    store(p + s * step, kDrops ? weight * load(x.factors + s * kLanes<T>) : weight);
     sum += weight;
   }
   for (int64_t s = seen; s < b.ns; ++s) store(p + s * step, Vec<T>{});
@@ -89,13 +93,15 @@ void attend(const Call& call, const Attention& a, int64_t batch, int64_t head, i
   const Head<T> k(*a.k, batch, head / a.shared()), q(*a.q, batch, head);
   const int64_t nq = smaller(kQueries<T>, a.queries - q0), columns = padded<T>(a.value_width);
   const int64_t keys = a.causal ? smaller(a.keys, q0 + nq) : a.keys;
+  const Dropout<T> dropout(a, batch, head);
   pack_columns(q, q0, nq, a.width, static_cast<T>(a.scale), x.q);
   for (int64_t i = 0; i < kQueries<T>; ++i) x.top[i] = -kInfinity<T>, x.sum[i] = 0;
   for (int64_t s0 = 0; s0 < keys; s0 += kKeys) {
     const Block b = block_at(a, q0, s0, kQueries<T>);
     multiply_keys(b, k, a.width, x.q, x.scores);
     if (a.bias || a.mask) restrict_scores(a, b, batch, head, x.scores);
-    for (int64_t i = 0; i < nq; i += kLanes<T>) weigh(b, i, x);
+    for (int64_t i = 0; i < nq; i += kLanes<T>)
+      a.counter ? weigh<true>(b, i, dropout, x) : weigh<false>(b, i, dropout, x);
     if (s0 > 0) shrink_rows(b, columns, x);
     add_over_keys(b, x.scores, x.v, a.keys, columns / kWide<T>, s0 > 0, x.y, columns);
   }
@@ -111,7 +117,7 @@ int64_t cuts(const Attention& a) {
 
 template <class T>
 void run_parts(const Call& call, int64_t begin, int64_t end, char* scratch) {
-  const Attention a = attention_of(call, call.n_tensors - 3 - (call.ints[1] + call.ints[2]));
+  const Attention a = attention_of(call, call.n_tensors - attention_inputs(call));
   Pieces<T> pieces{reinterpret_cast<T*>(scratch)};
   const Scratch<T> x(a, pieces);
   if (a.batch * a.heads == 0) return;
@@ -133,7 +139,7 @@ void plan_parts(const Attention& a, Work& work) {
   Scratch<T>(a, pieces);
   work.scratch_bytes = pieces.used * sizeof(T);
   const double scores = double(a.batch) * a.heads * a.queries * a.keys / (a.causal ? 2 : 1);
-  work.flops = scores * (2.0 * (a.width + a.value_width) + 20);
+  work.flops = scores * (2.0 * (a.width + a.value_width) + (a.counter ? 60 : 20));
   work.bytes = sizeof(T) * double(a.batch) * (a.queries + a.keys) * a.heads *
                (a.width + a.value_width);
 }

@@ -8,10 +8,13 @@
 // rows that are a power of two apart do not share cache sets.
 #pragma once
 
+#include <type_traits>
+
 #include "common/attention.h"
 #include "cpu/kernels/gemm_tile.h"
 #include "cpu/kernels/level.h"
 #include "cpu/math.h"
+#include "cpu/philox_lanes.h"
 #include "cpu/rows.h"
 
 namespace dl::DL_LEVEL {
@@ -179,5 +182,50 @@ inline int64_t hide_later_keys(const Block& b, int64_t q, T* scores) {
   }
   return seen;
 }
+
+// Dropout of the weights of a head.
+template <class T>
+struct Dropout {
+  Dropout(const Attention& a, int64_t batch, int64_t head)
+      : seed(a.seed), stream(a.stream),
+        step(a.counter ? static_cast<uint32_t>(*a.counter->as<int64_t>()) : 0),
+        last(last_of(a.keep)), runs(a.runs()), first((batch * a.heads + head) * a.queries * runs),
+        scale(static_cast<T>(1 / a.keep)) {}
+
+  uint64_t seed;
+  uint32_t stream, step, last;
+  int64_t runs, first;  // Philox blocks of a query, and before the head
+  T scale;
+
+  // For a vector of queries, at `q` of the block, and its keys below `seen`: factors[key] is 0
+  // where the weight is dropped, else `scale`. Four keys have the words of a Philox block.
+  void draw(const Block& b, int64_t q, int64_t seen, T* factors) const {
+    constexpr int n = kLanes<uint64_t>, kChains = kLanes<T> / n;
+    using Word = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
+    Vec<uint64_t> lane;
+    for (int i = 0; i < n; ++i) lane[i] = i;
+    for (int64_t s = 0; s < seen; s += 4) {
+      Vec<uint64_t> c[kChains][4];
+      for (int j = 0; j < kChains; ++j) {
+        const uint64_t start = first + (b.q0 + q + j * n) * runs + (b.s0 + s) / 4;
+        const Vec<uint64_t> at = lane * static_cast<uint64_t>(runs) + start;
+        c[j][0] = at & 0xFFFFFFFF, c[j][1] = at >> 32;
+        c[j][2] = broadcast<uint64_t>(stream), c[j][3] = broadcast<uint64_t>(step);
+      }
+      philox_rounds<PhiloxLanes>(c, seed);
+      for (int k = 0; k < 4; ++k) {
+        Vec<Word> word;
+        if constexpr (kChains == 1) {
+          word = c[0][k] & 0xFFFFFFFF;
+        } else {
+          for (int j = 0; j < kChains; ++j)
+            store_words(reinterpret_cast<uint32_t*>(&word) + j * n, c[j][k]);
+        }
+        store(factors + (s + k) * kLanes<T>,
+              word <= broadcast<Word>(last) ? broadcast(scale) : Vec<T>{});
+      }
+    }
+  }
+};
 
 }  // namespace dl::DL_LEVEL

@@ -2,9 +2,10 @@
 //
 //   dv = p^T dy     ds = p (dy v^T - rowsum(dy y))     dq = scale ds k     dk = scale ds^T q
 //
-// Shapes are those of attention.cpp; nothing flows to lse, bias and mask. A part is a head of keys
-// with the query heads that share it: dq, dk and dv are summed in its scratch, in the order of the
-// blocks, whoever computes it.
+// With dropout, f = 0 or 1 / keep: dv = (f p)^T dy and ds = p (f dy v^T - rowsum(dy y)). Shapes are
+// those of attention.cpp; nothing flows to lse, bias and mask. A part is a head of keys with the
+// query heads that share it: dq, dk and dv are summed in its scratch, in the order of the blocks,
+// whoever computes it.
 #include "cpu/kernels/attention.h"
 
 namespace dl::DL_LEVEL {
@@ -18,6 +19,7 @@ struct Scratch {
   T *q_columns, *dy_columns;  // panels across the rows
   T *weights, *ds;         // of a block
   T *lse, *inner;          // inner = rowsum(dy y)
+  T* factors;              // of dropout
   T *dq, *dk, *dv;
 
   Scratch(const Attention& a, Pieces<T>& pieces) {
@@ -29,6 +31,7 @@ struct Scratch {
     dy_columns = pieces.take(queries * a.value_width);
     weights = pieces.take(kKeys * kQueries<T>), ds = pieces.take(kKeys * kQueries<T>);
     lse = pieces.take(queries), inner = pieces.take(queries);
+    factors = pieces.take(a.counter ? kKeys * kLanes<T> : 0);
     dq = pieces.take(a.queries * width);
     dk = pieces.take(a.keys * width), dv = pieces.take(a.keys * value_width);
   }
@@ -65,16 +68,23 @@ void prepare(const Call& call, const Attention& a, int64_t batch, int64_t head,
 }
 
 // One vector of queries: scores become weights p, and dy v^T becomes ds.
-template <class T>
-void differentiate(const Block& b, int64_t q, const Scratch<T>& x) {
+template <bool kDrops, class T>
+void differentiate(const Block& b, int64_t q, [[maybe_unused]] const Dropout<T>& dropout,
+                   const Scratch<T>& x) {
   constexpr int64_t step = kQueries<T>;
   const int64_t seen = hide_later_keys(b, q, x.weights);
   const Vec<T> lse = load(x.lse + b.q0 + q), inner = load(x.inner + b.q0 + q);
   T *weights = x.weights + q, *ds = x.ds + q;
+  if constexpr (kDrops) dropout.draw(b, q, seen, x.factors);
   for (int64_t s = 0; s < seen; ++s) {
     const Vec<T> p = exp_nonpositive<T>(load(weights + s * step) - lse);
-    store(weights + s * step, p);
-    store(ds + s * step, p * (load(ds + s * step) - inner));
+    Vec<T> kept = p, dw = load(ds + s * step);
+    if constexpr (kDrops) {
+      const Vec<T> factor = load(x.factors + s * kLanes<T>);
+      kept *= factor, dw *= factor;
+    }
+    store(weights + s * step, kept);
+    store(ds + s * step, p * (dw - inner));
   }
   for (int64_t s = seen; s < b.ns; ++s) {
     store(weights + s * step, Vec<T>{});
@@ -100,7 +110,9 @@ void add_block(const Attention& a, const Block& b, int64_t batch, int64_t head,
   if (a.bias || a.mask) restrict_scores(a, b, batch, head, x.weights);
   multiply_keys(b, Head<T>(*a.v, batch, group), a.value_width,
                 x.dy_columns + b.q0 * a.value_width, x.ds);
-  for (int64_t q = 0; q < b.nq; q += kLanes<T>) differentiate(b, q, x);
+  const Dropout<T> dropout(a, batch, head);
+  for (int64_t q = 0; q < b.nq; q += kLanes<T>)
+    a.counter ? differentiate<true>(b, q, dropout, x) : differentiate<false>(b, q, dropout, x);
   const int64_t width = padded<T>(a.width), value_width = padded<T>(a.value_width);
   add_over_queries(b, x.weights, x.dy, a.queries, value_width, x.dv);
   add_over_queries(b, x.ds, x.q, a.queries, width, x.dk);
@@ -161,7 +173,7 @@ const char* plan_attention_grad(const Call& call, Work& work) {
   work.parts[0] = at_least(1, a.batch * a.groups);
   work.scratch_bytes = type == DType::f32 ? scratch_size<float>(a) : scratch_size<double>(a);
   const double scores = double(a.batch) * a.heads * a.queries * a.keys / (a.causal ? 2 : 1);
-  work.flops = scores * (6.0 * a.width + 4.0 * a.value_width + 25);
+  work.flops = scores * (6.0 * a.width + 4.0 * a.value_width + (a.counter ? 65 : 25));
   work.bytes = 2.0 * size_of(type) * a.batch * (a.queries + a.keys) * a.heads *
                (a.width + a.value_width);
   return nullptr;

@@ -15,14 +15,11 @@
 // blocks.
 #include <type_traits>
 
-#include "common/philox.h"
 #include "common/random.h"
 #include "cpu/kernels/level.h"
 #include "cpu/math.h"
+#include "cpu/philox_lanes.h"
 #include "cpu/rows.h"
-#if defined(__SSE2__)
-#include <immintrin.h>
-#endif
 
 namespace dl::DL_LEVEL {
 
@@ -40,27 +37,8 @@ struct Stream {
   uint32_t stream, step;
 };
 
-// The 32 x 32 -> 64 bit product, which GCC does not find in vector types by itself.
-struct PhiloxLanes {
-  using type = Vec<uint64_t>;
-  static type multiply(type a, uint32_t m) {
-#if defined(__AVX512F__)  // the masked form: GCC 12 warns about the plain one (its bug 105593)
-    return reinterpret_cast<type>(
-        _mm512_maskz_mul_epu32(0xFF, reinterpret_cast<__m512i>(a), _mm512_set1_epi64(m)));
-#elif defined(__AVX2__) && !defined(DL_VECTOR_BYTES)
-    return reinterpret_cast<type>(
-        _mm256_mul_epu32(reinterpret_cast<__m256i>(a), _mm256_set1_epi64x(m)));
-#elif defined(__SSE2__) && !defined(DL_VECTOR_BYTES)
-    return reinterpret_cast<type>(_mm_mul_epu32(reinterpret_cast<__m128i>(a), _mm_set1_epi64x(m)));
-#else
-    return (a & 0xFFFFFFFFu) * static_cast<uint64_t>(m);
-#endif
-  }
-};
-
 // `first` is a multiple of kChunkBlocks: the high half of its index is that of the whole chunk.
 void make_words(const Stream& s, uint64_t first, Words& out) {
-  typedef uint32_t Half __attribute__((vector_size(kVectorBytes / 2)));
   constexpr int n = kLanes<uint64_t>, kChains = 2;
   Vec<uint64_t> block;
   for (int i = 0; i < n; ++i) block[i] = (first & 0xFFFFFFFF) + i;
@@ -74,10 +52,7 @@ void make_words(const Stream& s, uint64_t first, Words& out) {
     }
     philox_rounds<PhiloxLanes>(c, s.seed);
     for (int j = 0; j < kChains; ++j) {
-      for (int k = 0; k < 4; ++k) {
-        const Half words = __builtin_convertvector(c[j][k], Half);
-        std::memcpy(&out.word[k][b + j * n], &words, sizeof words);
-      }
+      for (int k = 0; k < 4; ++k) store_words(&out.word[k][b + j * n], c[j][k]);
     }
   }
 }
@@ -168,10 +143,8 @@ void normal(const Words& w, T mean, T stddev, T* out) {
 
 template <class T>
 void bernoulli(const Words& w, double p, T* out) {
-  const double threshold =
-      __builtin_ceil(p * 0x1p32);  // word < p 2^32 just where word <= threshold - 1
-  const uint32_t last = static_cast<uint32_t>(static_cast<int64_t>(threshold) - 1);
-  const T yes = threshold > 0;
+  const uint32_t last = last_of(p);
+  const T yes = p > 0;
   for (int b = 0; b < kChunkBlocks; ++b) {
     for (int k = 0; k < 4; ++k) out[4 * b + k] = w.word[k][b] <= last ? yes : T(0);
   }

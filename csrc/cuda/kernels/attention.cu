@@ -3,6 +3,7 @@
 //
 //   q (B, T, N, H)  k (B, S, K, H)  v (B, S, K, D)  y (B, T, N, D)  lse (B, N, T)
 //   bias, mask (B, N, T, S), of any strides; query heads [i N/K, (i+1) N/K) share key head i
+//   with dropout weights of the softmax become 0 or are divided by the probability to be kept
 //
 // A block has a tile of queries of one head and goes over the keys once. top, the largest score so
 // far, and total, the sum of exp(score - top), follow along; when top grows, total and the sum in y
@@ -128,6 +129,12 @@ __global__ void __launch_bounds__(C::kThreads)
       x[i][j] = score(c, p.batch, p.head, p.row + row, s + col, x[i][j]);
     });
     softmax.weigh(x, shared);
+    if (c.counter) {
+      Dropout<T> dropout(c);
+      for_sums<C>([&](int i, int j, int row, int col) {
+        x[i][j] *= dropout.factor(p.batch, p.head, p.row + row, s + col, j % C::kVector == 0);
+      });
+    }
     put_weights<C>(x, weights);
 #pragma unroll
     for (int n = 0; n < kRanges; ++n) {

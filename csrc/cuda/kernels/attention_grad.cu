@@ -2,9 +2,10 @@
 //
 //   dv = p^T dy     ds = p (dy v^T - rowsum(dy y))     dq = scale ds k     dk = scale ds^T q
 //
-// Shapes are those of attention.cu; nothing flows to lse, bias and mask. One kernel goes over the
-// keys for a tile of queries and makes dq; another goes over the queries, of all heads that share
-// them, for a tile of keys and makes dk and dv: so every sum has one owner and a fixed order.
+// With dropout, f = 0 or 1 / keep: dv = (f p)^T dy and ds = p (f dy v^T - rowsum(dy y)). Shapes are
+// those of attention.cu; nothing flows to lse, bias and mask. One kernel goes over the keys for a
+// tile of queries and makes dq; another goes over the queries, of all heads that share them, for a
+// tile of keys and makes dk and dv: so every sum has one owner and a fixed order.
 #include "cuda/attention.cuh"
 
 namespace dl::cuda {
@@ -41,15 +42,16 @@ struct Query {
   }
 };
 
-// From products q k and dy v: weights p, and ds.
+// From products q k and dy v, and the factor of the dropout: weights p, and ds.
 template <class T>
 __device__ inline void differentiate(const AttentionCall& c, int64_t b, int64_t n, int64_t t,
-                                     int64_t s, T& p, T& ds) {
+                                     int64_t s, T factor, T& p, T& ds) {
   const T x = score(c, b, n, t, s, p);
   const Query<T> query(c, b, n, t);
   const bool hidden = x == minus_infinity<T>();
   p = hidden ? T(0) : exp(x - query.lse);
-  ds = hidden ? T(0) : p * (ds - query.inner);
+  ds = hidden ? T(0) : p * (factor * ds - query.inner);
+  p *= factor;
 }
 
 template <class C>
@@ -65,6 +67,7 @@ __global__ void __launch_bounds__(C::kThreads)
   const int64_t q = c.q.offset(p.batch, p.head), k = c.k.offset(p.batch, group);
   const int64_t dy = c.dy.offset(p.batch, p.head), v = c.v.offset(p.batch, group);
   const int64_t keys = c.causal ? min(c.keys, p.row + C::kRows) : c.keys;
+  Dropout<T> dropout(c);
   Sums<C> x, ds, dq[kRanges];
 #pragma unroll
   for (int n = 0; n < kRanges; ++n) clear<C>(dq[n]);
@@ -72,7 +75,10 @@ __global__ void __launch_bounds__(C::kThreads)
     multiply_rows<C>(c.q, q, p.row, c.k, k, s, c.width, shared, x);
     multiply_rows<C>(c.dy, dy, p.row, c.v, v, s, c.value_width, shared, ds);
     for_sums<C>([&](int i, int j, int row, int col) {
-      differentiate(c, p.batch, p.head, p.row + row, s + col, x[i][j], ds[i][j]);
+      const int64_t query = p.row + row, key = s + col;
+      const bool first = j % C::kVector == 0;
+      const T factor = dropout.factor(p.batch, p.head, query, key, first);
+      differentiate(c, p.batch, p.head, query, key, factor, x[i][j], ds[i][j]);
     });
     put_weights<C>(ds, weights);
 #pragma unroll
@@ -99,6 +105,7 @@ __global__ void __launch_bounds__(C::kThreads)
   const AttentionPlace p(c.groups, tiles, C::kRows, ranges, kRanges * C::kCols);
   const int64_t each = c.heads / c.groups;
   const int64_t k = c.k.offset(p.batch, p.head), v = c.v.offset(p.batch, p.head);
+  Dropout<T> dropout(c);
   Sums<C> x, ds, dk[kRanges], dv[kRanges];
 #pragma unroll
   for (int n = 0; n < kRanges; ++n) clear<C>(dk[n]), clear<C>(dv[n]);
@@ -108,7 +115,9 @@ __global__ void __launch_bounds__(C::kThreads)
       multiply_rows<C>(c.k, k, p.row, c.q, q, t, c.width, shared, x);
       multiply_rows<C>(c.v, v, p.row, c.dy, dy, t, c.value_width, shared, ds);
       for_sums<C>([&](int i, int j, int row, int col) {
-        differentiate(c, p.batch, head, t + col, p.row + row, x[i][j], ds[i][j]);
+        const int64_t query = t + col, key = p.row + row;
+        const T factor = dropout.factor(p.batch, head, query, key, true);
+        differentiate(c, p.batch, head, query, key, factor, x[i][j], ds[i][j]);
       });
       put_weights<C>(x, weights);
 #pragma unroll

@@ -160,9 +160,8 @@ cudaError_t launch_random(const Call& call, cudaStream_t stream) {
   if (p.kind == kUniform)
     out.dtype == DType::f64 ? set_range<double>(call.floats, p) : set_range<float>(call.floats, p);
   if (p.kind == kBernoulli) {  // word < p 2^32 just where word <= ceil(p 2^32) - 1
-    const double threshold = std::ceil(p.low * 0x1p32);
-    p.some = threshold > 0;
-    p.last = static_cast<uint32_t>(static_cast<int64_t>(threshold) - 1);
+    p.some = p.low > 0;
+    p.last = last_of(p.low);
   }
   const bool bits = p.kind == kBernoulli;
   switch (out.dtype) {
