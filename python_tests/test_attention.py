@@ -9,6 +9,7 @@ import pytest
 import dlcore
 from dlcore import layers, ops
 from dlcore.check import oracle
+from dlcore.ops import philox
 from dlcore.ops.attention import dropped_attention
 
 RNG = np.random.default_rng(3)
@@ -81,7 +82,7 @@ def test_dropout_multiplies_the_weights_by_zero_or_one_over_keep():
     q, k = heads("float64", 2, 40, 3, 4), heads("float64", 2, 30, 3, 4)
     v = np.broadcast_to(np.eye(30)[:, None], (2, 30, 3, 30))  # the result is the weights
     weights, kept = ops.dot_product_attention(q, k, v), dropped(q, k, v)
-    drawn = dlcore.ops.philox.bernoulli(np, (2, 3, 40, 32), "float64", 5, 3, 7, 0.6)[..., :30]
+    drawn = philox.bernoulli(np, (2, 3, 40, 32), "float64", 5, 3, 7, 0.6)[..., :30]
     np.testing.assert_allclose(kept, weights * drawn.transpose(0, 2, 1, 3) / 0.6, atol=1e-15)
     assert 0.57 < drawn.mean() < 0.63
     assert (dropped(q, k, v, step=8) != kept).any()

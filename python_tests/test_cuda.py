@@ -137,6 +137,26 @@ def linear():
     return dlcore.Sequential([Shift()])
 
 
+def test_attention_with_dropout_draws_the_numbers_of_the_cpu():
+    from dlcore.ops.attention import dropped_attention
+
+    rng = np.random.default_rng(2)
+    q, k, v = (
+        rng.normal(size=(2, n, h, 8)).astype("float32") for n, h in ((37, 4), (70, 2), (70, 2))
+    )
+
+    def loss(q, k, v):
+        y = dropped_attention(q, k, v, None, None, np.array([7]), False, (0.6, 5, 3))
+        return ops.sum(ops.sin(y))
+
+    here = dlcore.grad(loss, (0, 1, 2))(q, k, v)
+    with on_gpu("cuda"):
+        arrays = map(backends.device_array, (q, k, v))
+        there = [g.get() for g in dlcore.grad(loss, (0, 1, 2))(*arrays)]
+    for a, b in zip(there, here, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
 def test_rows_travel_in_pieces(cuda, monkeypatch):
     x, _ = points(100)
     model = linear()

@@ -161,7 +161,7 @@ __device__ inline T score(const AttentionCall& c, int64_t b, int64_t n, int64_t 
 }
 
 // What dropout multiplies the weight of a query and a key by: 0 or 1 / keep; 1 without it. Four keys
-// have the words of one Philox block, which is made where `first` says that a run of them begins.
+// have the words of one Philox block.
 template <class T>
 struct Dropout {
   const AttentionCall& c;
@@ -170,17 +170,38 @@ struct Dropout {
 
   __device__ explicit Dropout(const AttentionCall& c)
       : c(c), step(c.counter ? static_cast<uint32_t>(*c.counter) : 0), words{} {}
+  __device__ void draw(int64_t b, int64_t n, int64_t t, int64_t run) {
+    const int64_t block = ((b * c.heads + n) * c.queries + t) * c.runs + run;
+    words = philox(static_cast<uint64_t>(block), c.stream, step, c.seed);
+  }
+  __device__ T factor(uint32_t word) const {
+    return word <= c.last ? static_cast<T>(c.kept_scale) : T(0);
+  }
+  // `first`: a run of keys of the query begins.
   __device__ T factor(int64_t b, int64_t n, int64_t t, int64_t s, bool first) {
     if (!c.counter) return T(1);
-    if (first) {
-      const int64_t block = ((b * c.heads + n) * c.queries + t) * c.runs + s / 4;
-      words = philox(static_cast<uint64_t>(block), c.stream, step, c.seed);
-    }
+    if (first) draw(b, n, t, s / 4);
     const uint32_t even = s & 1 ? words.word[1] : words.word[0];
     const uint32_t odd = s & 1 ? words.word[3] : words.word[2];
-    return (s & 2 ? odd : even) <= c.last ? static_cast<T>(c.kept_scale) : T(0);
+    return factor(s & 2 ? odd : even);
   }
 };
+
+// Dropout of what put_weights has put. All threads.
+template <class C>
+__device__ inline void drop_weights(const AttentionCall& c, const AttentionPlace& p, int64_t s,
+                                    typename C::Type* weights) {
+  Dropout<typename C::Type> dropout(c);
+#pragma unroll 1
+  for (int i = threadIdx.x; i < C::kRows * C::kCols / 4; i += C::kThreads) {
+    const int row = i % C::kRows, col = i / C::kRows * 4;
+    dropout.draw(p.batch, p.head, p.row + row, (s + col) / 4);
+#pragma unroll
+    for (int k = 0; k < 4; ++k)
+      weights[(col + k) * C::kRowStep + row] *= dropout.factor(dropout.words.word[k]);
+  }
+  __syncthreads();
+}
 
 template <class C>
 __device__ inline void store_heads(const Heads& to, int64_t b, int64_t n, int64_t row, int64_t col,

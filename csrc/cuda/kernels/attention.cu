@@ -129,13 +129,8 @@ __global__ void __launch_bounds__(C::kThreads)
       x[i][j] = score(c, p.batch, p.head, p.row + row, s + col, x[i][j]);
     });
     softmax.weigh(x, shared);
-    if (c.counter) {
-      Dropout<T> dropout(c);
-      for_sums<C>([&](int i, int j, int row, int col) {
-        x[i][j] *= dropout.factor(p.batch, p.head, p.row + row, s + col, j % C::kVector == 0);
-      });
-    }
     put_weights<C>(x, weights);
+    if (c.counter) drop_weights<C>(c, p, s, weights);
 #pragma unroll
     for (int n = 0; n < kRanges; ++n) {
       const int64_t col = p.col + n * C::kCols;
