@@ -6,8 +6,9 @@
 namespace dl::DL_LEVEL {
 
 // q (B, T, N, H), k (B, S, K, H), v (B, S, K, D); bias and mask (B, N, T, S) or null. With a
-// counter, dropout: weights are kept with the probability `keep`, and divided by it, where
-// bernoulli of random.cpp with `seed`, `stream` and the counter draws 1 in (B, N, T, 4 runs()).
+// counter, dropout: the weight (b, n, t, s) is multiplied by 2^16 / kept() where the half word s % 8
+// of the Philox block ((b N + n) T + t) runs() + s / 8 is below kept(), else by 0. The block is that
+// of `seed`, `stream` and the counter; half words lie low one first.
 struct Attention {
   const Tensor *q, *k, *v, *bias, *mask, *counter;
   int64_t batch, queries, keys, heads, groups, width, value_width;
@@ -17,7 +18,8 @@ struct Attention {
   uint32_t stream;
 
   int64_t shared() const { return heads / groups; }  // query heads for each head of keys
-  int64_t runs() const { return (keys + 3) / 4; }    // Philox blocks for a row of weights
+  int64_t runs() const { return (keys + 7) / 8; }    // Philox blocks for a row of weights
+  uint32_t kept() const { return static_cast<uint32_t>(keep * 0x1p16 + 0.5); }
 };
 
 // Tensors of the inputs in `call`.
@@ -63,7 +65,7 @@ inline bool are_attention(const Call& call, int first) {
          is_matrix(k, q.dtype, a.batch, a.keys, a.groups, a.width) &&
          is_matrix(v, q.dtype, a.batch, a.keys, a.groups, a.value_width) &&
          is_scores(a.bias, q.dtype) && is_scores(a.mask, DType::b8) &&
-         (!a.counter || (is_counter(*a.counter) && a.keep > 0 && a.keep <= 1));
+         (!a.counter || (is_counter(*a.counter) && a.kept() > 0 && a.keep <= 1));
 }
 
 // nullptr or a sentence; `first` is where q is. Shapes and types only; pointers may be null.

@@ -49,9 +49,8 @@ struct AttentionCall {
   double scale;
   const int64_t* counter;  // of the dropout, or null
   uint64_t seed;
-  uint32_t stream, last;
+  uint32_t stream, kept;
   int64_t runs;
-  double kept_scale;
 };
 
 inline AttentionCall attention_call(const Attention& a) {
@@ -66,8 +65,7 @@ inline AttentionCall attention_call(const Attention& a) {
   c.groups = a.groups, c.width = a.width, c.value_width = a.value_width;
   c.causal = a.causal, c.scale = a.scale;
   c.counter = a.counter ? a.counter->as<int64_t>() : nullptr;
-  c.seed = a.seed, c.stream = a.stream, c.last = last_of(a.keep), c.runs = a.runs();
-  c.kept_scale = 1 / a.keep;
+  c.seed = a.seed, c.stream = a.stream, c.kept = a.kept(), c.runs = a.runs();
   return c;
 }
 
@@ -160,8 +158,7 @@ __device__ inline T score(const AttentionCall& c, int64_t b, int64_t n, int64_t 
   return c.bias ? x + reinterpret_cast<const T*>(c.bias)[at(c.bias_stride)] : x;
 }
 
-// What dropout multiplies the weight of a query and a key by: 0 or 1 / keep; 1 without it. Four keys
-// have the words of one Philox block.
+// What dropout multiplies the weight of a query and a key by, as Attention says; 1 without it.
 template <class T>
 struct Dropout {
   const AttentionCall& c;
@@ -174,16 +171,16 @@ struct Dropout {
     const int64_t block = ((b * c.heads + n) * c.queries + t) * c.runs + run;
     words = philox(static_cast<uint64_t>(block), c.stream, step, c.seed);
   }
-  __device__ T factor(uint32_t word) const {
-    return word <= c.last ? static_cast<T>(c.kept_scale) : T(0);
+  __device__ T factor(uint32_t half) const {
+    return (half & 0xFFFF) < c.kept ? static_cast<T>(0x1p16 / c.kept) : T(0);
   }
-  // `first`: a run of keys of the query begins.
+  // `first`: the words are those of other keys.
   __device__ T factor(int64_t b, int64_t n, int64_t t, int64_t s, bool first) {
     if (!c.counter) return T(1);
-    if (first) draw(b, n, t, s / 4);
-    const uint32_t even = s & 1 ? words.word[1] : words.word[0];
-    const uint32_t odd = s & 1 ? words.word[3] : words.word[2];
-    return factor(s & 2 ? odd : even);
+    if (first) draw(b, n, t, s / 8);
+    const uint32_t low = s & 2 ? words.word[1] : words.word[0];
+    const uint32_t high = s & 2 ? words.word[3] : words.word[2];
+    return factor((s & 4 ? high : low) >> (s & 1 ? 16 : 0));
   }
 };
 
@@ -193,12 +190,13 @@ __device__ inline void drop_weights(const AttentionCall& c, const AttentionPlace
                                     typename C::Type* weights) {
   Dropout<typename C::Type> dropout(c);
 #pragma unroll 1
-  for (int i = threadIdx.x; i < C::kRows * C::kCols / 4; i += C::kThreads) {
-    const int row = i % C::kRows, col = i / C::kRows * 4;
-    dropout.draw(p.batch, p.head, p.row + row, (s + col) / 4);
+  for (int i = threadIdx.x; i < C::kRows * C::kCols / 8; i += C::kThreads) {
+    const int row = i % C::kRows, col = i / C::kRows * 8;
+    dropout.draw(p.batch, p.head, p.row + row, (s + col) / 8);
 #pragma unroll
-    for (int k = 0; k < 4; ++k)
-      weights[(col + k) * C::kRowStep + row] *= dropout.factor(dropout.words.word[k]);
+    for (int k = 0; k < 8; ++k)
+      weights[(col + k) * C::kRowStep + row] *=
+          dropout.factor(dropout.words.word[k / 2] >> k % 2 * 16);
   }
   __syncthreads();
 }

@@ -76,9 +76,10 @@ struct Problem {
   }
   double factor(int64_t b, int64_t n, int64_t t, int64_t s) {
     if (!drops) return 1;
-    const uint64_t run = ((b * z.n + n) * z.t + t) * ((z.s + 3) / 4) + s / 4;
+    const uint64_t run = ((b * z.n + n) * z.t + t) * ((z.s + 7) / 8) + s / 8;
     const PhiloxWords w = philox(run, kStream, static_cast<uint32_t>(kStep), kSeed);
-    return w.word[s % 4] < kKeep * 0x1p32 ? 1 / kKeep : 0;
+    const uint32_t half = w.word[s % 8 / 2] >> s % 2 * 16 & 0xFFFF, kept = kKeep * 0x1p16 + 0.5;
+    return half < kept ? 0x1p16 / kept : 0;
   }
 };
 

@@ -6,9 +6,9 @@ q (B, T, N, H), k (B, S, K, H), v (B, S, K, D), y (B, T, N, D); bias and mask (B
 The kernel goes over blocks and never holds the T x S scores (Dao et al. 2022,
 https://arxiv.org/abs/2205.14135); the formulas below do. A query that sees no key gives 0.
 
-With dropout the weights of the softmax become 0 or are divided by the probability to be kept, as
-random numbers in (B, N, T, S rounded up to a multiple of 4) say: the kernels draw them again where
-they need them, and one Philox block has the words of four keys.
+With dropout the weights of the softmax become 0 or are divided by the probability to be kept. The
+kernels draw the random numbers again where they need them: those of eight keys are the 16-bit
+halves of a Philox block, which is exact enough for a probability, that is rounded to them.
 """
 
 import math
@@ -25,7 +25,6 @@ from dlcore.ops.op import (
     to_tensor,
     traceable,
 )
-from dlcore.ops.random import random_bits
 from dlcore.ops.reduction import sum as sum_
 from dlcore.ops.shaping import broadcast_to, expand_dims, reshape, transpose
 from dlcore.program.differentiate import gradient_of
@@ -38,21 +37,21 @@ def _options(rest, has_bias, has_mask, dropout):
     return tuple(rest.pop(0) if has else None for has in (has_bias, has_mask, dropout))
 
 
-def _draw(shape):
-    """Shape of the random numbers for the dropout of weights of `shape`."""
-    return (*shape[:-1], -(-shape[-1] // 4) * 4)
-
-
 def _factors(xp, counter, shape, dtype, dropout):
-    """What multiplies the weights: 1 without dropout, given as (keep, seed, stream)."""
+    """What multiplies the weights of `shape` (B, N, T, S): 1 without dropout, given as (keep, seed,
+    stream)."""
     if dropout is None:
         return 1
     from dlcore.ops import philox
 
     keep, seed, stream = dropout
-    step = counter.astype("uint64")
-    kept = philox.bernoulli(xp, _draw(shape), dtype, seed, stream, step, keep)
-    return kept[..., : shape[-1]] * dtype.type(1 / keep)
+    runs = -(-shape[-1] // 8)
+    rows = math.prod(shape[:-1])
+    words = philox.philox_words(xp, rows * runs, seed, stream, counter.astype("uint64"))
+    halves = xp.stack([words & 0xFFFF, words >> 16], axis=-1)
+    halves = halves.reshape(*shape[:-1], 8 * runs)[..., : shape[-1]]
+    kept = int(keep * 2.0**16 + 0.5)
+    return xp.where(halves < kept, 2.0**16 / kept, 0.0).astype(dtype)
 
 
 def _heads_first(xp, x, repeat=1):
@@ -170,9 +169,7 @@ def _scores_gradient(
     dp = matmul(transpose(dy, (0, 2, 1, 3)), values)
     if dropout is None:
         return p, p * (dp - expand_dims(inner, -1))
-    keep, seed, stream = dropout
-    bits = random_bits(counter, _draw(p.shape), p.dtype, "bernoulli", seed, stream, keep)
-    factors = bits[..., : p.shape[-1]] * (1 / keep)
+    factors = OPS["dropout_factors"](counter, shape=p.shape, dtype=p.dtype, dropout=dropout)
     return p * factors, p * (dp * factors - expand_dims(inner, -1))
 
 
@@ -205,6 +202,10 @@ Op(
     gradient_of(lambda *args, **attrs: _gradients_by_scores(*args, **attrs)[:3]),
     kernel=_kernel("attention_grad"),
 )
+
+
+# What dropout multiplies the weights by: of second derivatives only.
+Op("dropout_factors", lambda counter, shape, dtype, dropout: (shape, dtype), _factors)
 
 
 @traceable(5)

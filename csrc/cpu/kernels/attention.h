@@ -183,48 +183,55 @@ inline int64_t hide_later_keys(const Block& b, int64_t q, T* scores) {
   return seen;
 }
 
-// Dropout of the weights of a head.
+// Dropout of the weights of a head: Attention says how.
 template <class T>
 struct Dropout {
   Dropout(const Attention& a, int64_t batch, int64_t head)
       : seed(a.seed), stream(a.stream),
-        step(a.counter ? static_cast<uint32_t>(*a.counter->as<int64_t>()) : 0),
-        last(last_of(a.keep)), runs(a.runs()), first((batch * a.heads + head) * a.queries * runs),
-        scale(static_cast<T>(1 / a.keep)) {}
+        step(a.counter ? static_cast<uint32_t>(*a.counter->as<int64_t>()) : 0), kept(a.kept()),
+        runs(a.runs()), first((batch * a.heads + head) * a.queries * runs),
+        scale(static_cast<T>(0x1p16 / kept)) {}
 
   uint64_t seed;
-  uint32_t stream, step, last;
+  uint32_t stream, step, kept;
   int64_t runs, first;  // Philox blocks of a query, and before the head
   T scale;
 
-  // For a vector of queries, at `q` of the block, and its keys below `seen`: factors[key] is 0
-  // where the weight is dropped, else `scale`. Four keys have the words of a Philox block.
+  // For a vector of queries, at `q` of the block, and its keys below `seen`: factors[key], 0 or
+  // `scale`.
   void draw(const Block& b, int64_t q, int64_t seen, T* factors) const {
     constexpr int n = kLanes<uint64_t>, kChains = kLanes<T> / n;
-    using Word = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
     Vec<uint64_t> lane;
     for (int i = 0; i < n; ++i) lane[i] = i;
-    for (int64_t s = 0; s < seen; s += 4) {
+    for (int64_t s = 0; s < seen; s += 8) {
       Vec<uint64_t> c[kChains][4];
       for (int j = 0; j < kChains; ++j) {
-        const uint64_t start = first + (b.q0 + q + j * n) * runs + (b.s0 + s) / 4;
+        const uint64_t start = first + (b.q0 + q + j * n) * runs + (b.s0 + s) / 8;
         const Vec<uint64_t> at = lane * static_cast<uint64_t>(runs) + start;
         c[j][0] = at & 0xFFFFFFFF, c[j][1] = at >> 32;
         c[j][2] = broadcast<uint64_t>(stream), c[j][3] = broadcast<uint64_t>(step);
       }
       philox_rounds<PhiloxLanes>(c, seed);
-      for (int k = 0; k < 4; ++k) {
-        Vec<Word> word;
-        if constexpr (kChains == 1) {
-          word = c[0][k] & 0xFFFFFFFF;
-        } else {
-          for (int j = 0; j < kChains; ++j)
-            store_words(reinterpret_cast<uint32_t*>(&word) + j * n, c[j][k]);
-        }
-        store(factors + (s + k) * kLanes<T>,
-              word <= broadcast<Word>(last) ? broadcast(scale) : Vec<T>{});
-      }
+      for (int k = 0; k < 4; ++k) put(c, k, factors + (s + 2 * k) * kLanes<T>);
     }
+  }
+
+ private:
+  // Two keys from the words k.
+  template <int kChains>
+  void put(const Vec<uint64_t> (&c)[kChains][4], int k, T* factors) const {
+    using Word = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+    Vec<Word> word;
+    if constexpr (kChains == 1) {
+      word = reinterpret_cast<Vec<Word>>(c[0][k] & 0xFFFFFFFF);
+    } else {
+      for (int j = 0; j < kChains; ++j)
+        store_words(reinterpret_cast<uint32_t*>(&word) + j * kLanes<uint64_t>, c[j][k]);
+    }
+    const Vec<Word> halves[] = {word & 0xFFFF, word >> 16 & 0xFFFF};
+    for (int i = 0; i < 2; ++i)
+      store(factors + i * kLanes<T>,
+            halves[i] < static_cast<Word>(kept) ? broadcast(scale) : Vec<T>{});
   }
 };
 
