@@ -364,3 +364,27 @@ def test_wrong_layer_inputs_are_explained():
         layers.TransformerEncoder(4, 3)(heads("float32", 2, 4, 8))
     with pytest.raises(ValueError, match="expected a list"):
         layers.Attention()(heads("float32", 2, 4, 8))
+
+
+def test_groups_of_queries_share_keys():
+    x, y = heads("float32", 2, 5, 6), heads("float32", 2, 7, 6)
+    layer = layers.GroupQueryAttention(4, 4, 2, sliding_window=3, use_gate=True)
+    whole = layers.MultiHeadAttention(4, 4, sliding_window=3, use_gate=True)
+    expected_shape = layer(x, y).shape
+    assert expected_shape == (2, 5, 6)
+    whole(x, y)
+    weights = layer.get_weights()
+    kv = {2, 3, 6, 7}  # kernels and biases of keys and values
+    whole.set_weights([np.repeat(w, 2, -2) if i in kv else w for i, w in enumerate(weights)])
+    expected, scores = whole(x, y, return_attention_scores=True)
+    got, own_scores = layer(x, y, return_attention_scores=True)
+    for a, b in ((layer(x, y), expected), (got, expected), (own_scores, scores)):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    far = np.abs(np.arange(5)[:, None] - np.arange(7)) >= 3
+    assert (own_scores[..., far] == 0).all() and (own_scores[..., ~far] > 0).all()
+    again = type(layer).from_config(layer.get_config())
+    again(x, y)
+    again.set_weights(weights)
+    np.testing.assert_array_equal(again(x, y), layer(x, y))
+    with pytest.raises(ValueError, match="num_key_value_heads that divide 4 query heads, got 3"):
+        layers.GroupQueryAttention(4, 4, 3)

@@ -85,6 +85,7 @@ ACTIVATION_LAYERS = [
     (layers.Activation("sigmoid"), lambda x: 1 / (1 + np.exp(-x))),
     (layers.Activation(lambda x: x * x), lambda x: x * x),
     (layers.Lambda(lambda x, by: x / by, arguments={"by": 4.0}), lambda x: x / 4),
+    (layers.Lambda(lambda x, training=None: x * (3 if training else 2)), lambda x: 2 * x),
     (layers.Identity(), lambda x: x),
     (layers.Flatten(), lambda x: x.reshape(len(x), -1)),
     (layers.Flatten("channels_first"), lambda x: x.transpose(0, 2, 1).reshape(len(x), -1)),
@@ -323,6 +324,7 @@ ERRORS = [
      "of shape"),
     (lambda: layers.Layer()(batch(1, 1)), "defines call"),
     (lambda: layers.Lambda(3), "expected a function"),
+    (lambda: layers.Input((3,), sparse=True, name="x"), "x: expected no sparse, got True"),
     (lambda: layers.Dense(2)([["a"]]), "expected numbers"),
     (lambda: layers.deserialize({"class_name": "Dens", "config": {}}), "built-in class"),
 ]  # fmt: skip

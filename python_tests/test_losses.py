@@ -3,6 +3,7 @@ differences.
 """
 
 import functools
+import itertools
 import math
 
 import numpy as np
@@ -420,3 +421,75 @@ def test_masks_of_other_libraries_are_no_masks_of_steps():
     m = metrics.MeanSquaredError()
     m.update_state(np.zeros((3, 2)), y)
     assert m.result() == 1
+
+
+def ctc_by_paths(letters, p, blank=0):
+    """-log of the sum over every path that, without repetitions and blanks, spells the letters."""
+    total = 0.0
+    for path in itertools.product(range(p.shape[1]), repeat=len(p)):
+        text = [c for i, c in enumerate(path) if i == 0 or c != path[i - 1]]
+        if [c for c in text if c != blank] == list(letters):
+            total += math.prod(p[t, c] for t, c in enumerate(path))
+    return -math.log(total) if total else math.inf
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_texts_against_all_paths(traced):
+    texts, steps = [(1, 2), (2, 2), (1,), (), (2, 1, 2), (1, 1, 1)], [4, 4, 3, 2, 3, 4]
+    x = RNG.normal(size=(6, 4, 3))
+    p = np.exp(x) / np.exp(x).sum(-1, keepdims=True)
+    y = np.array([[*t, *[0] * (3 - len(t))] for t in texts])
+    sizes = np.array([len(t) for t in texts])
+    f = dlcore.function(ops.ctc_loss) if traced else ops.ctc_loss
+    expected = [ctc_by_paths(t, q[:n]) for t, q, n in zip(texts, p, steps, strict=True)]
+    np.testing.assert_allclose(f(y, x, sizes, np.array(steps)), expected, rtol=1e-10)
+    got = ops.ctc_loss(y[:3] - 1, x[:3], sizes[:3], np.array([4] * 3), mask_index=2)
+    last = [ctc_by_paths([c - 1 for c in t], q, 2) for t, q in zip(texts[:3], p, strict=False)]
+    np.testing.assert_allclose(got, last, rtol=1e-10)
+    np.testing.assert_allclose(
+        losses.ctc(y[:5], x[:5]),
+        [ctc_by_paths(t, q) for t, q in zip(texts[:5], p, strict=False)], rtol=1e-10,
+    )  # fmt: skip
+    slope = dlcore.grad(lambda x: losses.CTC()(y[:3], x))(x[:3])
+    h = np.zeros_like(x[:3])
+    h[1, 2, 1] = 1e-6
+    rise = losses.CTC()(y[:3], x[:3] + h) - losses.CTC()(y[:3], x[:3] - h)
+    np.testing.assert_allclose(slope[1, 2, 1], rise / 2e-6, rtol=1e-6)
+
+
+def test_likeliest_texts():
+    x = np.log(np.array([[[0.1, 0.6, 0.3], [0.1, 0.6, 0.3], [0.5, 0.3, 0.2], [0.1, 0.2, 0.7]]]))
+    for f in (ops.ctc_decode, dlcore.function(ops.ctc_decode)):
+        letters, scores = f(x, [4])
+        assert letters.tolist() == [[[1, 2, -1, -1]]]
+        np.testing.assert_allclose(scores, -x.max(-1).sum(keepdims=True))
+    assert ops.ctc_decode(x, [2], merge_repeated=False)[0].tolist() == [[[1, 1, -1, -1]]]
+    letters, scores = ops.ctc_decode(x, np.array([4]), "beam_search", top_paths=2)
+    found = sorted(
+        (ctc_by_paths(t, np.exp(x[0])), t)
+        for n in range(5) for t in itertools.product((1, 2), repeat=n)
+    )  # fmt: skip
+    for k in range(2):
+        assert [c for c in letters[k, 0].tolist() if c >= 0] == list(found[k][1])
+        assert scores[0, k] == pytest.approx(-found[k][0], rel=1e-5)
+    with pytest.raises(ValueError, match="expected strategy 'greedy' or 'beam_search', got 'best'"):
+        ops.ctc_decode(x, [4], "best")
+
+
+def test_points_of_a_class():
+    x = RNG.normal(size=(6, 3))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    y, d = np.array([0, 1, 0, 2, 1, 0]), np.maximum(1 - x @ x.T, 0)
+    expected = []
+    for i in range(6):
+        near = [j for j in range(6) if y[j] == y[i] and j != i]
+        far = [j for j in range(6) if y[j] != y[i]]
+        a = sum(math.exp(5 * (0.3 + d[i, j]) * (d[i, j] - 0.3)) for j in near)
+        b = sum(math.exp(5 * max(1.3 - d[i, j], 0) * (0.7 - d[i, j])) for j in far)
+        expected.append(math.log(1 + a * b))
+    np.testing.assert_allclose(losses.circle(y, x, gamma=5, margin=0.3), expected, rtol=1e-10)
+    loss = losses.get({"class_name": "Circle", "config": {"gamma": 5.0, "margin": 0.3}})
+    assert loss(y, x) == pytest.approx(np.mean([v for v in expected if v > 0]))
+    assert losses.deserialize(losses.serialize(loss))(y[:, None], x) == pytest.approx(loss(y, x))
+    grad = dlcore.grad(lambda x: loss(y, x))(x.astype("float32"))
+    assert np.isfinite(grad).all() and grad[3].any()

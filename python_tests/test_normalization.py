@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import dlcore
-from dlcore import ops
+from dlcore import layers, ops
 from dlcore.check import oracle
 from dlcore.ops.normalization import normalize_channels
 
@@ -152,3 +152,23 @@ def test_wrong_arguments_are_explained(call, message):
     with pytest.raises(ValueError) as caught:
         call()
     assert str(caught.value).startswith(message)
+
+
+def test_the_slope_of_a_kernel_is_bounded():
+    x = np.random.default_rng(0).normal(size=(8, 5)).astype("float32")
+    layer = layers.SpectralNormalization(layers.Dense(4), power_iterations=20)
+    layer(x)
+    start = layer.layer.kernel.numpy()
+    np.testing.assert_array_equal(layer(x), layer.layer(x))
+    layer(x, training=True)
+    sigma = np.linalg.svd(start)[1][0]
+    np.testing.assert_allclose(layer.layer.kernel.numpy(), start / sigma, rtol=1e-4, atol=1e-6)
+    zero = layers.SpectralNormalization(layers.Conv2D(2, 3, kernel_initializer="zeros"))
+    assert not zero(np.ones((1, 4, 4, 1), "float32"), training=True).any()
+    model = dlcore.Sequential([layers.Input((5,)), layer, layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.fit(x, x[:, :1], epochs=3, verbose=0)
+    assert [tuple(w.shape) for w in layer.weights] == [(5, 4), (1, 4), (4,)]
+    assert len(layer.trainable_weights) == 2
+    with pytest.raises(ValueError, match="expected a layer with kernel or embeddings"):
+        layers.SpectralNormalization(layers.Flatten())(x)

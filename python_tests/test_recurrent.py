@@ -233,6 +233,54 @@ def batch(rows=4, steps=5, features=3):
     return RNG.normal(size=(rows, steps, features)).astype("float32")
 
 
+def by_hand(layer, x, padding):
+    """ConvLSTM2D written out with `ops.conv`."""
+    w, u, b = layer.get_weights()
+    h = c = 0.0
+    for t in range(x.shape[1]):
+        z = ops.conv(x[:, t], w, padding=padding) + b
+        z = z if t == 0 else z + ops.conv(h, u, padding="same")
+        i, f, g, o = np.split(z, 4, axis=-1)
+        c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
+        h = ops.sigmoid(o) * ops.tanh(c)
+    return h, c
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_convolutions_over_time(padding):
+    x = RNG.normal(size=(2, 4, 6, 5, 3)).astype("float32")
+    layer = layers.ConvLSTM2D(4, 3, padding=padding, return_state=True)
+    y, h, c = layer(x)
+    for got, expected in zip((h, c), by_hand(layer, x, padding), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(y, h)
+    first = layers.ConvLSTM2D(4, 3, padding=padding, data_format="channels_first")
+    images = x.transpose(0, 1, 4, 2, 3)
+    first(images)
+    first.set_weights(layer.get_weights())
+    np.testing.assert_allclose(first(images), h.transpose(0, 3, 1, 2), rtol=1e-5, atol=1e-6)
+
+
+def test_convolutions_over_time_in_other_ways():
+    x = RNG.normal(size=(2, 4, 6, 3)).astype("float32")
+    layer = layers.ConvLSTM1D(4, 3, return_sequences=True, dropout=0.5, recurrent_dropout=0.5)
+    assert layer(x, training=True).shape == (2, 4, 4, 4)
+    mask = np.array([[1, 1, 0, 0], [1, 1, 1, 1]], bool)
+    y = layer(x, mask=mask)
+    np.testing.assert_array_equal(y[0, 3], y[0, 1])
+    model = dlcore.Sequential([layers.Input((3, 4, 5, 3, 2)), layers.ConvLSTM3D(2, 2)])
+    model.compile("sgd", "mse")
+    assert model.output_shape == (None, 3, 4, 2, 2)
+    volumes = RNG.normal(size=(4, 3, 4, 5, 3, 2)).astype("float32")
+    losses = model.fit(volumes, np.ones((4, 3, 4, 2, 2)), epochs=3, verbose=0).history["loss"]
+    assert losses[2] < losses[0]
+    again = dlcore.models.clone_model(model)
+    again.set_weights(model.get_weights())
+    np.testing.assert_array_equal(again.predict(volumes), model.predict(volumes))
+    with pytest.raises(ValueError, match=r"expected input \(batch, steps, features, \.\., \.\.\)"):
+        layers.ConvLSTM2D(4, 3)(x)
+
+
 @pytest.mark.parametrize("kind", LAYERS)
 def test_layer_shapes_and_configuration(kind):
     x = batch()

@@ -285,6 +285,11 @@ def test_get_file(tmp_path):
     folder = keras.utils.get_file("b.tar.gz", origin, extract=True, **options)
     with open(folder + "/aclImdb/train/neg/0_1.txt", encoding="utf-8") as file:
         assert file.read() == BAD
+    md5 = hashlib.md5(data).hexdigest()
+    kwargs = {"cache_dir": str(tmp_path), "untar": True, "md5_hash": md5}
+    assert keras.utils.get_file("b.tar.gz", origin, **kwargs) == folder
+    with pytest.raises(FileNotFoundError, match="get_file: expected"):
+        keras.utils.get_file("b.tar.gz", origin, force_download=True, **options)
     with pytest.raises(FileNotFoundError, match="get_file: expected"):
         keras.utils.get_file("c.tar.gz", origin, **options)
     with pytest.raises(ValueError, match="expected origin"):

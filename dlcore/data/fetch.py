@@ -7,7 +7,9 @@ from dlcore.data.files import download, home
 _LIMIT = 1 << 40  # bytes
 
 
-def get_file(fname, origin, file_hash, subdir, algorithm, extract, cache_dir):
+def get_file(
+    fname, origin, file_hash, subdir, algorithm, extract, cache_dir, anew=False
+):  # fmt: skip
     """See `dlcore.utils.get_file`."""
     from dlcore.data.reviews import check_digest
 
@@ -23,7 +25,7 @@ def get_file(fname, origin, file_hash, subdir, algorithm, extract, cache_dir):
         if file_hash is not None:
             check_digest("get_file", part, file_hash, algorithm)
 
-    if not _good(path, check):
+    if anew or not _good(path, check):
         mirror = _Address(origin)
         download("get_file", (mirror,), path, _LIMIT, check, name)
     return _unpacked(path) if extract else path

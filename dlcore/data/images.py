@@ -158,17 +158,34 @@ def save_img(path, x, data_format=None, file_format=None, scale=True, **kwargs):
 class ImageFiles:
     """Image files as samples: (image, label), or the image alone without labels."""
 
-    def __init__(self, paths, labels, color_mode, size, interpolation, keep, data_format):
+    def __init__(self, paths, labels, color_mode, size, interpolation, keep, pad, data_format):
         self.paths, self.labels, self.color_mode, self.size = paths, labels, color_mode, size
-        self.interpolation, self.keep, self.data_format = interpolation, keep, data_format
+        self.interpolation, self.data_format = interpolation, data_format
+        self.keep, self.pad = keep, pad
 
     def __len__(self):
         return len(self.paths)
 
     def __getitem__(self, i):
-        image = load_img(self.paths[i], self.color_mode, self.size, self.interpolation, self.keep)
+        path = self.paths[i]
+        if self.pad:
+            path = _padded(load_img(path, self.color_mode), self.size)
+        image = load_img(path, self.color_mode, self.size, self.interpolation, self.keep)
         x = img_to_array(image, self.data_format)
         return x if self.labels is None else (x, self.labels[i])
+
+
+def _padded(image, size):
+    """A file in memory with the image in the middle of a black one of the proportions of `size`."""
+    import io
+
+    (w, h), (height, width) = image.size, size
+    wide, high = max(w, h * width // height), max(h, w * height // width)
+    whole = _pillow("load_img").new(image.mode, (wide, high))
+    whole.paste(image, ((wide - w) // 2, (high - h) // 2))
+    file = io.BytesIO()
+    whole.save(file, "png")
+    return file
 
 
 def image_dataset_from_directory(
@@ -186,6 +203,7 @@ def image_dataset_from_directory(
     interpolation="bilinear",
     follow_links=False,
     crop_to_aspect_ratio=False,
+    pad_to_aspect_ratio=False,
     data_format=None,
     verbose=True,
     workers=2,
@@ -218,8 +236,9 @@ def image_dataset_from_directory(
     interpolation : {"bilinear", "nearest", "bicubic", "hamming", "box", "lanczos"}
     follow_links : bool
         Whether to enter folders that are symbolic links.
-    crop_to_aspect_ratio : bool
-        See `load_img`.
+    crop_to_aspect_ratio, pad_to_aspect_ratio : bool
+        Whether to cut off what is too much of an image of other proportions, or to add black
+        margins, instead of changing them.
     data_format : {"channels_last", "channels_first"}, optional
     verbose : bool
         Whether to print how many files there are.
@@ -243,7 +262,7 @@ def image_dataset_from_directory(
     def samples(paths, y):
         return ImageFiles(
             paths, y, color_mode, tuple(image_size), interpolation, crop_to_aspect_ratio,
-            _check_format(who, data_format),
+            pad_to_aspect_ratio, _check_format(who, data_format),
         )  # fmt: skip
 
     return loaders_of(

@@ -20,6 +20,7 @@ _MODULES = {
         "RandomColorJitter", "RandomGrayscale", "RandomHue", "RandomInvert", "RandomPosterization",
         "RandomSaturation", "Solarization",
     ),
+    "conv_lstm": ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"),
     "convolution": (
         "Conv1D", "Conv1DTranspose", "Conv2D", "Conv2DTranspose", "Conv3D", "Conv3DTranspose",
         "Convolution1D", "Convolution1DTranspose", "Convolution2D", "Convolution2DTranspose",
@@ -60,6 +61,7 @@ _MODULES = {
         "MaxPooling2D", "MaxPooling3D",
     ),
     "preprocessing": ("CenterCrop", "Normalization", "Rescaling", "Resizing"),
+    "grouped_attention": ("GroupQueryAttention",),
     "input_spec": ("InputSpec",),
     "masking": ("Masking", "TimeDistributed", "Wrapper"),
     "merging": (
@@ -71,6 +73,7 @@ _MODULES = {
     "recurrent_cells": ("GRUCell", "LSTMCell", "SimpleRNNCell", "StackedRNNCells"),
     "reshaping": ("Flatten", "Permute", "RepeatVector", "Reshape"),
     "symbolic": ("KerasTensor",),
+    "spectral": ("SpectralNormalization",),
     "text": ("TextVectorization",),
     "transformer": ("TransformerDecoder", "TransformerEncoder"),
 }  # fmt: skip

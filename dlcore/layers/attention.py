@@ -10,6 +10,8 @@ look. Weights of the scores are kept only when they are asked for, or dropped ou
 
 import math
 
+import numpy as np
+
 from dlcore import ops, random
 from dlcore.layers import spec
 from dlcore.layers.base import Layer
@@ -100,12 +102,16 @@ class MultiHeadAttention(Layer):
         Width of the output, by default that of the query.
     attention_axes : int or tuple of int, optional
         The axes that are attended over, by default all between batch and features.
+    sliding_window : int, optional
+        A query sees keys fewer steps than this away.
     flash_attention
         Accepted for Keras' sake: blocks are used wherever nobody asks for the weights.
     kernel_initializer : default "glorot_uniform"
     bias_initializer : default "zeros"
-    kernel_regularizer, bias_regularizer : optional
+    kernel_regularizer, bias_regularizer, activity_regularizer : optional
     kernel_constraint, bias_constraint : optional
+    use_gate : bool, default False
+        Whether a sigmoid of a projection of the query multiplies what the heads return.
     seed : int, optional
     **kwargs
         See `Layer`.
@@ -134,23 +140,29 @@ class MultiHeadAttention(Layer):
         use_bias=True,
         output_shape=None,
         attention_axes=None,
+        sliding_window=None,
         flash_attention=None,
         kernel_initializer="glorot_uniform",
         bias_initializer="zeros",
         kernel_regularizer=None,
         bias_regularizer=None,
+        activity_regularizer=None,
         kernel_constraint=None,
         bias_constraint=None,
+        use_gate=False,
         seed=None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         if not 0 <= dropout < 1:
             raise ValueError(f"{self.name}: expected dropout in 0 <= dropout < 1, got {dropout!r}")
         self.num_heads = spec.check_positive_int(self.name, "num_heads", num_heads)
         self.key_dim = spec.check_positive_int(self.name, "key_dim", key_dim)
         self.value_dim = spec.check_positive_int(self.name, "value_dim", value_dim or key_dim)
         self.dropout, self.use_bias, self.seed = dropout, bool(use_bias), seed
+        self.use_gate, self.sliding_window = bool(use_gate), sliding_window
+        if sliding_window is not None:
+            spec.check_positive_int(self.name, "sliding_window", sliding_window)
         self.output_shape = output_shape
         if isinstance(attention_axes, int):
             attention_axes = (attention_axes,)
@@ -159,6 +171,19 @@ class MultiHeadAttention(Layer):
         self._describe_weight("bias", bias_initializer, bias_regularizer, bias_constraint)
         self.seed_generator = random.SeedGenerator(seed) if dropout else None
 
+    @property
+    def key_heads(self):
+        """Heads of keys and values."""
+        return self.num_heads
+
+    def _projected(self, query, key, value):
+        """(batch, steps, heads, width) of each."""
+        return (
+            self.query_dense(self._as_float(query)),
+            self.key_dense(self._as_float(key)),
+            self.value_dense(self._as_float(value)),
+        )
+
     def _projection(self, name, shape, axes=1):
         kernel = (self.kernel_initializer, self.kernel_regularizer, self.kernel_constraint)
         bias = (self.bias_initializer, self.bias_regularizer, self.bias_constraint)
@@ -166,9 +191,11 @@ class MultiHeadAttention(Layer):
         return _Projection(shape, options, axes, name=name, dtype=self.dtype_policy)
 
     def build(self, input_shape):
-        heads = self.num_heads
-        self.query_dense = self._projection("query", (heads, self.key_dim))
+        heads = self.key_heads
+        self.query_dense = self._projection("query", (self.num_heads, self.key_dim))
         self.key_dense = self._projection("key", (heads, self.key_dim))
+        if self.use_gate:
+            self.gate_dense = self._projection("gate", (self.num_heads, self.value_dim))
         self.value_dense = self._projection("value", (heads, self.value_dim))
         out = input_shape[-1] if self.output_shape is None else self.output_shape
         out = out if isinstance(out, (tuple, list)) else (out,)
@@ -205,12 +232,10 @@ class MultiHeadAttention(Layer):
             mask = _both(mask, ops.cast(attention_mask, "bool"))
         if mask is not None and len(mask.shape) == 3:
             mask = ops.expand_dims(mask, 1)
-        q, k, v = (
-            dense(self._as_float(x))
-            for dense, x in (
-                (self.query_dense, query), (self.key_dense, key), (self.value_dense, value)
-            )
-        )  # fmt: skip
+        if self.sliding_window is not None:
+            steps = np.arange(query.shape[1])[:, None] - np.arange(key.shape[1])
+            mask = _both(mask, np.abs(steps)[None, None] < self.sliding_window)
+        q, k, v = self._projected(query, key, value)
         weights = None
         if return_attention_scores:
             y, weights = self._with_weights(q, k, v, mask, training, use_causal_mask)
@@ -223,6 +248,8 @@ class MultiHeadAttention(Layer):
         if query_mask is not None:
             kept = ops.reshape(ops.cast(query_mask, "bool"), (*y.shape[:2], 1, 1))
             y = ops.where(kept, y, 0.0)
+        if self.use_gate:
+            y = y * ops.sigmoid(self.gate_dense(self._as_float(query)))
         y = self.output_dense(y)
         return (y, weights) if return_attention_scores else y
 

@@ -263,9 +263,19 @@ class Conv1DTranspose(Conv2DTranspose):
 
 
 class Conv3DTranspose(Conv2DTranspose):
-    """Transposed convolution over three axes. See `Conv2DTranspose`."""
+    """Transposed convolution over three axes. See `Conv2DTranspose`, but for the places of
+    `data_format` and `output_padding`.
+    """
 
     rank = 3
+
+    def __init__(
+        self, filters, kernel_size, strides=1, padding="valid", data_format=None,
+        output_padding=None, *args, **kwargs,
+    ):  # fmt: skip
+        super().__init__(
+            filters, kernel_size, strides, padding, output_padding, data_format, *args, **kwargs
+        )
 
 
 Convolution1D, Convolution2D, Convolution3D = Conv1D, Conv2D, Conv3D

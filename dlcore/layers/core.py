@@ -9,6 +9,7 @@ import numpy as np
 from dlcore import activations, config, lookup, ops, random
 from dlcore.layers import spec
 from dlcore.layers.base import Layer
+from dlcore.layers.signatures import names_of
 from dlcore.layers.symbolic import Connection
 from dlcore.program.dtypes import standardize
 
@@ -27,10 +28,21 @@ class InputLayer(Layer):
     batch_shape : tuple, optional
         (batch, *shape), instead of `shape`.
     name : str, optional
+    sparse, ragged, input_tensor, optional
+        Not supported: must be left as they are.
     """
 
-    def __init__(self, shape=None, batch_size=None, dtype=None, batch_shape=None, name=None):
+    def __init__(
+        self, shape=None, batch_size=None, dtype=None, sparse=None, ragged=None, batch_shape=None,
+        input_tensor=None, optional=False, name=None,
+    ):  # fmt: skip
         super().__init__(dtype=config.floatx(), name=name)
+        unsupported = {
+            "sparse": sparse, "ragged": ragged, "input_tensor": input_tensor, "optional": optional,
+        }  # fmt: skip
+        for what, value in unsupported.items():
+            if value:
+                raise ValueError(f"{self.name}: expected no {what}, got {value!r}")
         self.dtype = standardize(dtype, self.name)
         if shape is None and batch_shape is None:
             raise ValueError(f"{self.name}: expected shape or batch_shape, got neither")
@@ -46,7 +58,10 @@ class InputLayer(Layer):
         return inputs
 
 
-def Input(shape=None, batch_size=None, dtype=None, batch_shape=None, name=None):
+def Input(
+    shape=None, batch_size=None, dtype=None, sparse=None, ragged=None, batch_shape=None, name=None,
+    tensor=None, optional=False,
+):  # fmt: skip
     """The input of a model: a symbol to call layers and `dlcore.ops` on, for `Model(inputs,
     outputs)`, or the first entry of a `Sequential`.
 
@@ -54,7 +69,7 @@ def Input(shape=None, batch_size=None, dtype=None, batch_shape=None, name=None):
     ----------
     shape : tuple of int
         Shape of one row, without the batch.
-    batch_size, dtype, batch_shape, name
+    batch_size, dtype, sparse, ragged, batch_shape, name, tensor, optional
         See `InputLayer`.
 
     Returns
@@ -71,7 +86,9 @@ def Input(shape=None, batch_size=None, dtype=None, batch_shape=None, name=None):
     >>> keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).output_shape
     (None, 2)
     """
-    return InputLayer(shape, batch_size, dtype, batch_shape, name).output
+    return InputLayer(
+        shape, batch_size, dtype, sparse, ragged, batch_shape, tensor, optional, name
+    ).output
 
 
 def _check_width(layer, x, width):
@@ -305,7 +322,7 @@ class Lambda(Layer):
     Parameters
     ----------
     function : callable
-        ``function(inputs, **arguments)``.
+        ``function(inputs, **arguments)``, also with `mask` or `training` where it takes these.
     mask : callable (inputs, mask) -> mask, or a tensor, optional
         Mask of the output; none by default.
     arguments : dict, optional
@@ -330,8 +347,10 @@ class Lambda(Layer):
     def compute_mask(self, inputs, mask=None):
         return self.mask(inputs, mask) if callable(self.mask) else self.mask
 
-    def call(self, inputs):
-        return self.function(inputs, **self.arguments)
+    def call(self, inputs, mask=None, training=None):
+        more = {"mask": mask, "training": training}
+        taken = {k: v for k, v in more.items() if k in names_of(self.function, 0)}
+        return self.function(inputs, **(taken | self.arguments))
 
     @classmethod
     def from_config(cls, config):

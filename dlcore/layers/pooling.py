@@ -193,7 +193,7 @@ class AdaptiveAveragePooling2D(Layer):
     rank = 2
     pool = "adaptive_average_pool"
 
-    def __init__(self, output_size, *, data_format=None, **kwargs):
+    def __init__(self, output_size, data_format=None, **kwargs):
         super().__init__(**kwargs)
         self.output_size = check_sizes(self.name, "output_size", output_size, self.rank)
         self.data_format = check_data_format(self.name, data_format)

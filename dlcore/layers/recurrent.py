@@ -52,22 +52,23 @@ class RNN(Layer):
         self.supports_masking = True
         self._states = None  # not weights
 
+    _ndim = 3  # of the input
+
+    def _check_input(self, shape):
+        if len(shape) != self._ndim:
+            features = ", ".join(["batch", "steps", "features", "..", ".."][: self._ndim])
+            raise ValueError(f"{self.name}: expected input ({features}), got {tuple(shape)}")
+
     def build(self, input_shape):
         shape = input_shape[0] if isinstance(input_shape, list) else input_shape
-        if len(shape) != 3:
-            raise ValueError(
-                f"{self.name}: expected input (batch, steps, features), got {tuple(shape)}"
-            )
+        self._check_input(shape)
         if not self.cell.built:
-            self.cell.build((shape[0], shape[2]))
+            self.cell.build((shape[0], *shape[2:]))
 
     def call(self, inputs, initial_state=None, mask=None, training=False):
         if isinstance(inputs, (list, tuple)):
             inputs, *initial_state = inputs
-        if len(inputs.shape) != 3:
-            raise ValueError(
-                f"{self.name}: expected input (batch, steps, features), got {tuple(inputs.shape)}"
-            )
+        self._check_input(inputs.shape)
         x = self._as_float(inputs)
         states = self._first_states(initial_state, x.shape[0])
         run = _sequence if hasattr(self.cell, "sequence") else _repeat
@@ -76,9 +77,9 @@ class RNN(Layer):
         if mask is not None:
             order = ops.flip(mask, 1) if self.go_backwards else mask
             if self.zero_output_for_mask:
-                y = ops.where(ops.expand_dims(order, -1), y, 0.0)
+                y = ops.where(_like(order, y), y, 0.0)
             elif initial_state is not None or self.stateful:
-                y = ops.where(ops.expand_dims(_begun(order), -1), y, 0.0)
+                y = ops.where(_like(_begun(order), y), y, 0.0)
         if self.stateful and not spec.any_rows():
             for variable, value in zip(self._states, last, strict=True):
                 variable.assign(value)
@@ -130,6 +131,11 @@ class RNN(Layer):
         return [output] + [None] * cells.n_states(self.cell)
 
 
+def _like(mask, y):
+    """A mask (batch, steps) with axes to broadcast to y (batch, steps, ..)."""
+    return ops.reshape(mask, (*mask.shape, *(1,) * (len(y.shape) - 2)))
+
+
 def _begun(mask):
     """Whether a step or one before it has a value: outputs before that are 0, whatever the first
     state is, as in Keras."""
@@ -176,8 +182,9 @@ class _Recurrent(RNN):
         return getattr(cell, name)
 
     def get_config(self):
-        own = {k: v for k, v in super().get_config().items() if k != "cell"}
-        return {**self.cell.get_config(), **own}
+        config = {**self.cell.get_config(), **super().get_config()}
+        known = lookup.argument_names(type(self))
+        return {k: v for k, v in config.items() if k in known and k != "cell"}
 
     @property
     def kernel(self):

@@ -6,10 +6,10 @@ from dlcore import lookup
 from dlcore.layers import spec
 
 
-def names_of(f):
-    """The parameters of a method behind `self`."""
+def names_of(f, behind=1):
+    """The parameters of a method behind `self`, or of a function."""
     code = getattr(getattr(f, "__wrapped__", f), "__code__", None)
-    return code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount] if code else ()
+    return code.co_varnames[behind : code.co_argcount + code.co_kwonlyargcount] if code else ()
 
 
 def parameters(cls):

@@ -33,6 +33,7 @@ from dlcore.losses.loss import (
     check_labels,
     class_weights_to_sample_weights,
 )
+from dlcore.losses.matching import CTC, Circle, circle, ctc
 from dlcore.losses.regression import (
     CosineSimilarity,
     Huber,
@@ -55,14 +56,14 @@ from dlcore.losses.regression import (
 )
 
 _CLASSES = [
-    BinaryCrossentropy, BinaryFocalCrossentropy, CategoricalCrossentropy,
+    CTC, Circle, BinaryCrossentropy, BinaryFocalCrossentropy, CategoricalCrossentropy,
     CategoricalFocalCrossentropy, CategoricalGeneralizedCrossEntropy, CategoricalHinge,
     CosineSimilarity, Dice, Hinge, Huber, KLDivergence, LogCosh, Loss, LossFunctionWrapper,
     MeanAbsoluteError, MeanAbsolutePercentageError, MeanSquaredError, MeanSquaredLogarithmicError,
     Poisson, SparseCategoricalCrossentropy, SquaredHinge, Tversky,
 ]  # fmt: skip
 _FUNCTIONS = [
-    binary_crossentropy, binary_focal_crossentropy, categorical_crossentropy,
+    circle, ctc, binary_crossentropy, binary_focal_crossentropy, categorical_crossentropy,
     categorical_focal_crossentropy, categorical_generalized_cross_entropy, categorical_hinge,
     cosine_similarity, dice, hinge, huber, kl_divergence, log_cosh, mean_absolute_error,
     mean_absolute_percentage_error, mean_squared_error, mean_squared_logarithmic_error, poisson,

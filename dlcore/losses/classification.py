@@ -286,8 +286,8 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
         self,
         from_logits=False,
         ignore_class=None,
-        axis=-1,
         reduction="sum_over_batch_size",
+        axis=-1,
         name="sparse_categorical_crossentropy",
         dtype=None,
     ):
@@ -302,10 +302,10 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
             axis=axis,
         )
 
-    def _counted(self, y_true, mask, shape):
+    def _counted(self, y_true, mask, values):
         if self.ignore_class is None:
             return mask
-        kept = ops.reshape(ops.not_equal(y_true, self.ignore_class), shape)
+        kept = ops.reshape(ops.not_equal(y_true, self.ignore_class), tuple(values.shape))
         return kept if mask is None else ops.logical_and(mask, kept)
 
 

@@ -186,12 +186,12 @@ class Loss(lookup.Configurable):
         else:
             y_true = as_float(y_true, str(y_pred.dtype))
         values = self.call(*match_samples(self.fn, y_true, y_pred))
-        mask = self._counted(y_true, mask, tuple(values.shape))
+        mask = self._counted(y_true, mask, values)
         sample_weight = apply_mask(self.name, values, sample_weight, mask, self.reduction)
         return reduce_values(self.name, values, sample_weight, self.reduction)
 
-    def _counted(self, y_true, mask, shape):
-        """The mask of the values, of that shape, that count; None for all."""
+    def _counted(self, y_true, mask, values):
+        """The mask of the values that count, in their shape; None for all."""
         return mask
 
     def call(self, y_true, y_pred):

@@ -38,7 +38,7 @@ def load_model(filepath, custom_objects=None, compile=True, safe_mode=True):
     return load_model(filepath, custom_objects, compile)
 
 
-def save_model(model, filepath, overwrite=True):
+def save_model(model, filepath, overwrite=True, zipped=None):
     """`model.save(filepath)`."""
     model.save(filepath, overwrite)
 

@@ -253,7 +253,7 @@ class Model(Trainer):
 
     # -- files
 
-    def save(self, filepath, overwrite=True):
+    def save(self, filepath, overwrite=True, zipped=None):
         """Write architecture, weights, `compile` arguments and the optimizer's state to one file.
 
         Parameters
@@ -262,6 +262,8 @@ class Model(Trainer):
             The old file survives until the new one is complete.
         overwrite : bool
             Whether an existing file may be replaced.
+        zipped
+            Accepted for Keras' sake: it is always one file.
 
         Raises
         ------

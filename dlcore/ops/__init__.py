@@ -53,6 +53,7 @@ _HOMES = {
         "conv", "conv_filter_grad", "conv_input_grad", "conv_transpose", "depthwise_conv",
         "separable_conv",
     ),
+    "ctc": ("ctc_decode", "ctc_loss"),
     "decompositions": (
         "cholesky", "cholesky_inverse", "det", "eigh", "inv", "logdet", "lstsq", "matrix_rank",
         "pinv", "qr", "slogdet", "solve", "solve_triangular", "svd",

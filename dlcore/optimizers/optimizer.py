@@ -409,6 +409,12 @@ class Optimizer(lookup.Configurable):
             return [g * scale for g in grads]
         return grads
 
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The optimizer that `get_config` described."""
+        with lookup.custom_object_scope(custom_objects or {}):
+            return cls(**config)
+
     def get_config(self):
         config = super().get_config()
         rate = self._learning_rate

@@ -169,12 +169,15 @@ def normalize(x, axis=-1, order=2):
 def get_file(
     fname=None,
     origin=None,
+    untar=False,
+    md5_hash=None,
     file_hash=None,
     cache_subdir="datasets",
     hash_algorithm="auto",
     extract=False,
+    archive_format="auto",
     cache_dir=None,
-    **kwargs,
+    force_download=False,
 ):
     """The path of a file, downloaded where it is not there yet.
 
@@ -184,6 +187,8 @@ def get_file(
         Name to keep it under; by default the last part of `origin`.
     origin : str
         Its address.
+    untar, md5_hash
+        Older names of `extract` and `file_hash`.
     file_hash : str, optional
         Digest of the file; a file with another one is refused, and fetched anew.
     cache_subdir : str, default "datasets"
@@ -192,6 +197,10 @@ def get_file(
         Whether to unpack a .tar.gz or .zip archive beside it, and return that folder.
     cache_dir : str, optional
         By default `$DLCORE_DATA` or `~/.dlcore`.
+    archive_format
+        Accepted for Keras' sake: the file itself tells.
+    force_download : bool
+        Whether to fetch it even where it is there.
 
     Returns
     -------
@@ -206,4 +215,9 @@ def get_file(
     """
     from dlcore.data.fetch import get_file
 
-    return get_file(fname, origin, file_hash, cache_subdir, hash_algorithm, extract, cache_dir)
+    if file_hash is None and md5_hash is not None:
+        file_hash, hash_algorithm = md5_hash, "md5"
+    return get_file(
+        fname, origin, file_hash, cache_subdir, hash_algorithm, extract or untar, cache_dir,
+        force_download,
+    )  # fmt: skip
