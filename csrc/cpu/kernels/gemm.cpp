@@ -142,7 +142,7 @@ class Multiplier {
   // Rows in place are read a few at a time across all panels: long runs, which the hardware
   // prefetches.
   void pack_b() {
-    const int64_t depth = k1_ - k0_, step = p_.b_col == 1 ? 16 : depth;
+    const int64_t depth = k1_ - k0_, step = p_.b_col == 1 ? kRunRows : depth;
     for (int64_t k = 0; k < depth; k += step) {
       for (int64_t j = 0; j < cols_;) {
         const int64_t w = tile_width(p_, ceil_div(cols_ - j, L)) * L;
@@ -201,8 +201,7 @@ class Multiplier {
     t.extra_row = store_ == Store::relu_grad ? call_.tensors[p_.extra].stride[p_.row_axis] : 0;
     const int64_t strips = ceil_div(rows, p_.height);
     if (p_.by_panels) {
-      for (int64_t s = 0; p_.pack_a && s < strips; ++s)
-        pack_strip(i, rows * s / strips, rows * (s + 1) / strips);
+      if (p_.pack_a) pack_a(i, rows, strips);
       for (int64_t j = 0; j < cols_;) {
         const int w = tile_width(p_, ceil_div(cols_ - j, L));
         for (int64_t s = 0; s < strips; ++s) {
@@ -235,10 +234,17 @@ class Multiplier {
     }
   }
 
-  void pack_strip(int64_t i, int64_t r0, int64_t r1) {
+  void pack_a(int64_t i, int64_t rows, int64_t strips) {
     const int64_t depth = k1_ - k0_;
-    gather_block(a_ + (i + r0) * p_.a_row + k0_ * p_.a_col, p_.a_col, p_.a_row, depth, r1 - r0,
-                 base_ + at_.rows + r0 * depth, r1 - r0);
+    const T* a = a_ + i * p_.a_row + k0_ * p_.a_col;
+    T* packed = base_ + at_.rows;
+    if (p_.a_row == 1 && p_.a_col >= 2 * L && p_.height <= 2 * L)
+      return pack_strips(a, p_.a_col, depth, rows, strips, packed);
+    for (int64_t s = 0; s < strips; ++s) {
+      const int64_t r0 = rows * s / strips, r1 = rows * (s + 1) / strips;
+      gather_block(a + r0 * p_.a_row, p_.a_col, p_.a_row, depth, r1 - r0, packed + r0 * depth,
+                   r1 - r0);
+    }
   }
 
   // Rows [r0, r1) of the block that starts at row i, and the panel of w vectors at column j of the

@@ -123,11 +123,17 @@ void scatter_block(const T* x, int64_t x_row, int64_t rows, int64_t cols, T* y, 
   }
 }
 
+// Rows that are copied from a matrix at a time. Those of the next run are fetched meanwhile, as a
+// long matrix comes from memory: into L2, for far rows share few sets of L1.
+constexpr int64_t kRunRows = 16;
+
 // Rows of NV vectors.
 template <class T, int NV>
-void pack_rows(const T* x, int64_t x_row, int64_t rows, T* y) {
+void pack_rows(const T* x, int64_t x_row, int64_t rows, T* y, int64_t y_row = NV * kLanes<T>) {
   constexpr int64_t L = kLanes<T>;
-  for (int64_t i = 0; i < rows; ++i, x += x_row, y += NV * L) {
+  for (int64_t i = 0; i < rows; ++i, x += x_row, y += y_row) {
+    for (int v = 0; v < NV; v += 64 / kVectorBytes)
+      __builtin_prefetch(x + kRunRows * x_row + v * L, 0, 2);
 #pragma GCC unroll 4
     for (int v = 0; v < NV; ++v) store(y + v * L, load(x + v * L));
   }
@@ -147,6 +153,38 @@ void pack_panel(const T* x, int64_t x_row, int64_t x_col, int64_t rows, int64_t 
   gather_block(x, x_row, x_col, rows, cols, y, width);
   for (int64_t i = 0; cols < width && i < rows; ++i) {
     for (int64_t j = cols; j < width; ++j) y[i * width + j] = 0;
+  }
+}
+
+// Rows of w elements, one after another, from `rows` of x. Whole vectors are copied, what they hold
+// beyond a row is overwritten by the next ones; of the `left` rows that there still are, those whose
+// vector would end beyond the last are copied element by element.
+template <class T>
+void pack_narrow_rows(const T* x, int64_t x_row, int64_t rows, int64_t left, int64_t w, T* y) {
+  constexpr int64_t L = kLanes<T>;
+  const int64_t vectors = w <= L ? 1 : 2;
+  const int64_t safe = left >= rows + vectors * L ? rows : left - (vectors * L - 1) / w;
+  const int64_t whole = safe < 0 ? 0 : safe < rows ? safe : rows;
+  if (vectors == 1) {
+    pack_rows<T, 1>(x, x_row, whole, y, w);
+  } else {
+    pack_rows<T, 2>(x, x_row, whole, y, w);
+  }
+  for (int64_t i = whole; i < rows; ++i) copy_run(y + i * w, x + i * x_row, w);
+}
+
+// The columns of x (rows x cols) as `strips` of nearly equal width w, one after another, each
+// (rows x w). A run of rows goes to all strips at once: lines of far rows would be lost between one
+// strip and the next. Strips have at most two vectors, and x_row as many elements as both together.
+template <class T>
+void pack_strips(const T* x, int64_t x_row, int64_t rows, int64_t cols, int64_t strips, T* y) {
+  for (int64_t i = 0; i < rows; i += kRunRows) {
+    const int64_t run = i + kRunRows < rows ? kRunRows : rows - i;
+    for (int64_t s = 0, j = 0, end = 0; s < strips; ++s, j = end) {
+      end = cols * (s + 1) / strips;
+      const int64_t w = end - j;
+      pack_narrow_rows(x + i * x_row + j, x_row, run, rows - i, w, y + j * rows + i * w);
+    }
   }
 }
 
