@@ -20,7 +20,7 @@ __version__ = "0.1.0"
 _MODULES = (
     "activations", "backend", "callbacks", "cli", "constraints", "data", "datasets", "distributed",
     "dtype_policies", "initializers", "io", "layers", "losses", "metrics", "mixed_precision",
-    "models", "optimizers", "preprocessing", "regularizers", "saving", "utils",
+    "models", "optimizers", "preprocessing", "regularizers", "saving", "tree", "utils",
 )  # fmt: skip
 _NAMES = {
     "DTypePolicy": "dtype_policies",

@@ -192,6 +192,27 @@ def bernoulli(shape, p=0.5, dtype=None, seed=None):
     return _draw("bernoulli", shape, dtypes.standardize(dtype, halves=True), seed, p)
 
 
+def binomial(shape, counts, probabilities, dtype=None, seed=None):
+    """How many of `counts` trials, each of its own draw, come out with `probabilities`.
+
+    Examples
+    --------
+    >>> import dlcore
+    >>> x = dlcore.random.binomial((1000,), 10, 0.3, seed=1)
+    >>> bool(2.8 < x.mean() < 3.2)
+    True
+    """
+    dtype, shape = dtypes.standardize(dtype, halves=True), tuple(int(s) for s in shape)
+    counts, p = (np.broadcast_to(np.asarray(v, "float32"), shape) for v in (counts, probabilities))
+    if not ((counts >= 0) & (p >= 0) & (p <= 1)).all():
+        raise ValueError("binomial: expected counts >= 0 and probabilities in 0..1")
+    trials = int(counts.max()) if counts.size else 0
+    u = _draw("uniform", (trials, *shape), "float32", seed, 0.0, 1.0)
+    number = np.arange(trials).reshape(-1, *(1,) * len(shape))
+    hits = pw.logical_and(pw.less(u, p), number < counts)
+    return reduction.sum(pw.cast(hits, dtype), axis=0)
+
+
 def randint(shape, minval, maxval, dtype="int32", seed=None):
     """Integers spread evenly over minval <= i < maxval."""
     if not minval < maxval:
@@ -229,6 +250,6 @@ def shuffle(x, axis=0, seed=None):
 
 
 __all__ = [
-    "SeedGenerator", "bernoulli", "beta", "categorical", "dropout", "gamma", "normal", "randint",
-    "set_random_seed", "shuffle", "truncated_normal", "uniform",
+    "SeedGenerator", "bernoulli", "beta", "binomial", "categorical", "dropout", "gamma", "normal",
+    "randint", "set_random_seed", "shuffle", "truncated_normal", "uniform",
 ]  # fmt: skip

@@ -275,3 +275,26 @@ def test_variables_are_made_of_values_or_initializers():
         keras.Variable([1.0], shape=(2,))
     with pytest.raises(ValueError, match="Variable: expected a shape for an initializer, got None"):
         keras.Variable(normal)
+
+
+def test_nested_structures():
+    from collections import OrderedDict, namedtuple
+
+    tree = keras.tree
+    pair = namedtuple("pair", "x y")
+    nest = [1, {"b": 2, "a": (3, [None])}, pair(4, 5), OrderedDict(z=6, a=7)]
+    assert tree.flatten(nest) == [1, 3, None, 2, 4, 5, 6, 7]
+    assert tree.pack_sequence_as(nest, tree.flatten(nest)) == nest
+    assert tree.map_structure(lambda x: x, nest) == nest
+    assert tree.lists_to_tuples([1, [2]]) == (1, (2,))
+    assert tree.traverse(lambda x: tree.MAP_TO_NONE if x == 2 else None, [1, [2]]) == [1, [None]]
+    tree.assert_same_paths([1, (2,)], [3, [4]])
+    for wrong in (
+        lambda: tree.map_structure(max, [1, (2,)], [3, [4]]),
+        lambda: tree.map_structure(max, {"a": 1}, {"b": 2}),
+        lambda: tree.assert_same_structure([1], 1),
+        lambda: tree.assert_same_paths([1], {"a": 1}),
+        lambda: tree.pack_sequence_as([1], [2, 3]),
+    ):
+        with pytest.raises(ValueError, match="expected"):
+            wrong()

@@ -49,7 +49,7 @@ CASES = [
     *_unary("arctan", "arcsinh", "cbrt", "exp2", "deg2rad", "rad2deg", "fabs", "sinc", low=-9),
     *_unary("arcsin", "arccos", "arctanh", low=-0.9, high=0.9),
     *_unary("arccosh", low=1.1, high=20.0),
-    *_unary("signbit", "isposinf", "isneginf", "isreal", gradient=False),
+    *_unary("signbit", "isposinf", "isneginf", "isreal", "i0", "angle", "imag", gradient=False),
     *_binary("arctan2", "hypot", "logaddexp", "logaddexp2", "fmax", "fmin", "fmod"),
     *_binary("heaviside", "isclose", gradient=False),
     *_binary("bitwise_and", "bitwise_or", "bitwise_xor", "gcd", "lcm", gradient=False,
@@ -287,3 +287,68 @@ def test_what_depends_on_values_is_refused_in_a_trace():
 def test_bits_of_floats_are_refused():
     with pytest.raises(TypeError, match="bitwise_and: expected integers, got float32"):
         ops.bitwise_and(np.ones(3, "float32"), 1)
+
+
+def test_the_next_float():
+    x = np.array([1.0, -1.0, 0.0], "float32")
+    for f in (ops.nextafter, dlcore.function(ops.nextafter)):
+        np.testing.assert_array_equal(f(x, x * 0 + 2), np.nextafter(x, np.float32(2)))
+    assert ops.conj(x) is x or (ops.conj(x) == x).all()
+
+
+SIZES = [1, 7, 64, 96, 101, 400]
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_fourier_transforms_in_programs(n):
+    rng = np.random.default_rng(n)
+    re, im = rng.normal(size=(2, 3, n))
+    for f in (lambda x: ops.fft(x), lambda x: ops.irfft(x, n), lambda x: ops.irfft(x, 2 * n - 1)):
+        for a, b in zip(dlcore.function(f)((re, im)), f((re, im)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(ops.fft((re, im))[0], np.fft.fft(re + 1j * im).real, atol=1e-10)
+    for length in (None, n + 3, max(n - 2, 1)):
+        got = dlcore.function(lambda x, length=length: ops.rfft(x, length))(re)
+        for a, b in zip(got, ops.rfft(re, length), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-10)
+    # Parseval: the energy is the same, and so is its slope, up to the size.
+    energy = dlcore.grad(lambda x: sum(ops.sum(ops.square(y)) for y in ops.fft((x, x * 0))))(re)
+    np.testing.assert_allclose(energy, 2 * n * re, rtol=1e-9, atol=1e-9)
+
+
+def test_fourier_transforms_over_two_axes():
+    re, im = np.random.default_rng(0).normal(size=(2, 2, 6, 5))
+    for f in (ops.fft2, dlcore.function(ops.fft2)):
+        z = np.fft.fft2(re + 1j * im)
+        np.testing.assert_allclose(f((re, im)), (z.real, z.imag), atol=1e-10)
+    for f in (ops.ifft2, dlcore.function(ops.ifft2)):
+        np.testing.assert_allclose(f(ops.fft2((re, im))), (re, im), atol=1e-10)
+    for name, x in (("fft", re), ("fft2", (re, im[0])), ("irfft", (re,))):
+        with pytest.raises(ValueError, match=f"{name}: expected a pair"):
+            getattr(ops, name)(x)
+
+
+@pytest.mark.parametrize("center", [True, False])
+@pytest.mark.parametrize(("length", "stride", "size"), [(16, 8, 16), (16, 4, 20), (15, 5, 21)])
+def test_spectra_of_windows(length, stride, size, center):
+    x = np.random.default_rng(0).normal(size=(2, 100))
+
+    def there(x):
+        return ops.stft(x, length, stride, size, "hamming", center)
+
+    re, im = there(x)
+    padded = np.pad(x, ((0, 0), (size // 2,) * 2), "reflect") if center else x
+    window = 0.54 - 0.46 * np.cos(2 * np.pi * np.arange(length) / length)
+    window = np.pad(window, ((size - length) // 2, size - length - (size - length) // 2))
+    third = np.fft.rfft(padded[:, 2 * stride : 2 * stride + size] * window)
+    np.testing.assert_allclose(re[:, 2] + 1j * im[:, 2], third, atol=1e-10)
+    np.testing.assert_allclose(dlcore.function(there)(x), (re, im), atol=1e-10)
+    back = ops.istft((re, im), length, stride, size, window="hamming", center=center)
+    inside = slice(size, back.shape[-1] - size)
+    np.testing.assert_allclose(back[:, inside], x[:, : back.shape[-1]][:, inside], atol=1e-10)
+    assert ops.istft((re, im), length, stride, size, 50, "hamming", center).shape == (2, 50)
+    model_input = dlcore.Input((100,))
+    spectra = ops.stft(model_input, length, stride, size)[0]
+    assert dlcore.Model(model_input, spectra).predict(x, verbose=0).shape[0] == 2
+    with pytest.raises(ValueError, match="stft: expected window 'hann' or 'hamming', got 'flat'"):
+        ops.stft(x, length, stride, size, "flat")

@@ -37,10 +37,11 @@ _HOMES = {
         "tri", "tril", "triu", "unravel_index", "vander", "vsplit", "vstack",
     ),
     "arithmetic": (
-        "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_not", "bitwise_or",
-        "bitwise_right_shift", "bitwise_xor", "deg2rad", "divide_no_nan", "exp2", "fabs", "fmax",
-        "fmin", "fmod", "gcd", "heaviside", "isneginf", "isposinf", "isreal", "lcm", "ldexp",
-        "left_shift", "logaddexp2", "logical_xor", "nan_to_num", "rad2deg", "right_shift",
+        "angle", "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_not", "bitwise_or",
+        "bitwise_right_shift", "bitwise_xor", "conj", "conjugate", "deg2rad", "divide_no_nan",
+        "exp2", "fabs", "fmax", "fmin", "fmod", "gcd", "heaviside", "i0", "imag", "isneginf",
+        "isposinf", "isreal", "lcm", "ldexp", "left_shift", "logaddexp2", "logical_xor",
+        "nan_to_num", "nextafter", "rad2deg", "real", "right_shift",
         "saturate_cast", "select", "signbit", "sinc", "sparse_plus", "sparse_sigmoid", "sparsemax",
         "squareplus",
     ),
@@ -62,6 +63,7 @@ _HOMES = {
         "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "cbrt", "erfc",
         "erfinv", "hypot", "logaddexp",
     ),
+    "fourier": ("fft", "fft2", "ifft2", "irfft", "istft", "rfft", "stft"),
     "normalization": (
         "batch_normalization", "layer_normalization", "moments", "rms_normalization",
     ),

@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from dlcore.ops import pointwise as pw
-from dlcore.ops.creation import ones_like
+from dlcore.ops.creation import ones_like, zeros_like
 from dlcore.ops.op import (
     OPS,
     Op,
@@ -136,6 +136,53 @@ def isneginf(x):
 def isreal(x):
     """True everywhere: there are no complex numbers."""
     return ones_like(to_tensor(x), "bool")
+
+
+@traceable()
+def real(x):
+    """x: there are no complex numbers."""
+    return to_tensor(x)
+
+
+@traceable()
+def imag(x):
+    """Zeros: there are no complex numbers."""
+    return zeros_like(to_tensor(x))
+
+
+conj = conjugate = real
+
+
+@traceable()
+def angle(x):
+    """0, and pi for negative x."""
+    x = as_float(x)
+    return pw.where(pw.isnan(x), x, pw.cast(pw.less(x, 0.0), x.dtype) * math.pi)
+
+
+def _by_formula(name, formula):
+    """An op without a kernel and a gradient."""
+
+    def shape(*xs):
+        return broadcast_shapes(name, *(x.shape for x in xs)), xs[0].dtype
+
+    return Op(name, shape, formula)
+
+
+_by_formula("nextafter", lambda xp, a, b: xp.nextafter(a, b))
+_by_formula("i0", lambda xp, x: xp.i0(x).astype(x.dtype))
+
+
+@traceable(2)
+def nextafter(x1, x2):
+    """The float next to x1 on the way to x2; without a gradient."""
+    return OPS["nextafter"](*_floats(x1, x2))
+
+
+@traceable()
+def i0(x):
+    """Modified Bessel function of the first kind, of order 0; without a gradient."""
+    return OPS["i0"](as_float(x))
 
 
 @traceable()
