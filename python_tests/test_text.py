@@ -294,3 +294,53 @@ def test_get_file(tmp_path):
         keras.utils.get_file("c.tar.gz", origin, **options)
     with pytest.raises(ValueError, match="expected origin"):
         keras.utils.get_file("c.tar.gz")
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """Files as the published ones are, by digests of their own."""
+    monkeypatch.setenv("DLCORE_DATA", str(tmp_path))
+    (tmp_path / "datasets").mkdir()
+    texts = np.empty(10, object)
+    texts[:] = [list(range(1, 3 + i)) for i in range(10)]
+    files = {
+        keras.datasets.california_housing: (np.arange(800.0).reshape(-1, 8), np.arange(100.0)),
+        keras.datasets.boston_housing: (np.arange(130.0).reshape(-1, 13), np.arange(10.0)),
+        keras.datasets.reuters: (texts, np.arange(10)),
+    }
+    for module, (x, y) in files.items():
+        path = tmp_path / "datasets" / module.FILE
+        np.savez(path, x=x, y=y)
+        monkeypatch.setattr(module, "SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    return tmp_path / "datasets"
+
+
+def test_published_tables(published, monkeypatch):
+    for module, width in ((keras.datasets.california_housing, 8),
+                          (keras.datasets.boston_housing, 13)):  # fmt: skip
+        (x, y), (_, y_test) = module.load_data(test_split=0.3)
+        n = len(y) + len(y_test)
+        assert len(y_test) == n * 3 // 10 and x.shape == (len(y), width)
+        order = np.arange(n)
+        np.random.RandomState(113).shuffle(order)
+        np.testing.assert_array_equal(np.concatenate([y, y_test]), order)
+        np.testing.assert_array_equal(x[:, 0], y * width)
+        with pytest.raises(ValueError, match="expected test_split in 0 <= test_split < 1, got 1"):
+            module.load_data(test_split=1)
+        monkeypatch.setattr("dlcore.data.published.ORIGIN", published.as_uri() + "/none/")
+        monkeypatch.setattr(module, "SHA256", "0" * 64)
+        with pytest.raises(FileNotFoundError):  # another file is never read
+            module.load_data()
+
+
+def test_published_messages(published, monkeypatch):
+    reuters = keras.datasets.reuters
+    (x, y), (x_test, _) = reuters.load_data()
+    assert len(x) == 8 and len(x_test) == 2
+    assert all(row == [1, *range(4, 6 + label)] for row, label in zip(x, y, strict=True))
+    (x, y), _ = reuters.load_data(num_words=6, maxlen=5, test_split=0, oov_char=None)
+    assert sorted(y) == [0, 1] and all(row == [1, 4, 5] for row in x)
+    words = published / reuters.WORDS
+    words.write_text('{"oil": 1}')
+    monkeypatch.setattr(reuters, "WORDS_MD5", hashlib.md5(words.read_bytes()).hexdigest())
+    assert reuters.get_word_index() == {"oil": 1}
