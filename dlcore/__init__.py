@@ -18,7 +18,7 @@ __version__ = "0.1.0"
 
 # Loaded when first used, so that the import takes no longer than the kernels need.
 _MODULES = (
-    "activations", "backend", "callbacks", "cli", "constraints", "data", "datasets", "distributed",
+    "activations", "backend", "callbacks", "cli", "constraints", "data", "datasets",
     "dtype_policies", "initializers", "io", "layers", "losses", "metrics", "mixed_precision",
     "models", "optimizers", "preprocessing", "regularizers", "saving", "tree", "utils",
 )  # fmt: skip

@@ -2,6 +2,7 @@
 backend."""
 
 import math
+import os
 
 import numpy as np
 
@@ -58,6 +59,24 @@ class _Global:
     def __init__(self, seed=None):
         self.rng = np.random.default_rng(seed)
         self.seeds = None
+        self.lock = self.rng.bit_generator.lock
+
+
+_locked = []  # while the process forks: else the child could wait for a thread that is not there
+
+
+def _before_fork():
+    if _generator is not None:
+        _generator.lock.acquire()
+        _locked.append(_generator.lock)
+
+
+def _after_fork():
+    while _locked:
+        _locked.pop().release()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
 
 def global_rng():

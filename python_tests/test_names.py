@@ -1,5 +1,7 @@
 """Names around models: registered classes, `with` blocks, `backend`, `utils`, `InputSpec`."""
 
+import importlib
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,13 @@ from dlcore import config, layers, ops, saving, utils
 
 X = np.random.default_rng(0).normal(size=(16, 4)).astype("float32")
 Y = X[:, :1] * 2
+
+
+def test_public_names_are_there():
+    for name in ("", *(f".{m}" for m in keras._MODULES)):
+        module = importlib.import_module(f"dlcore{name}")
+        for public in {*dir(module), *getattr(module, "__all__", ())}:
+            getattr(module, public)
 
 
 @pytest.fixture

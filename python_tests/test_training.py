@@ -1,13 +1,17 @@
 """Whole trainings: equal to the formulas, the same bits for any threads, forks, Python threads."""
 
+import gc
 import os
+import signal
+import sys
 import threading
+import weakref
 
 import numpy as np
 import pytest
 
 import dlcore as keras
-from dlcore import backends
+from dlcore import backends, layers, random
 
 OPTIMIZERS = {
     "sgd": lambda: keras.optimizers.SGD(0.05),
@@ -157,6 +161,31 @@ def test_predict_in_a_forked_child():
     np.testing.assert_array_equal(model.predict(x, verbose=0), expected)
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.skipif(keras.get_device() == "gpu", reason="CUDA does not survive a fork")
+def test_fork_while_another_thread_draws():
+    rng = random.global_rng()
+    stop = threading.Event()
+
+    def draw():
+        while not stop.is_set():
+            rng.normal(size=10_000)  # holds the generator's lock almost all the time
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        for _ in range(5):
+            pid = os.fork()
+            if pid == 0:
+                signal.alarm(20)  # kills a child that waits for ever
+                layers.Dense(3).build((None, 4))
+                os._exit(0)
+            assert os.waitpid(pid, 0)[1] == 0
+    finally:
+        stop.set()
+        thread.join()
+
+
 def test_eight_python_threads_fit_eight_models():
     x, y = digits()
     expected = [trained_alone(x, y, i).get_weights() for i in range(8)]
@@ -174,6 +203,45 @@ def test_eight_python_threads_fit_eight_models():
         assert r is not None
         for a, b in zip(e, r, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_threads_predict_with_one_model():
+    x, y = digits()
+    model = trained(x, y)
+    expected = model.predict(x, verbose=0)
+    wrong = []
+
+    def work(k):
+        for i in range(60):
+            rows = slice(k, k + 30 + (7 * i) % 100)
+            got = model.predict(x[rows], batch_size=4 + i % 5, verbose=0)
+            if not np.allclose(got, expected[rows], atol=1e-5):
+                wrong.append((k, i))
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        workers = [threading.Thread(target=work, args=(k,)) for k in range(6)]
+        for w in workers:
+            w.start()
+        for w in workers:
+            w.join(timeout=120)
+    finally:
+        sys.setswitchinterval(before)
+    assert not wrong
+
+
+def test_data_is_let_go():
+    """Programs hold arrays of the caller only while they run."""
+    x, y = (a.copy() for a in digits())
+    model = trained(x, y)
+    model.fit(x, y, shuffle=False, verbose=0)
+    model.evaluate(x, y, verbose=0)
+    model.predict(x, verbose=0)
+    held = [weakref.ref(x), weakref.ref(y)]
+    del x, y
+    gc.collect()
+    assert all(r() is None for r in held)
 
 
 def trained_alone(x, y, seed):

@@ -171,14 +171,11 @@ class CpuBatches:
         return self.native.memory_bytes
 
     def run(self, arrays, start, steps, index, outputs, deadline_ms=None):
-        native, emission = self.native, self._emission
+        emission, outputs = self._emission, [y[start:] for y in outputs or ()]
+        if index is None:
+            arrays = [x[start:] for x in arrays]
+        given = [*zip(emission.inputs, arrays, strict=True)]
+        given += zip(emission.outputs, outputs, strict=True)
         if index is not None:
-            native.bind(self._index_slot, index[start:])
-        for slot, x in zip(emission.inputs, arrays, strict=True):
-            native.bind(slot, x if index is not None else x[start:])
-        for slot, y in zip(emission.outputs, outputs or (), strict=True):
-            native.bind(slot, y[start:])
-        if deadline_ms is None:
-            native.run(0, steps)
-            return steps
-        return native.run(0, steps, deadline_ms)
+            given.append((self._index_slot, index[start:]))
+        return self.native.run(0, steps, deadline_ms, given)

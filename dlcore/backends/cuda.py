@@ -6,6 +6,7 @@ Arrays on the GPU are CuPy's once a script has imported it, else `GpuArray`s.
 
 import math
 import sys
+import threading
 import warnings
 
 import numpy as np
@@ -345,6 +346,7 @@ class CudaBatches:
         self._index_slot = steps.index_slot if signature.indexed else None
         self._index = self._streaming = self._feed = None
         self._buffers = {}
+        self._turn = threading.RLock()  # what is bound, and the buffers, are one thread's at a time
 
     @property
     def instructions(self):
@@ -356,8 +358,12 @@ class CudaBatches:
         return self._program.native.memory_bytes
 
     def run(self, given, start, steps, index, outputs, deadline_ms=None):
-        if not all(map(arrays.is_on_gpu, given)):
-            return self._stream_in(given, start, steps, index, outputs, deadline_ms)
+        with self._turn:
+            there = all(map(arrays.is_on_gpu, given))
+            run = self._run_there if there else self._stream_in
+            return run(given, start, steps, index, outputs, deadline_ms)
+
+    def _run_there(self, given, start, steps, index, outputs, deadline_ms):
         native, emission = self._program.native, self._program.emission
         batch, outputs = self._signature.batch, outputs or ()
         steps = min([steps, *(self._steps_of(y) for y in outputs if isinstance(y, np.ndarray))])

@@ -53,8 +53,9 @@ class BatchProgram:
 
             graph = self._trace()
             signature = Signature(self._inputs, self._batch, self._indexed, n_rows)
-            self._compiled = backends.compile_batches(graph, signature)
-            self._key = key
+            compiled = backends.compile_batches(graph, signature)
+            self._compiled, self._key = compiled, key
+            return compiled  # another thread may want other rows
         return self._compiled
 
     def _trace(self):

@@ -64,12 +64,14 @@ void add_program(py::module_& m) {
            py::arg("shape"), "A copy of memory in a slot.")
       .def(
           "run",
-          [](ProgramObject& p, int64_t first, int64_t steps, std::optional<double> deadline_ms) {
-            return p.run(first, steps, deadline_ms.value_or(-1));
+          [](ProgramObject& p, int64_t first, int64_t steps, std::optional<double> deadline_ms,
+             const py::list& arrays) {
+            return p.run(first, steps, deadline_ms.value_or(-1), arrays);
           },
           py::arg("first") = 0, py::arg("steps") = 1, py::arg("deadline_ms") = py::none(),
+          py::arg("arrays") = py::list(),
           "Run steps first .. first + steps - 1; returns how many were done before deadline_ms "
-          "were over.")
+          "were over. arrays, [(slot, array)], are bound for this run alone.")
       .def_property_readonly("instructions", &ProgramObject::instructions)
       .def_property_readonly("barriers", &ProgramObject::barriers)
       .def_property_readonly("memory_bytes", &ProgramObject::memory_bytes);

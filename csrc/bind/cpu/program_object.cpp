@@ -18,6 +18,19 @@ bool writable(PyObject* array) {
   return proxy(array)->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
 }
 
+// A thread's turn with a program: when it ends, slots are unbound, then the lock is free.
+struct Turn {
+  CpuProgram& program;
+  std::unique_lock<std::mutex> held;
+  std::vector<int> slots;
+
+  Turn(CpuProgram& p, std::unique_lock<std::mutex> lock) : program(p), held(std::move(lock)) {}
+  Turn(Turn&&) = default;
+  ~Turn() {
+    for (const int slot : slots) program.bind(slot, nullptr, {}, false);
+  }
+};
+
 }  // namespace
 
 ProgramObject::ProgramObject(int n_slots, py::handle instructions, py::handle inputs,
@@ -35,10 +48,14 @@ void ProgramObject::bind(int slot, py::object array) {
     bound_[slot] = py::object();
     return;
   }
+  bind_memory(slot, array);
+  std::swap(bound_[slot], array);  // the old one dies after the lock is free
+}
+
+void ProgramObject::bind_memory(int slot, py::handle array) {
   check_array(array, "bind");
   program_.bind(slot, proxy(array.ptr())->data, extent_of_array(array.ptr()),
                 writable(array.ptr()));
-  std::swap(bound_[slot], array);  // the old one dies after the lock is free
 }
 
 void ProgramObject::write(int slot, int64_t offset, py::handle source) {
@@ -66,10 +83,17 @@ py::object ProgramObject::read(int slot, int64_t offset, int64_t code,
   return array;
 }
 
-int64_t ProgramObject::run(int64_t first, int64_t steps, double deadline_ms) {
-  auto held = mutex_.lock();
+int64_t ProgramObject::run(int64_t first, int64_t steps, double deadline_ms,
+                           const py::list& arrays) {
+  std::vector<std::pair<int, py::object>> given;
+  for (const auto& pair : arrays) given.push_back(pair.cast<std::pair<int, py::object>>());
+  Turn turn(program_, mutex_.lock());
+  for (const auto& [slot, array] : given) {
+    bind_memory(slot, array);
+    turn.slots.push_back(slot);
+  }
   const WithoutGil release;
-  const auto unlocking = std::move(held);  // unlocks before the GIL is wanted again
+  const Turn ending = std::move(turn);  // before the GIL is wanted again
   return program_.run(first, steps, deadline_ms);
 }
 

@@ -17,7 +17,8 @@ class ProgramObject {
   void bind(int slot, py::object array);
   void write(int slot, int64_t offset, py::handle array);
   py::object read(int slot, int64_t offset, int64_t dtype, const std::vector<py::ssize_t>& shape);
-  int64_t run(int64_t first, int64_t steps, double deadline_ms);
+  // `arrays`, [(slot, array)], are bound for this run alone: threads may share a program.
+  int64_t run(int64_t first, int64_t steps, double deadline_ms, const py::list& arrays);
   py::list instructions() const;
   int barriers();
   int64_t memory_bytes();
@@ -30,6 +31,7 @@ class ProgramObject {
   const std::vector<Signature>& inputs() const { return inputs_; }
 
  private:
+  void bind_memory(int slot, py::handle array);
   PyObject* new_results() const;
   void bind_call(PyObject* const* arguments, PyObject* results);
   void unbind_call();
