@@ -3,6 +3,8 @@
 The names are those of Keras 3: ``import dlcore as keras``.
 """
 
+from typing import Any
+
 from dlcore import config, ops, random
 from dlcore.backends import (
     get_device,
@@ -47,7 +49,7 @@ def version():
     return __version__
 
 
-def __getattr__(name):
+def __getattr__(name) -> Any:  # else editors take all these names for modules
     import importlib
 
     if name in _MODULES:
@@ -56,11 +58,13 @@ def __getattr__(name):
         value = getattr(importlib.import_module(f"dlcore.{_NAMES[name]}"), name)
         globals()[name] = value
         return value
-    raise AttributeError(f"dlcore: expected a public name, got {name!r}")
+    from dlcore.lookup import no_attribute
+
+    raise no_attribute("dlcore", name, __all__)
 
 
 def __dir__():
-    return sorted({*globals(), *_MODULES, *_NAMES} - {"_MODULES", "_NAMES"})
+    return sorted({*globals(), *_MODULES, *_NAMES} - {"_MODULES", "_NAMES", "Any"})
 
 
 __all__ = [

@@ -1,5 +1,7 @@
 """Activations: functions of one array, written with `dlcore.ops`; any such callable will do."""
 
+import warnings
+
 from dlcore import lookup, ops
 
 
@@ -160,6 +162,13 @@ def exponential(x):
 
 def softmax(x, axis=-1):
     """exp(x) / sum(exp(x)) over `axis`."""
+    shape = getattr(x, "shape", ())
+    if isinstance(axis, int) and -len(shape) <= axis < len(shape) and shape[axis] == 1:
+        warnings.warn(
+            f"softmax: expected an axis of several values, got shape {tuple(shape)}, where it is"
+            " always 1; sigmoid is for one output",
+            stacklevel=3,
+        )
     return ops.softmax(x, axis=axis)
 
 

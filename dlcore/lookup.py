@@ -144,13 +144,22 @@ def lookup(kind, table, name):
         return custom
     if isinstance(name, str) and name in table:
         return table[name]
+    known = [*table, *(_scope.objects or ()), *_custom]
+    raise ValueError(f"{kind}: expected a known name, got {name!r}{suggestion(str(name), known)}")
+
+
+def suggestion(name, known):
+    """The end of a sentence about an unknown name: the nearest known one."""
     from difflib import get_close_matches
 
-    known = [*table, *(_scope.objects or ()), *_custom]
-    near = get_close_matches(str(name), known, 1, 0.5)
-    near = near or get_close_matches(str(name).lower(), known, 1, 0.3)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{kind}: expected a known name, got {name!r}{hint}")
+    near = get_close_matches(name, known, 1, 0.5) or get_close_matches(name.lower(), known, 1, 0.3)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def no_attribute(module, name, known):
+    """The error for a name that a module does not have."""
+    hint = "" if name.startswith("_") else suggestion(name, known)
+    return AttributeError(f"{module}: expected a public name, got {name!r}{hint}", name=name)
 
 
 def snake_case(name):

@@ -90,6 +90,8 @@ def test_train_zero_epochs(folder):
         (["bench", "--only", "nothing of the kind"], "--only"),
         (["bench", "--only", "gemm", "--peers", "numpi"], "numpy"),
         (["bench", "--device", "abacus"], "abacus"),
+        (["bench", "--only", "relu", "--json", "no/such/a.json"], "no/such/a.json"),
+        (["check", "--only", "relu", "--plot", "no/such/a.svg"], "no/such/a.svg"),
         (["info", "extra"], "extra"),
     ],
 )
@@ -139,6 +141,23 @@ def test_info(capsys):
 def test_help_lists_every_command():
     out = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True).stdout
     assert all(name in out for name in ("train", "info", "bench"))
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"dlcore {dlcore.version()}\n"
+
+
+@pytest.mark.parametrize("arguments", [["bench", "--list"], ["train", "--epochs", "200"]])
+def test_a_reader_that_has_seen_enough(arguments, folder):
+    with subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode in (0, 141)  # 0: all was said before
 
 
 def test_check_compares_every_op_with_its_formula(folder, capsys, monkeypatch):

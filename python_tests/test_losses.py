@@ -332,6 +332,9 @@ def test_own_loss_does_not_broadcast_either():
         (lambda: sparse([0, 4], PROB_P[:2]), "labels in 0..3, got 4"),
         (lambda: sparse([-1, 0], PROB_P[:2]), "labels in 0..3, got -1"),
         (lambda: sparse(HOT, PROB_P), "use categorical_crossentropy for one-hot"),
+        (lambda: sparse([0, 1], np.ones((2, 5, 3))), r"Flatten\(\), global pooling"),
+        (lambda: losses.categorical_crossentropy([0, 1], PROB_P[:2]), "use sparse_categorical_cro"),
+        (lambda: losses.binary_crossentropy([0, 1], PROB_P[:2]), "a last layer of 1 unit"),
         (lambda: losses.MeanSquaredError()([1.0], [1.0], [[1.0, 2.0, 3.0]]), "sample_weight"),
         (lambda: losses.MeanSquaredError()(REAL_Y, REAL_P, np.ones(N - 1)), "sample_weight of"),
         (lambda: losses.MeanSquaredError(reduction="avg"), "expected a reduction"),
@@ -344,6 +347,13 @@ def test_own_loss_does_not_broadcast_either():
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_one_class_is_no_class():
+    with pytest.warns(UserWarning, match="binary_crossentropy is for one output"):
+        losses.categorical_crossentropy([[1.0], [0.0]], [[0.3], [0.6]])
+    with pytest.warns(UserWarning, match="sigmoid is for one output"):
+        dlcore.layers.Dense(1, activation="softmax")(np.ones((2, 3)))
 
 
 def test_label_outside_is_nan_in_a_program():

@@ -223,15 +223,23 @@ class Frame:
         return np.asarray(self.a, dtype)
 
 
+class Exported:
+    """What has nothing but DLPack."""
+
+    def __init__(self, a):
+        self.__dlpack__, self.__dlpack_device__ = a.__dlpack__, a.__dlpack_device__
+
+
 @pytest.mark.parametrize(
     "convert",
     [
         lambda a: a.tolist(), lambda a: a.astype("float64"), lambda a: a.astype(">f4"), strided,
-        np.asfortranarray, read_only, misaligned, Frame, lambda a: a.astype(object),
+        np.asfortranarray, read_only, misaligned, Frame, lambda a: a.astype(object), Exported,
+        np.ma.asarray,
     ],
     ids=[
         "list", "float64", "big endian", "strided", "Fortran", "read-only", "misaligned", "frame",
-        "object",
+        "object", "DLPack", "masked nowhere",
     ],
 )  # fmt: skip
 def test_any_kind_of_array(convert):
@@ -362,7 +370,7 @@ def test_validation():
             model.fit(X, LABELS, validation_split=split)
     with pytest.raises(ValueError, match=r"validation_data as x, \(x, y\)"):
         model.fit(X, LABELS, validation_data=())
-    with pytest.raises(ValueError, match="expected y for the loss, got None"):
+    with pytest.raises(ValueError, match=r"expected \(x, y\) for the loss, got x alone"):
         model.fit(X, LABELS, validation_data=X)
 
 
@@ -555,6 +563,14 @@ ERRORS = [
     (lambda m: m.fit(np.array([["a"] * 6]), LABELS[:1]), "expected numbers in x"),
     (lambda m: m.fit([[1, 2], [3]], LABELS[:2]), "expected numbers in x"),
     (lambda m: m.fit(X + 1j, LABELS), "expected numbers in x"),
+    (lambda m: m.fit(np.ma.masked_less(X, 0), LABELS), "masked array with .* masked; x.filled"),
+    (lambda m: m.fit(X, ["cat", "dog", "cat"] * 30), r"in y, got text; np.unique\(y, return_inv"),
+    (lambda m: m.fit(["a cat"] * 90, LABELS), "in x, got text; TextVectorization"),
+    (lambda m: m.predict(X[0]), r"got \(6,\); x\[None\] makes a batch of one sample"),
+    (lambda m: m.predict(X.reshape(90, 2, 3)), r"x.reshape\(-1, 6\) has such rows"),
+    (lambda m: m.fit(X, LABELS, validation_data=X), r"expected \(x, y\) for the loss, got x alone"),
+    (lambda m: m.fit(X, LABELS, class_weight="balanced"), "expected a dict .*, got 'balanced'"),
+    (lambda m: m.fit(X, LABELS, class_weight=[1, 2, 3]), "class_weight: expected a dict from"),
     (lambda m: m.predict(3.0), "one row per sample"),
     (lambda m: m.fit(X, LABELS, callbacks=[3]), "expected Callback objects"),
     (lambda m: m.fit(X, LABELS, verbose=7), "verbose: expected"),
@@ -568,6 +584,12 @@ ERRORS = [
     (lambda m: m.compile(optimizers.SGD(-0.1), "mse"), "-0.1"),
     (lambda m: m.add(layers.Input((3,))), "first entry only"),
     (lambda m: m.add("dense"), "expected a Layer"),
+    (lambda m: m.add(layers.Flatten), r"call it: Flatten\(...\)"),
+    (lambda m: models.Sequential(layers.Dense(2)), "expected a list of layers, got <Dense"),
+    (lambda m: layers.Dense(10**12).build((None, 6)), "room for a weight of shape"),
+    (lambda m: layers.Dense(2**80).build((None, 6)), r"room for a weight of shape \(6, 12\d+"),
+    (lambda m: m.save("no/such/folder/file"), "expected a file in a folder that exists"),
+    (lambda m: m.save("/"), "expected the name of a file, got the folder '/'"),
     (lambda m: m.add(m.layers[0]), "twice"),
     (lambda m: m.build((None, 9)), "expected input shape"),
     (lambda m: m.get_layer("nope"), "got 'nope'"),
@@ -581,7 +603,8 @@ ERRORS = [
 def test_errors(act, message):
     model = classifier()
     before = model.get_weights()
-    with pytest.raises((ValueError, TypeError, RuntimeError, AttributeError), match=message):
+    errors = ValueError, TypeError, RuntimeError, AttributeError, MemoryError, OSError
+    with pytest.raises(errors, match=message):
         act(model)
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)

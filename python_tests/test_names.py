@@ -19,6 +19,17 @@ def test_public_names_are_there():
             getattr(module, public)
 
 
+@pytest.mark.parametrize(
+    ("module", "name", "nearest"),
+    [("", "layer", "layers"), (".layers", "Dens", "Dense"), (".ops", "matmull", "matmul"),
+     (".utils", "to_categoric", "to_categorical")],
+)  # fmt: skip
+def test_the_nearest_name_is_suggested(module, name, nearest):
+    message = f"dlcore{module}: expected a public name, got '{name}'; did you mean '{nearest}'"
+    with pytest.raises(AttributeError, match=message):
+        getattr(importlib.import_module(f"dlcore{module}"), name)
+
+
 @pytest.fixture
 def registered():
     """Classes that files know by name, forgotten after the test."""

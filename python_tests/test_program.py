@@ -11,6 +11,8 @@ import weakref
 import numpy as np
 import pytest
 
+from dlcore import function, ops
+
 _cpu = pytest.importorskip("dlcore._cpu")
 
 F32, F64, I32, I64, U8, B8 = range(6)
@@ -470,6 +472,19 @@ def test_programs_of_many_threads():
     for t in threads:
         t.join()
     assert not wrong
+
+
+def test_a_function_of_ever_new_shapes_keeps_little(monkeypatch):
+    f = function(lambda x: ops.sum(ops.tanh(x) @ ops.transpose(x)))
+    x = np.ones((200, 20), np.float32)
+    one = f.compiled(x).memory_bytes
+    if not one:
+        pytest.skip("formulas keep no memory")
+    monkeypatch.setattr("dlcore.program.function._MOST_BYTES", 3 * one)
+    for rows in range(150, 200):
+        assert np.isclose(f(x[:rows]), 20 * rows * rows * np.tanh(1), rtol=1e-4)
+        assert len(f._programs) <= 5
+    assert f._bytes <= 3 * one
 
 
 def test_bind_while_running():

@@ -213,6 +213,10 @@ WRONG = [
     (lambda m: Batches(workers=-1), ValueError, "Batches: expected workers as an int above -1"),
     (lambda m: DataLoader((X, Y[:3])), ValueError, "DataLoader: expected arrays with the same"),
     (lambda m: DataLoader(3), TypeError, "DataLoader: expected a sequence"),
+    (lambda m: DataLoader((X,), seed=-1), ValueError, "expected a seed as an int above -1, got -1"),
+    (lambda m: m.fit(DataLoader((X, Y), 10**6, drop_remainder=True)), ValueError,
+     "fit: expected batches from the DataLoader, got none"),
+    (lambda m: m.fit(lambda: None), TypeError, "got a function; a generator is what calling it"),
     (lambda m: DataLoader((X,), 0), ValueError, "DataLoader: expected a positive batch_size"),
     (lambda m: list(DataLoader([X, X[:3]], 2)), RuntimeError, "samples of one shape"),
 ]  # fmt: skip
@@ -323,23 +327,41 @@ from dlcore import layers
 class Slow(dlcore.utils.PyDataset):
     def __len__(self): return 1000
     def __getitem__(self, i):
-        time.sleep(0.01)
+        time.sleep(DURATION)
         return np.ones((4, 3), "float32"), np.ones((4, 1), "float32")
 net = dlcore.Sequential([layers.Dense(1)])
 net.compile("sgd", "mse")
-threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+def interrupt():
+    global sent
+    sent = time.perf_counter()
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Timer(0.5, interrupt).start()
 try:
     net.fit(Slow(workers=2), verbose=0)
 except KeyboardInterrupt:
+    assert time.perf_counter() - sent < 0.2
+    time.sleep(2 * DURATION)
     names = [t.name for t in threading.enumerate()]
     print("interrupted", any(n.startswith("dlcore-batches") for n in names))
 """
 
 
-def test_ctrl_c_stops_the_workers():
+def test_a_data_set_without_end_is_read_as_needed():
+    class Numbers(PyDataset):
+        def __getitem__(self, index):
+            return index
+
+    assert list(itertools.islice(Numbers(), 3)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("duration", [0.01, 1.0])
+def test_ctrl_c_stops_the_workers(duration):
     start = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", INTERRUPTED.replace("DURATION", str(duration))],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.stdout.strip() == "interrupted False", done.stderr
     assert done.returncode == 0 and time.perf_counter() - start < 8

@@ -194,6 +194,20 @@ def test_workers_stay_on_the_callers_cpus():
     assert result.stdout == "{1} True\n", result.stderr
 
 
+def test_subinterpreters_are_refused():
+    pytest.importorskip("_xxsubinterpreters")  # of Python 3.10 to 3.12
+    result = run_python(
+        """
+        import _xxsubinterpreters as interpreters
+        try:
+            interpreters.run_string(interpreters.create(), "import dlcore")
+        except interpreters.RunFailedError as error:
+            print(error)
+        """
+    )
+    assert "expected Python's main interpreter, got a subinterpreter" in result.stdout
+
+
 def test_environment():
     assert run_python(THREADS, DLCORE_NUM_THREADS="5").stdout == "5\n"
     for bad in ("0", "-1", "257", "two", "2.0", "3 4"):

@@ -162,11 +162,16 @@ PyObject* new_array(DType dtype, int rank, const py::ssize_t* shape) {
       PyErr_Format(PyExc_ValueError, "empty: expected a shape >= 0, got %zd", shape[d]);
       return nullptr;
     }
-    if (__builtin_mul_overflow(bytes, shape[d], &bytes) || bytes > (int64_t{1} << 47))
-      return PyErr_NoMemory();
+    if (__builtin_mul_overflow(bytes, shape[d], &bytes) || bytes > (int64_t{1} << 47)) {
+      PyErr_SetString(PyExc_MemoryError, "array: expected less than 2**47 bytes, got more");
+      return nullptr;
+    }
   }
   Block* block = take(kHeader + bytes);
-  if (!block) return PyErr_NoMemory();
+  if (!block) {
+    return PyErr_Format(PyExc_MemoryError, "array: expected room for %lld bytes, got none",
+                        static_cast<long long>(bytes));
+  }
   constexpr int kFlags =
       Api::NPY_ARRAY_C_CONTIGUOUS_ | Api::NPY_ARRAY_ALIGNED_ | Api::NPY_ARRAY_WRITEABLE_;
   PyObject* descriptor = descriptors[static_cast<int>(dtype)];

@@ -35,10 +35,26 @@ def _start():
     return forced, natural
 
 
+def _check_interpreter():
+    """The compiled module would wait for ever in a subinterpreter."""
+    try:
+        try:
+            import _interpreters as interpreters
+        except ImportError:
+            import _xxsubinterpreters as interpreters
+    except ImportError:
+        return
+    if interpreters.get_current() != interpreters.get_main():
+        raise ImportError(
+            "dlcore: expected Python's main interpreter, got a subinterpreter; use processes"
+        )
+
+
 _forced, _device = _start()
 if _forced == "numpy":
     _cpu = _native = None  # not the name `cpu`, which an import of the submodule would set
 else:
+    _check_interpreter()
     try:
         import dlcore._cpu as _cpu
     except ModuleNotFoundError as error:

@@ -1,6 +1,7 @@
 """The native CPU backend: emitted programs, run by dlcore._cpu."""
 
 import functools
+import gc
 
 import numpy as np
 
@@ -40,6 +41,19 @@ def remember(dispatcher, signature, program):
         dispatcher.add(codes, program.native)
 
 
+_COLLECT = 256 << 20  # bytes of new programs after which models that nobody has are looked for
+_new_bytes = 0
+
+
+def _collect(size):
+    """Models are cycles, whose memory Python's collector, which counts objects, would let lie."""
+    global _new_bytes
+    _new_bytes += size
+    if _new_bytes > _COLLECT:
+        gc.collect()
+        _new_bytes = 0
+
+
 def build(module, emission, inputs=(), outputs=()):
     """The program of `_cpu` or `_cuda`, a `module`, for an emission."""
     for name in {instruction[0] for instruction in emission.instructions} - _kernels(module):
@@ -49,9 +63,18 @@ def build(module, emission, inputs=(), outputs=()):
         for slot, size in ((ARENA, emission.arena_bytes), (CONSTANTS, emission.constant_bytes))
         if size
     }
-    native = module.Program(
-        emission.n_slots, emission.instructions, list(inputs), list(outputs), owned
-    )
+    _collect(sum(owned.values()))
+    try:
+        native = module.Program(
+            emission.n_slots, emission.instructions, list(inputs), list(outputs), owned
+        )
+    except MemoryError as error:
+        size = sum(owned.values()) / 1e9
+        detail = str(error).replace("std::bad_alloc", "") or "none"
+        raise MemoryError(
+            f"program: expected {size:.1f} GB for results between ops, got {detail};"
+            " a smaller batch needs less"
+        ) from None
     for offset, array in emission.constants:
         if array.size:
             native.write(CONSTANTS, offset, array)

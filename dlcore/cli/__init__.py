@@ -1,10 +1,11 @@
 """The command `dlcore`: `train`, `info`, `check` and `bench`.
 
 Exit codes: 0 done, 1 `check` found an op that is off, 2 a wrong argument or file, or no GPU (one
-sentence on stderr), 130 interrupted by Ctrl-C.
+sentence on stderr), 130 interrupted by Ctrl-C, 141 whoever reads the output has closed it.
 """
 
 import importlib
+import os
 import sys
 
 COMMANDS = {
@@ -19,10 +20,15 @@ def main(argv=None):
     """Run the command line `argv` (by default that of the process) and return the exit code."""
     try:
         options = _parse(sys.argv[1:] if argv is None else argv)
-        return options.run(options) or 0
+        code = options.run(options) or 0
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print("dlcore: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader, as in `dlcore check | head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
+        return 141
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         print(f"dlcore: {error}", file=sys.stderr)
         return 2
@@ -31,11 +37,14 @@ def main(argv=None):
 def _parse(argv):
     import argparse
 
+    from dlcore import version
+
     class Parser(argparse.ArgumentParser):
         def error(self, message):  # one sentence, without the usage lines
             self.exit(2, f"{self.prog}: {message}\n")
 
     parser = Parser(prog="dlcore", description="Neural networks at the speed of the hardware.")
+    parser.add_argument("--version", action="version", version=f"dlcore {version()}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, purpose in COMMANDS.items():
         command = commands.add_parser(name, help=purpose, description=purpose)
@@ -43,6 +52,16 @@ def _parse(argv):
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     return parser.parse_args(argv)
+
+
+def writable(command, path):
+    """`path`, refused now rather than after the work if it cannot be written."""
+    folder = os.path.dirname(path) or "."
+    if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+        raise ValueError(
+            f"{command}: expected a file in a folder that can be written, got {path!r}"
+        )
+    return path
 
 
 def whole(least, what):

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from dlcore.cli import whole
+from dlcore.cli import whole, writable
 
 
 def add_arguments(parser):
@@ -40,6 +40,9 @@ def run(options):
             options.json or "bench-gpu.json",
             options.plot or "bench-gpu.svg",
         )
+
+    for path in filter(None, (options.json, options.plot, options.table)):
+        writable("bench", path)
 
     def save(results):
         results["machine"] |= about

@@ -1,6 +1,8 @@
 """`dlcore check`: every op on a device against its formula in float64. The exit code is 1 if one is
 off."""
 
+from dlcore.cli import writable
+
 
 def add_arguments(parser):
     add = parser.add_argument
@@ -22,6 +24,9 @@ def run(options):
         raise ValueError(f"check: expected --only with text of an op's name, got {options.only!r}")
     if options.device:
         dlcore.set_device(options.device)
+    name = f"check-{dlcore.get_device()}"
+    json = writable("check", options.json or f"{name}.json")
+    plot = writable("check", options.plot or f"{name}.svg")
     machine = backends.describe()
     dtypes = [options.dtype] if options.dtype else ["float32", "float64"]
 
@@ -31,8 +36,7 @@ def run(options):
     results = runner.run(rows, dtypes, tell)
     if any(text in "matmul" for text in wanted) and "float32" in dtypes:
         results += tensor_cores.run(tell)
-    name = f"check-{dlcore.get_device()}"
-    report.save_json(machine, results, options.json or f"{name}.json")
-    report.save_picture(machine, results, options.plot or f"{name}.svg")
+    report.save_json(machine, results, json)
+    report.save_picture(machine, results, plot)
     print(report.summary(machine, results))
     return int(any(result.failures for result in results))

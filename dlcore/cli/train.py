@@ -1,10 +1,9 @@
 """`dlcore train`: an MLP on a data set, with progress, test metrics, the model and its curves."""
 
-import os
 import sys
 import time
 
-from dlcore.cli import whole
+from dlcore.cli import whole, writable
 
 # Data set -> what the network is where no option says otherwise: hidden layers, batch size, epochs.
 DEFAULTS = {
@@ -40,8 +39,8 @@ def run(options):
     import dlcore
 
     hidden, batch_size, epochs = DEFAULTS[options.data]
-    save = _writable(options.save or f"{options.data}.safetensors")
-    plot = _writable(options.plot or f"{options.data}.svg")
+    save = writable("train", options.save or f"{options.data}.safetensors")
+    plot = writable("train", options.plot or f"{options.data}.svg")
     _check_picture(plot)
     if options.threads:
         dlcore.set_num_threads(options.threads)
@@ -111,14 +110,6 @@ def _build(x, y, hidden, options):
         optimizer = type(optimizer)(learning_rate=options.learning_rate)
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
-
-
-def _writable(path):
-    """`path`, refused now rather than after the training if it cannot be written."""
-    folder = os.path.dirname(path) or "."
-    if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-        raise ValueError(f"train: expected a file in a folder that can be written, got {path!r}")
-    return path
 
 
 def _check_picture(path):

@@ -144,8 +144,8 @@ def _check_counts(who, **counts):
 def prefetched(get, items, workers, ahead):
     """get(item) for every item, in order, made by threads.
 
-    Closing the generator (which its end, an exception and Ctrl-C do) drops what was made ahead and
-    waits for the threads.
+    Closing the generator (which its end and an exception do) drops what was made ahead and waits
+    for the threads; Ctrl-C does not wait.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def prefetched(get, items, workers, ahead):
     from concurrent.futures import ThreadPoolExecutor
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="dlcore-batches")
-    waiting = deque()
+    waiting, patient = deque(), True
     try:
         for item in items:
             waiting.append(pool.submit(get, item))
@@ -171,8 +171,11 @@ def prefetched(get, items, workers, ahead):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    except KeyboardInterrupt:
+        patient = False
+        raise
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(wait=patient, cancel_futures=True)
 
 
 _ARRAYS = ("__array__", "__array_interface__", "__cuda_array_interface__", "__dlpack__")
@@ -244,11 +247,13 @@ class Stream:
         Raises
         ------
         ValueError
-            If there is no end.
+            If there is no end, or no batch.
         """
         endless = isinstance(self.source, PyDataset) and self.steps is None
         if steps is None and endless:
             raise ValueError(f"{self.who}: expected {what} for a {self.kind} without end, got None")
+        if self.steps == 0:
+            raise ValueError(f"{self.who}: expected batches from the {self.kind}, got none")
         if steps is None or self.steps is None:
             return self.steps if steps is None else steps
         return min(steps, self.steps)
@@ -308,6 +313,8 @@ class Stream:
         return prefetched(self.source.__getitem__, indices, workers, ahead)
 
     def _order(self, limit):
+        if self.steps is None and limit is None:
+            return itertools.count()
         order = list(itertools.islice(self._left, limit))
         if not order:
             self._left = itertools.count() if self.steps is None else range(self.steps)

@@ -46,8 +46,9 @@ def loaders_of(
     loaders = []
     for rows in _rows(who, len(paths), shuffle, seed, validation_split, subset):
         files = samples([paths[i] for i in rows], None if y is None else y[rows])
-        loader = DataLoader(files, batch_size or 1, shuffle, seed, workers=workers)
-        if batch_size is None:
+        one = batch_size is None
+        loader = DataLoader(files, 1 if one else batch_size, shuffle, seed, workers=workers)
+        if one:
             loader.batch_transform = _first
         loader.class_names, loader.file_paths = names, files.paths
         loaders.append(loader)
@@ -67,10 +68,14 @@ def find_files(who, directory, extensions, labels, class_names, follow_links):
         paths = _walk(directory, extensions, follow_links)
         if labels is not None and len(labels) != len(paths):
             raise ValueError(f"{who}: expected {len(paths)} labels, got {len(labels)}")
-        numbers = None if labels is None else np.asarray(labels, np.int32)
-        if numbers is not None and len(numbers) and numbers.min() < 0:
-            raise ValueError(f"{who}: expected labels from 0 on, got {numbers.min()}")
-        known = int(numbers.max()) + 1 if labels is not None and len(numbers) else 0
+        numbers = None if labels is None else np.asarray(labels)
+        known = 0
+        if labels is not None and len(labels):
+            if numbers.dtype.kind not in "iu":
+                raise ValueError(f"{who}: expected class numbers as labels, got {labels[0]!r}")
+            if numbers.min() < 0:
+                raise ValueError(f"{who}: expected labels from 0 on, got {numbers.min()}")
+            numbers, known = numbers.astype(np.int32), int(numbers.max()) + 1
         names = list(class_names) if class_names else [str(i) for i in range(known)]
     else:
         found = sorted(e.name for e in os.scandir(directory) if e.is_dir())

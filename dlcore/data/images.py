@@ -259,9 +259,13 @@ def image_dataset_from_directory(
     ):
         _check(who, what, value, known)
 
+    size = tuple(image_size) if isinstance(image_size, (tuple, list)) else ()
+    if len(size) != 2 or not all(isinstance(n, (int, np.integer)) and n > 0 for n in size):
+        raise ValueError(f"{who}: expected image_size as (height, width), got {image_size!r}")
+
     def samples(paths, y):
         return ImageFiles(
-            paths, y, color_mode, tuple(image_size), interpolation, crop_to_aspect_ratio,
+            paths, y, color_mode, size, interpolation, crop_to_aspect_ratio,
             pad_to_aspect_ratio, _check_format(who, data_format),
         )  # fmt: skip
 

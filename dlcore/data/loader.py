@@ -66,6 +66,8 @@ class DataLoader(Batches):
         self.source, self.batch_size, self.shuffle = _rows(source), int(batch_size), shuffle
         self.transform, self.batch_transform = transform, batch_transform
         self.drop_remainder = drop_remainder
+        if seed is not None and not (isinstance(seed, (int, np.integer)) and seed >= 0):
+            raise ValueError(f"DataLoader: expected a seed as an int above -1, got {seed!r}")
         self.seed = int(random.global_rng().integers(_SEEDS) if seed is None else seed)
         self._epoch, self._order = -1, range(len(self.source))
 

@@ -29,6 +29,10 @@ def write(path, tensors, document):
     data = save(tensors, {"format": _FORMAT, "document": text})
     path = os.path.realpath(os.fspath(path))
     folder, name = os.path.split(path)
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"save: expected the name of a file, got the folder {path!r}")
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"save: expected a file in a folder that exists, got {path!r}")
     temporary = os.path.join(folder, f".{name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     try:
         with open(temporary, "xb") as f:

@@ -225,7 +225,10 @@ def compile_from_config(model, config):
 
 
 def _restore_compile(model, tensors, document):
-    values = [tensors.get(f"optimizer/{i}") for i in range(int(document["optimizer_variables"]))]
+    count = int(document["optimizer_variables"])
+    if not 0 <= count <= len(tensors):
+        raise ValueError("a file with missing optimizer state")
+    values = [tensors.get(f"optimizer/{i}") for i in range(count)]
     if any(v is None for v in values):
         raise ValueError("a file with missing optimizer state")
     restore_compiled(model, (document["compile"], values))

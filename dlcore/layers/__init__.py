@@ -85,7 +85,7 @@ __all__ = ["Layer", "deserialize", "serialize", *_HOMES]
 
 def __getattr__(name):
     if name not in _HOMES:
-        raise AttributeError(f"dlcore.layers: expected a public name, got {name!r}")
+        raise lookup.no_attribute("dlcore.layers", name, __all__)
     module = importlib.import_module(f"dlcore.layers.{_HOMES[name]}")
     value = globals()[name] = getattr(module, name)
     return value

@@ -46,8 +46,10 @@ class Convolution(Layer):
         if not found or (channels is not None and found != channels):
             axes, shown = _AXES[self.rank], "channels" if channels is None else str(channels)
             expected = ("batch", shown, *axes) if first else ("batch", *axes, shown)
+            flat = len(shape) == self.rank + 1 and not first
+            hint = "; x[..., None] has one channel" if flat else ""
             raise ValueError(
-                f"{self.name}: expected input ({', '.join(expected)}), got {tuple(shape)}"
+                f"{self.name}: expected input ({', '.join(expected)}), got {tuple(shape)}{hint}"
             )
         return int(found)
 

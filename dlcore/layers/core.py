@@ -30,11 +30,13 @@ class InputLayer(Layer):
     name : str, optional
     sparse, ragged, input_tensor, optional
         Not supported: must be left as they are.
+    input_shape, batch_input_shape
+        Old spellings of `shape` and `batch_shape`.
     """
 
     def __init__(
         self, shape=None, batch_size=None, dtype=None, sparse=None, ragged=None, batch_shape=None,
-        input_tensor=None, optional=False, name=None,
+        input_tensor=None, optional=False, name=None, input_shape=None, batch_input_shape=None,
     ):  # fmt: skip
         super().__init__(dtype=config.floatx(), name=name)
         unsupported = {
@@ -43,6 +45,8 @@ class InputLayer(Layer):
         for what, value in unsupported.items():
             if value:
                 raise ValueError(f"{self.name}: expected no {what}, got {value!r}")
+        shape = input_shape if shape is None else shape
+        batch_shape = batch_input_shape if batch_shape is None else batch_shape
         self.dtype = standardize(dtype, self.name)
         if shape is None and batch_shape is None:
             raise ValueError(f"{self.name}: expected shape or batch_shape, got neither")

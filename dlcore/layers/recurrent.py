@@ -57,7 +57,11 @@ class RNN(Layer):
     def _check_input(self, shape):
         if len(shape) != self._ndim:
             features = ", ".join(["batch", "steps", "features", "..", ".."][: self._ndim])
-            raise ValueError(f"{self.name}: expected input ({features}), got {tuple(shape)}")
+            hint = "; a recurrent layer before it needs return_sequences=True"
+            raise ValueError(
+                f"{self.name}: expected input ({features}), got {tuple(shape)}"
+                f"{hint if len(shape) == self._ndim - 1 else ''}"
+            )
 
     def build(self, input_shape):
         shape = input_shape[0] if isinstance(input_shape, list) else input_shape

@@ -1,5 +1,6 @@
 """What layers know about shapes, nested inputs and configurations."""
 
+import math
 import threading
 from contextlib import contextmanager
 
@@ -10,6 +11,7 @@ from dlcore.program.function import flatten, unflatten
 from dlcore.program.graph import Tensor, Trace, suspended
 from dlcore.program.symbol import Symbol
 
+_MOST_ELEMENTS = 2**60  # more have no size in bytes that fits 63 bits
 
 class _StandIn(int):
     """A number in the place of a size that is not known, which messages show as `shown`."""
@@ -66,7 +68,12 @@ def weight_limit(size):
 def initial_value(name, initializer, shape, dtype):
     """The first value of a weight."""
     if _limit.left is None:
-        value = np.asarray(initializer(shape, dtype=dtype))
+        try:
+            if math.prod(shape) >= _MOST_ELEMENTS:
+                raise MemoryError
+            value = np.asarray(initializer(shape, dtype=dtype))
+        except MemoryError:
+            raise MemoryError(f"{name}: expected room for a weight of shape {shape}") from None
         if value.shape != shape:
             raise ValueError(
                 f"{name}: expected an initial value of shape {shape}, got {value.shape}"

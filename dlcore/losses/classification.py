@@ -6,12 +6,20 @@ origin are limited to epsilon..1 - epsilon, as in Keras.
 """
 
 import math
+import warnings
 
 import numpy as np
 
 from dlcore import ops
 from dlcore.config import epsilon
-from dlcore.losses.loss import LossFunctionWrapper, as_float, check_labels, mean_of_last, pair
+from dlcore.losses.loss import (
+    LossFunctionWrapper,
+    advice,
+    as_float,
+    check_labels,
+    mean_of_last,
+    pair,
+)
 
 
 def binary_crossentropy(y_true, y_pred, from_logits=False, label_smoothing=0.0, axis=-1):
@@ -63,6 +71,12 @@ def categorical_crossentropy(y_true, y_pred, from_logits=False, label_smoothing=
     """
     y, p = pair("categorical_crossentropy", y_true, y_pred)
     axis = _class_axis("categorical_crossentropy", p, axis)
+    if p.shape[axis] == 1:
+        warnings.warn(
+            f"categorical_crossentropy: expected y_pred of several classes, got {tuple(p.shape)},"
+            " whose loss is always 0; binary_crossentropy is for one output",
+            stacklevel=2,
+        )
     if label_smoothing:
         y = y * (1.0 - label_smoothing) + label_smoothing / p.shape[axis]
     last = axis == len(p.shape) - 1
@@ -144,7 +158,9 @@ def _labels(name, y_true, shape, p_shape, ignore_class):
     labels = ops.convert_to_tensor(y_true)
     given = tuple(labels.shape)
     if given not in (shape, (*shape, 1)):
-        hint = "; use categorical_crossentropy for one-hot targets" if given == p_shape else ""
+        one_hot = given == p_shape
+        hint = "; use categorical_crossentropy for one-hot targets" if one_hot else ""
+        hint = hint or advice(name, given, p_shape)
         raise ValueError(f"{name}: expected y_true of shape {shape}, got {given}{hint}")
     if given != shape:
         labels = ops.reshape(labels, shape)

@@ -42,10 +42,28 @@ def match_shapes(name, y_true, y_pred):
     if true == pred:
         return y_true, y_pred
     if not differs_by_last_one(true, pred):
-        raise ValueError(f"{name}: expected y_true of shape {pred} like y_pred, got {true}")
+        raise ValueError(
+            f"{name}: expected y_true of shape {pred} like y_pred, got {true}"
+            f"{advice(name, true, pred)}"
+        )
     if len(pred) == 1:
         return y_true, ops.reshape(y_pred, true)
     return ops.reshape(y_true, pred), y_pred
+
+
+def advice(name, true, pred):
+    """The end of a sentence about targets whose shape is not that of predictions."""
+    if name.startswith("categorical") and differs_by_last_one(true, (*pred[:-1], 1)):
+        return "; use sparse_categorical_crossentropy for integer labels"
+    one_each = true[1:] in ((), (1,)) and true[:1] == pred[:1]
+    if one_each and len(pred) > 2:
+        return (
+            "; Flatten(), global pooling or return_sequences=False before the last layer leaves one"
+            " prediction per sample"
+        )
+    if one_each and len(pred) == 2:
+        return "; a last layer of 1 unit predicts one number per sample"
+    return ""
 
 
 def pair(name, y_true, y_pred):
@@ -264,6 +282,11 @@ def class_weights_to_sample_weights(y, class_weight):
     -------
     (N,) float array
     """
+    if not isinstance(class_weight, dict):
+        raise ValueError(
+            f"class_weight: expected a dict from class to weight, as {{0: 1.0, 1: 5.0}},"
+            f" got {class_weight!r}"
+        )
     y = np.asarray(y)
     if y.ndim > 2:
         raise ValueError(f"class_weight: expected labels (N,) or (N, C), got shape {y.shape}")

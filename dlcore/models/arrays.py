@@ -26,13 +26,18 @@ def as_array(who, what, x):
     if on_gpu:
         x = backends.device_array(x)
     try:
-        array = x if on_gpu else np.asarray(x)
+        array = x if on_gpu else _on_host(x)
         if array.dtype == object:
             array = array.astype(np.float64)
     except (ValueError, TypeError):
         raise TypeError(f"{who}: expected numbers in {what}, got {_kind(x)}") from None
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"{who}: expected numbers in {what}, got {array.dtype}")
+        raise TypeError(f"{who}: expected numbers in {what}, got {_kind_of(what, array)}")
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        raise ValueError(
+            f"{who}: expected a number everywhere in {what}, got a masked array with"
+            f" {np.ma.count_masked(x)} of them masked; x.filled(0) has others there"
+        )
     if array.ndim == 0:
         raise ValueError(f"{who}: expected {what} with one row per sample, got a single number")
     floating = array.dtype.kind == "f"
@@ -45,7 +50,24 @@ def as_array(who, what, x):
     return np.require(array, dtype, ["C", "A"])
 
 
+def _on_host(x):
+    """`x` as an ndarray; also what has nothing but DLPack."""
+    if hasattr(x, "__dlpack__") and not hasattr(x, "__array__"):
+        return np.from_dlpack(x)
+    return np.asarray(x)
+
+
+def _kind_of(what, array):
+    if array.dtype.kind not in "UST":
+        return str(array.dtype)
+    if what.startswith("y"):
+        return "text; np.unique(y, return_inverse=True) gives the classes and their numbers"
+    return "text; TextVectorization and StringLookup make numbers of it"
+
+
 def _kind(x):
+    if callable(x):
+        return f"a {type(x).__name__}; a generator is what calling it returns"
     return f"{type(x).__name__} of mixed or non-numeric values"
 
 

@@ -237,7 +237,7 @@ def _needs_shapes(identifier):
 
 def _checked_metrics(name, given):
     if given is not None and not isinstance(given, (list, tuple, dict)):
-        raise ValueError(f"compile: expected {name} as a list, got {given!r}")
+        raise ValueError(f"compile: expected {name} as a list, [{given!r}], got {given!r}")
     return given
 
 

@@ -5,6 +5,8 @@ those of one depth in the order in which the outputs are followed back; layers, 
 lines of a summary have the same order.
 """
 
+import math
+
 from dlcore import ops
 from dlcore.layers import spec
 from dlcore.layers.core import Input, InputLayer
@@ -98,7 +100,10 @@ class LayerGraph:
             elif len(shape) == len(expected) + 1 and shape[-1] == 1:
                 fit = shape[:-1]
             if not spec.fits(fit[1:], expected[1:]):
-                raise ValueError(f"{taker}: expected input {spec.shown(expected[1:])}, got {shape}")
+                raise ValueError(
+                    f"{taker}: expected input {spec.shown(expected[1:])}, got {shape}"
+                    f"{_advice(shape, expected[1:])}"
+                )
             fitting.append(fit)
         return fitting
 
@@ -111,6 +116,18 @@ class LayerGraph:
             if connection.inputs:
                 connection.play(values, layers[connection.layer])
         return spec.map_leaves(values.get, self.inputs), spec.map_leaves(values.get, self.outputs)
+
+
+def _advice(shape, row):
+    """The end of a sentence about an input of `shape` where rows of another shape are expected."""
+    if spec.fits(shape, row):
+        return "; x[None] makes a batch of one sample, and Input takes the shape of one"
+    if len(row) > 1 and len(shape) == len(row) + 1 and spec.fits((*shape[2:], shape[1]), row):
+        return "; channels come last: np.moveaxis(x, 1, -1)"
+    known = row and None not in (*row, *shape[1:])
+    if known and math.prod(shape[1:]) == math.prod(row):
+        return f"; x.reshape({', '.join(map(str, (-1, *row)))}) has such rows"
+    return ""
 
 
 def in_order(outputs, given=()):

@@ -36,6 +36,8 @@ class Sequential(Model):
         self._symbols = []  # the input and every layer's output, as far as known
         self._input, self._inferred = None, False
         self._known_graph = None
+        if isinstance(layers, (Layer, KerasTensor)):
+            raise TypeError(f"{self.name}: expected a list of layers, got {layers!r} alone")
         for layer in layers or ():
             self.add(layer)
 
@@ -63,7 +65,8 @@ class Sequential(Model):
         if isinstance(layer, KerasTensor) and isinstance(layer.connection.layer, InputLayer):
             layer = layer.connection.layer
         if not isinstance(layer, Layer):
-            raise TypeError(f"{self.name}: expected a Layer, got {layer!r}")
+            call = f"; call it: {layer.__name__}(...)" if isinstance(layer, type) else ""
+            raise TypeError(f"{self.name}: expected a Layer, got {layer!r}{call}")
         if isinstance(layer, InputLayer):
             if self._input is not None or self._stack:
                 raise ValueError(f"{self.name}: expected Input as the first entry only")

@@ -13,7 +13,7 @@ from dlcore.program import dtypes, layout
 from dlcore.program.function import flatten, unflatten
 
 _BATCH = 32  # Keras' default
-_MOST_SHAPES = 100  # that the short cuts of predict know
+_MOST_SHAPES = 30  # that the short cuts of predict know
 
 
 class Trainer(Steps):
@@ -126,6 +126,9 @@ class Trainer(Steps):
                 "fit: expected validation_data as x, (x, y), (x, y, sample_weight) or a source of"
                 f" batches, got {len(given)} entries"
             )
+        own = self._replaces("test_step") or self._replaces("compute_loss")
+        if len(given) == 1 and self._compiled.has_loss and not own:
+            raise ValueError("fit validation_data: expected (x, y) for the loss, got x alone")
         return self._data("fit validation_data", "test", *given)
 
     # -- evaluate

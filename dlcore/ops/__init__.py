@@ -1,6 +1,8 @@
 """What can be computed, with the names of `keras.ops`: on NumPy (or CuPy) arrays at once, on
 symbolic tensors inside a traced function. The backward kernels are here too."""
 
+from typing import Any
+
 import numpy as np
 
 from dlcore.ops import (
@@ -96,7 +98,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
-def __getattr__(name):
+def __getattr__(name) -> Any:
     import importlib
 
     if name in ("image", "nn", "numpy"):
@@ -105,7 +107,9 @@ def __getattr__(name):
         value = getattr(importlib.import_module(f"dlcore.ops.{_HOME_OF[name]}"), name)
         globals()[name] = value
         return value
-    raise AttributeError(f"dlcore.ops: expected an op, got {name!r}")
+    from dlcore.lookup import no_attribute
+
+    raise no_attribute("dlcore.ops", name, __all__)
 
 
 def __dir__():

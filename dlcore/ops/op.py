@@ -229,7 +229,11 @@ def to_array(x, dtype=None):
         if x.dtype not in _SUPPORTED:
             return np.asarray(x, dtypes.standardize(x.dtype.newbyteorder("="), "array"))
         return x
-    array = np.asarray(backends.to_host(x))
+    try:
+        array = np.asarray(backends.to_host(x))
+    except ValueError:  # NumPy's has two sentences
+        kind = type(x).__name__
+        raise ValueError(f"array: expected numbers, got a {kind} of unequal lengths") from None
     if array.dtype == object or array.dtype.kind in "USMm":
         raise TypeError(f"array: expected numbers, got {type(x).__name__} of {array.dtype}")
     if dtype is None:

@@ -8,6 +8,7 @@ from dlcore.program import variable as variables
 from dlcore.program.graph import Graph, Tensor, Trace, current_trace, suspended
 
 _CACHE_LIMIT = 512  # programs of eager ops; the oldest goes first
+_MOST_BYTES = 256 << 20  # that the programs of one function keep for their results
 
 _eager = {}
 when_device_changes(_eager.clear)
@@ -145,7 +146,7 @@ class Function:
     def __init__(self, f, float_arguments=()):
         self._f = f
         self._float_arguments = float_arguments  # positions where Python floats become arrays
-        self._programs = {}
+        self._programs, self._bytes = {}, 0
         self._layout = None
         self._dispatcher = backends.make_dispatcher(self._general)
         self.__name__ = getattr(f, "__name__", "function")
@@ -184,7 +185,8 @@ class Function:
         )
         entry = self._programs.get((tree, key))
         if entry is None:
-            entry = self._programs[tree, key] = self._compile(leaves, tree)
+            entry = self._compile(leaves, tree)
+            self._keep((tree, key), entry)
             flat = len(arrays) == len(args)
             if self._dispatcher is not None and flat and entry[2]:
                 signature = [(x.shape, x.dtype.name) for x in arrays]
@@ -194,9 +196,19 @@ class Function:
     def _forget_old_layout(self):
         """Programs are bound to where variables lay when they were compiled."""
         if self._layout != variables.layout():
-            self._programs.clear()
-            self._dispatcher = backends.make_dispatcher(self._general)
+            self._forget()
             self._layout = variables.layout()
+
+    def _forget(self):
+        self._programs, self._bytes = {}, 0
+        self._dispatcher = backends.make_dispatcher(self._general)
+
+    def _keep(self, key, entry):
+        """Remember a program; of ever new shapes not more than some memory holds."""
+        size = entry[0].memory_bytes
+        if self._bytes + size > _MOST_BYTES or len(self._programs) == _CACHE_LIMIT:
+            self._forget()
+        self._programs[key], self._bytes = entry, self._bytes + size
 
     def _compile(self, leaves, tree):
         """(program, structure of its results, whether it returns them as they are)."""

@@ -46,7 +46,9 @@ def __getattr__(name):
         from dlcore import saving
 
         return getattr(saving, name)
-    raise AttributeError(f"dlcore.utils: expected a public name, got {name!r}")
+    from dlcore.lookup import no_attribute
+
+    raise no_attribute("dlcore.utils", name, __all__)
 
 
 def clear_session(free_memory=True):
