@@ -480,7 +480,7 @@ def test_a_function_of_ever_new_shapes_keeps_little(monkeypatch):
     one = f.compiled(x).memory_bytes
     if not one:
         pytest.skip("formulas keep no memory")
-    monkeypatch.setattr("dlcore.program.function._MOST_BYTES", 3 * one)
+    monkeypatch.setattr(sys.modules["dlcore.program.function"], "_MOST_BYTES", 3 * one)
     for rows in range(150, 200):
         assert np.isclose(f(x[:rows]), 20 * rows * rows * np.tanh(1), rtol=1e-4)
         assert len(f._programs) <= 5
