@@ -122,6 +122,20 @@ def test_rows_do_not_depend_on_the_batch():
         np.testing.assert_array_equal(ops.layer_normalization(x[i : i + 1])[0], whole[i])
 
 
+def test_rows_of_large_results_are_those_of_small_ones():
+    x, dy = RNG.normal(size=(2, 2731, 768)).astype("float32")  # 8 MiB: results go past the caches
+    scale, shift = RNG.normal(size=(2, 768)).astype("float32")
+
+    def both(x, dy, scale, shift):
+        y = ops.layer_normalization(x, scale, shift)
+        return y, dlcore.gradients(ops.sum(y * dy), [x])[0]
+
+    f, some = dlcore.function(both), slice(2725, 2731)
+    for whole, part in zip(f(x, dy, scale, shift), f(x[some], dy[some], scale, shift), strict=True):
+        np.testing.assert_array_equal(whole[some], part)
+        assert np.isfinite(whole).all()
+
+
 @native
 def test_a_following_relu_rides_along():
     f = dlcore.function(lambda x: ops.relu(normalize_channels("test", x, None, None, -1, 1e-3)[0]))

@@ -9,6 +9,7 @@
 // rows; they stay in L1 between the loops that need them, and the last loop fetches the next ones:
 // rows are too short for the machine to foresee them. A row is summed in the same order wherever it
 // lies. dgamma and dbeta are sums over the rows of a part, which meet in a second phase in order.
+// Large y and dx go past the caches: to read their old lines is a third of a forward's traffic.
 #include "common/layer_norm.h"
 #include "cpu/kernels/level.h"
 #include "cpu/rows.h"
@@ -21,6 +22,7 @@ constexpr int kRows = 4;  // at a time
 constexpr int64_t kPartElements = 16 << 10;
 constexpr int64_t kMostParts = 64;  // of the gradient: each has a row of partial sums
 constexpr int64_t kColumns = 128;   // of a part of the second phase
+constexpr int64_t kPastCaches = 8 << 20;  // bytes of a result that is mostly gone when it is read
 
 int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -61,6 +63,18 @@ Rows make_rows(const Tensor& x, bool gradient) {
   return r;
 }
 
+// Whether the rows of `out` go past the caches: not over an input, whose lines are there already.
+template <class T>
+bool goes_past(const Rows& r, const T* out, const T* in, const T* other) {
+  return r.count * r.size * int64_t(sizeof(T)) >= kPastCaches && r.size % kLanes<T> == 0 &&
+         reinterpret_cast<uintptr_t>(out) % kVectorBytes == 0 && out != in && out != other;
+}
+
+template <class T>
+inline void store_result(T* p, Vec<T> v, int64_t n, bool past) {
+  past ? store_past_caches<T>(p, v) : store_some(p, v, n);
+}
+
 template <class T>
 T inverse_root(T x) {
   return T(1) / __builtin_sqrt(x);
@@ -83,6 +97,7 @@ struct Forward {
             *gamma = call.tensors[n_results + 1].as<T>(),
             *beta = call.tensors[n_results + 2].as<T>();
     T *y = call.tensors[0].as<T>() + i * D, mean[R] = {}, inv[R];
+    const bool past = goes_past(r, y, x, x);
     if (centered) {
       Vec<T> sum[R] = {};
       for_vectors<T>(D, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
@@ -110,7 +125,8 @@ struct Forward {
       const Vec<T> g = load_some(gamma + c, n), b = load_some(beta + c, n);
       for (int k = 0; k < R; ++k) {
         prefetch(x + (R + k) * D + c);
-        store_some(y + k * D + c, (load_some(x + k * D + c, n) - mean[k]) * inv[k] * g + b, n);
+        const Vec<T> h = (load_some(x + k * D + c, n) - mean[k]) * inv[k];
+        store_result(y + k * D + c, h * g + b, n, past);
       }
     });
   }
@@ -120,6 +136,7 @@ struct Forward {
     int64_t i = begin * r.per_part;
     for (; i + kRows <= last; i += kRows) rows<kRows>(i);
     for (; i < last; ++i) rows<1>(i);
+    fence();
   }
 };
 
@@ -141,6 +158,7 @@ struct Backward {
     const int64_t D = r.size;
     const T *dy = input(0) + i * D, *x = input(1) + i * D, *gamma = input(4);
     T *dx = call.tensors[0].as<T>() + i * D, mean[R], inv[R];
+    const bool past = goes_past(r, dx, dy, x);
     for (int k = 0; k < R; ++k) mean[k] = input(2)[i + k], inv[k] = input(3)[i + k];
     Vec<T> of_g[R] = {}, of_gh[R] = {};
     for_vectors<T>(D, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
@@ -166,7 +184,8 @@ struct Backward {
       for (int k = 0; k < R; ++k) {
         prefetch(dy + (R + k) * D + c), prefetch(x + (R + k) * D + c);
         const Vec<T> h = (load_some(x + k * D + c, n) - mean[k]) * slope[k] + shift[k];
-        store_some(dx + k * D + c, load_some(dy + k * D + c, n) * factor * inv[k] - h, n);
+        const Vec<T> g = load_some(dy + k * D + c, n) * factor * inv[k];
+        store_result(dx + k * D + c, g - h, n, past);
       }
     });
   }
@@ -180,6 +199,7 @@ struct Backward {
       for (; i + kRows <= last; i += kRows) rows<kRows>(i, dgamma, dbeta);
       for (; i < last; ++i) rows<1>(i, dgamma, dbeta);
     }
+    fence();
   }
 
   void second_phase(int64_t begin, int64_t end) const {
