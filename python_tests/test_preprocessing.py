@@ -475,3 +475,54 @@ def test_training_of_a_convolutional_network_has_the_same_bits_for_any_number_of
         assert loss == results[0][0]
         for a, b in zip(weights, results[0][1], strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_contrast_color_and_sharpness():
+    x = RNG.uniform(20, 200, (3, 5, 4, 3)).astype("float32")
+    y = layers.AutoContrast()(x)
+    np.testing.assert_allclose(y.min((1, 2)), 0, atol=1e-3)
+    np.testing.assert_allclose(y.max((1, 2)), 255, rtol=1e-5)
+    np.testing.assert_array_equal(layers.AutoContrast()(x * 0 + 7), x * 0 + 7)
+    grey = x @ np.array([0.2989, 0.587, 0.114])
+    y = layers.RandomColorDegeneration((0.5, 0.5))(x, training=True)
+    np.testing.assert_allclose(y, (x + grey[..., None]) / 2, rtol=1e-3)
+    for f in (0.25, 0.5, 1.0):
+        layer = layers.RandomSharpness((f, f))
+        y = layer(x, training=True)
+        mean = (x[:, :3, :3].sum((1, 2)) + 4 * x[:, 1, 1]) / 13
+        expected = np.clip(x[:, 1, 1] + (1 - 2 * f) * (mean - x[:, 1, 1]), 0, 255)
+        np.testing.assert_allclose(y[:, 1, 1], expected, rtol=1e-4)
+        np.testing.assert_array_equal(layer(x, training=False), x)
+    y = layers.RandomGaussianBlur((1, 1), 3, (1, 1))(x, training=True)
+    expected = dlcore.ops.image.gaussian_blur(x, (3, 3), (1.0, 1.0))
+    np.testing.assert_allclose(y, expected, rtol=1e-4)
+    y = layers.RandomShear((0.5, 0.5), fill_mode="nearest", seed=1)(x, training=True)
+    ways = [x[:, 2, [min(2 + s, 3)]] for s in (1, -1)]  # row 2 reads one pixel to the side
+    assert all(any(np.allclose(y[i, 2, 2], way[i, 0]) for way in ways) for i in range(3))
+    with pytest.raises(ValueError, match=r"expected factor as one or two numbers in 0\.\.1"):
+        layers.RandomSharpness(2.0)
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_windows_of_other_images(data_format):
+    x = np.repeat(np.arange(16.0)[:, None, None, None], 12, 1).repeat(10, 2).astype("float32")
+    x = x.transpose(0, 3, 1, 2) if data_format == "channels_first" else x
+    layer = layers.CutMix(seed=2, data_format=data_format)
+    y = layer({"images": x, "labels": np.eye(16, dtype="float32")}, training=True)
+    images, labels = y["images"].reshape(16, -1), y["labels"]
+    np.testing.assert_allclose(labels.sum(1), 1, rtol=1e-5)
+    for i in range(16):
+        others = set(np.unique(images[i])) - {i}
+        assert len(others) <= 1 and all(labels[i, int(j)] > 0 for j in others)
+        own = (images[i] == i).mean()  # whole pixels of a window of any size
+        assert abs(own - labels[i, i]) < 0.2
+    np.testing.assert_array_equal(layer(x, training=False), x)
+    again = type(layer).from_config(layer.get_config())
+    np.testing.assert_array_equal(again(x, training=True), y["images"])
+
+
+def test_layers_in_a_row():
+    both = layers.Pipeline([layers.Rescaling(0.5), layers.RandomFlip(seed=1)])
+    np.testing.assert_array_equal(both(IMAGES, training=False), IMAGES * np.float32(0.5))
+    again = layers.deserialize(layers.serialize(both))
+    np.testing.assert_array_equal(again(IMAGES, training=False), IMAGES * np.float32(0.5))

@@ -61,6 +61,10 @@ _MODULES = {
         "MaxPooling2D", "MaxPooling3D",
     ),
     "preprocessing": ("CenterCrop", "Normalization", "Rescaling", "Resizing"),
+    "filters": (
+        "AutoContrast", "CutMix", "Pipeline", "RandomColorDegeneration", "RandomGaussianBlur",
+        "RandomSharpness", "RandomShear",
+    ),
     "grouped_attention": ("GroupQueryAttention",),
     "input_spec": ("InputSpec",),
     "masking": ("Masking", "TimeDistributed", "Wrapper"),

@@ -389,12 +389,15 @@ class MixUp(_RandomImages):
         if training and x.shape[0] > 1:
             n = x.shape[0]
             share = random.beta((n,), self.alpha, self.alpha, self.dtype, self.seed_generator)
-            shift = random.randint((1,), 1, n, "int32", self.seed_generator)
-            partner = ops.mod(np.arange(n, dtype="int32") + shift, n)
+            partner = self._partners(n)
             for key in ("images", "labels"):
                 if key in batch:
                     batch[key] = self._blend(batch[key], share, partner)
         return batch["images"] if alone else batch
+
+    def _partners(self, n):
+        shift = random.randint((1,), 1, n, "int32", self.seed_generator)
+        return ops.mod(np.arange(n, dtype="int32") + shift, n)
 
     def _blend(self, x, share, partner):
         if not is_float(x.dtype) and x.ndim < 2:
