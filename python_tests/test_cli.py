@@ -160,6 +160,13 @@ def test_a_reader_that_has_seen_enough(arguments, folder):
     assert process.returncode in (0, 141)  # 0: all was said before
 
 
+def test_nobody_reads(folder):
+    done = subprocess.run(
+        ["sh", "-c", f"'{sys.executable}' -m dlcore bench --list >&-"], capture_output=True
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_check_compares_every_op_with_its_formula(folder, capsys, monkeypatch):
     arguments = ["check", "--only", "tanh,max_pool,argmax", "--json", "c.json", "--plot", "c.svg"]
     assert main(arguments) == 0

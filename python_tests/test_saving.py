@@ -186,6 +186,14 @@ def test_overwrite(tmp_path):
         models.load_model(tmp_path / "none")
 
 
+def test_only_files_are_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(OSError, match="save: expected the name of a file, got the"):
+            classifier().save(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["pipe"]
+
+
 def test_a_full_disk_keeps_the_old_file(tmp_path, monkeypatch):
     model = classifier()
     path = tmp_path / "m"
@@ -216,7 +224,7 @@ def test_a_file_size_limit_keeps_the_old_file(tmp_path):
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-        with pytest.raises(OSError, match="File too large"):
+        with pytest.raises(OSError, match=r"File too large: .*/m"):
             model.save(path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

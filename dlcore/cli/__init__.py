@@ -21,7 +21,8 @@ def main(argv=None):
     try:
         options = _parse(sys.argv[1:] if argv is None else argv)
         code = options.run(options) or 0
-        sys.stdout.flush()
+        if sys.stdout:  # None where it is closed
+            sys.stdout.flush()
         return code
     except KeyboardInterrupt:
         print("dlcore: interrupted", file=sys.stderr)

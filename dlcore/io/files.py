@@ -31,6 +31,8 @@ def write(path, tensors, document):
     folder, name = os.path.split(path)
     if os.path.isdir(path):
         raise IsADirectoryError(f"save: expected the name of a file, got the folder {path!r}")
+    if os.path.exists(path) and not os.path.isfile(path):  # root could replace /dev/null
+        raise OSError(f"save: expected the name of a file, got the device {path!r}")
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"save: expected a file in a folder that exists, got {path!r}")
     temporary = os.path.join(folder, f".{name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
@@ -40,9 +42,11 @@ def write(path, tensors, document):
             f.flush()
             os.fsync(f.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         if os.path.exists(temporary):
             os.unlink(temporary)
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = path, None  # the one that the caller knows
         raise
     _sync_folder(folder)
 
