@@ -2,8 +2,8 @@
 // optimizer updates.
 //
 //   for each cell of dw (a range of columns, a range of channels), chunk of the boxes
-//     for each box of about 320 output pixels        inputs -> window, dy -> panels, in L2
-//       for each panel of dy                         32 or 64 bytes wide, in L1
+//     for each box of 128 output pixels and more     inputs -> window, dy -> panels, in L2
+//       for each panel of dy                         up to four vectors wide, in L1
 //         for each register tile of filter elements  its sums are read and written once a box
 //   then, where there are several chunks: their sums are added in order
 //

@@ -11,7 +11,8 @@ namespace {
 
 constexpr int64_t kPixels = 256;        // of a box: enough for a panel of B in L1 to pay
 constexpr int64_t kRunPixels = 1024;    // of a phase: then copying its filters is little work
-constexpr int64_t kGradientPixels = 192;  // of one in the filter gradient: a panel of dy in L1
+constexpr int64_t kGradientBytes = 16384;  // of a panel of dy: it and the inputs stay in L1
+constexpr int64_t kOneTapBytes = 96;  // of channels, where no taps make tiles of 3, 4, 6 rows full
 constexpr int64_t kPackingRows = 48;    // filter elements for which copying dy pays
 constexpr int64_t kSkippedProducts = 192;  // of a row of taps: shorter runs do not pay
 constexpr int64_t kEdgeShare = 8;         // of the columns, that miss taps
@@ -108,6 +109,13 @@ bool filters_in_place(const Call& call, const Conv& c, int lanes) {
   return true;
 }
 
+// The pixels of dy in place, one after the other, are a panel of `width` elements.
+bool gradient_is_panel(const Call& call, const Conv& c, int64_t width) {
+  const Tensor& dy = call.tensors[c.n_out + 1];
+  return c.task == Task::filter_grad && !c.wide && c.groups == 1 && c.cols == width &&
+         dy.stride[dy.rank - 2] == width;
+}
+
 // Rows of dy in place: one stride through the pixels of any box.
 bool gradient_in_place(const Call& call, const Conv& c, int lanes) {
   const Tensor& dy = call.tensors[c.n_out + 1];
@@ -130,8 +138,9 @@ void choose_columns(const Call& call, Conv& c, int lanes, int64_t size) {
                                                      : filters_in_place(call, c, lanes);
   // Panels of four vectors are copied, to stay in L1 whatever the distance of rows: see
   // gemm_plan.cpp.
-  c.packed = !in_place || c.width == 4 || c.cols * c.groups * size >= kFarRow;
   const int64_t panel = c.width * lanes;
+  c.is_panel = in_place && gradient_is_panel(call, c, panel);
+  c.packed = !c.is_panel && (!in_place || c.width == 4 || c.cols * c.groups * size >= kFarRow);
   int64_t group = kGroupBytes / size;
   if (c.task == Task::filter_grad && taps(c) * c.inner <= kLowRows) group *= 2;
   if (c.packed && c.task != Task::filter_grad)
@@ -248,10 +257,12 @@ void choose_forward_boxes(Conv& c, int lanes, int64_t size) {
 
 // Few channels at a time, so that what all their taps read of a box stays in L1.
 void choose_channel_block(Conv& c, int64_t size) {
-  const int64_t blocks = ceil_div(c.channel_step, kLineBytes / size);
+  const int64_t bytes = taps(c) == 1 ? kOneTapBytes : kLineBytes;
+  const int64_t blocks = ceil_div(c.channel_step, bytes / size);
   c.channel_block = c.wide ? 1 : most(1, ceil_div(c.channel_step, most(1, blocks)));
+  if (blocks > 1 && taps(c) == 1) c.channel_block = kOneTapBytes / size;
   const int64_t pixel = c.wide ? c.group : c.channel_block;
-  fit_boxes(c, kGradientPixels, pixel, size);
+  fit_boxes(c, kGradientBytes / (c.width * kVectorBytes), pixel, size);
   c.window = c.windowed ? window_elements(c, pixel) : 0;
 }
 
@@ -262,7 +273,7 @@ void choose_cells(Conv& c, int lanes, int64_t size) {
   const int64_t tap_rows = taps(c), channels = c.inner;
   const int64_t panel = c.width * lanes, padded = round_up(c.cols, panel);
   c.windowed = c.windowed || (!c.wide && channels > kLineBytes / size);
-  c.packed = c.packed || tap_rows * channels >= kPackingRows;
+  c.packed = c.packed || (!c.is_panel && tap_rows * channels >= kPackingRows);
   c.chunks = 1;
   while (c.chunks * 2 <= wanted &&
          c.groups * padded * tap_rows * channels * size * c.chunks * 2 <= kPartialBytes)

@@ -48,6 +48,7 @@ struct Conv {
   bool skips;       // products with the padding are left out where they are many
   bool dots;        // few columns: lanes are products (conv_tile.h)
   bool packed;      // w (in filter gradients dy) is copied to panels
+  bool is_panel;    // it is one where it lies
   int width;        // vectors of a panel
   int64_t group;    // columns at a time
   int64_t k_step;   // products between visits of a sum: a panel of B stays in L1
