@@ -78,8 +78,7 @@ void write(const Call& call, const Attention& a, const Block& b, int64_t batch, 
   }
   for (int64_t q = 0; q < b.nq; ++q) {
     const T* from = x.y + q * padded<T>(a.value_width);
-    T* to = y.data + (b.q0 + q) * y.row;
-    for (int64_t c = 0; c < a.value_width; ++c) to[c * y.col] = from[c] * x.shrink[q];
+    scale_run(from, 1, a.value_width, x.shrink[q], y.data + (b.q0 + q) * y.row, y.col);
     if (lse)
       lse->as<T>()[batch * lse->stride[0] + head * lse->stride[1] +
                    (b.q0 + q) * lse->stride[2]] = x.sum[q];

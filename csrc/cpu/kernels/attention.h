@@ -11,6 +11,7 @@
 #include <type_traits>
 
 #include "common/attention.h"
+#include "cpu/kernels/gemm_pack.h"
 #include "cpu/kernels/gemm_tile.h"
 #include "cpu/kernels/level.h"
 #include "cpu/math.h"
@@ -59,6 +60,15 @@ struct Head {
   int64_t row, col;
 };
 
+// to = x * scale, n elements of a row.
+template <class T>
+inline void scale_run(const T* x, int64_t x_col, int64_t n, T scale, T* to, int64_t to_col = 1) {
+  const bool dense = x_col == 1 && to_col == 1;
+  int64_t i = 0;
+  for (; dense && i + kLanes<T> <= n; i += kLanes<T>) store(to + i, load(x + i) * scale);
+  for (; i < n; ++i) to[i * to_col] = x[i * x_col] * scale;
+}
+
 // Panels across the columns: rows x columns as they are.
 template <class T>
 inline void pack_rows(const Head<T>& x, int64_t rows, int64_t columns, T scale, T* to) {
@@ -66,7 +76,7 @@ inline void pack_rows(const Head<T>& x, int64_t rows, int64_t columns, T scale, 
     const int64_t n = smaller(columns - c0, kWide<T>);
     for (int64_t r = 0; r < rows; ++r, to += kWide<T>) {
       const T* from = x.data + r * x.row + c0 * x.col;
-      for (int64_t c = 0; c < n; ++c) to[c] = from[c * x.col] * scale;
+      scale_run(from, x.col, n, scale, to);
       for (int64_t c = n; c < kWide<T>; ++c) to[c] = 0;
     }
   }
@@ -78,6 +88,11 @@ inline void pack_columns(const Head<T>& x, int64_t first, int64_t rows, int64_t 
                          T* to) {
   for (int64_t r0 = 0; r0 < rows; r0 += kWide<T>, to += columns * kWide<T>) {
     const int64_t n = smaller(rows - r0, kWide<T>);
+    if (x.col == 1 && n == kWide<T>) {
+      transpose(x.data + (first + r0) * x.row, x.row, n, columns, to, n);
+      scale_run(to, 1, columns * n, scale, to);
+      continue;
+    }
     for (int64_t r = 0; r < kWide<T>; ++r) {
       const T* from = x.data + (first + r0 + r) * x.row;
       for (int64_t c = 0; c < columns; ++c)

@@ -42,6 +42,19 @@ void clear(T* x, int64_t n) {
   std::memset(x, 0, n * sizeof(T));
 }
 
+// Of the rows t of two matrices; four chains, as one would wait for each sum.
+template <class T>
+T dot(const Head<T>& a, const Head<T>& b, int64_t t, int64_t columns) {
+  const T *x = a.data + t * a.row, *y = b.data + t * b.row;
+  T sums[4] = {};
+  int64_t c = 0;
+  for (; c + 4 <= columns; c += 4) {
+    for (int i = 0; i < 4; ++i) sums[i] += x[(c + i) * a.col] * y[(c + i) * b.col];
+  }
+  for (; c < columns; ++c) sums[0] += x[c * a.col] * y[c * b.col];
+  return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+}
+
 // What the blocks of a query head need.
 template <class T>
 void prepare(const Call& call, const Attention& a, int64_t batch, int64_t head,
@@ -55,11 +68,8 @@ void prepare(const Call& call, const Attention& a, int64_t batch, int64_t head,
   pack_columns(q, 0, a.queries, a.width, scale, x.q_columns);
   pack_columns(dy, 0, a.queries, a.value_width, T(1), x.dy_columns);
   for (int64_t t = 0; t < quotient_up(a.queries, kQueries<T>) * kQueries<T>; ++t) {
-    T sum = 0;
     const bool inside = t < a.queries;
-    for (int64_t c = 0; inside && c < a.value_width; ++c)
-      sum += dy.data[t * dy.row + c * dy.col] * y.data[t * y.row + c * y.col];
-    x.inner[t] = sum;
+    x.inner[t] = inside ? dot(dy, y, t, a.value_width) : T(0);
     x.lse[t] = inside ? lse.as<T>()[batch * lse.stride[0] + head * lse.stride[1] +
                                     t * lse.stride[2]]
                       : kInfinity<T>;
@@ -121,9 +131,8 @@ void add_block(const Attention& a, const Block& b, int64_t batch, int64_t head,
 
 template <class T>
 void write(const Head<T>& to, int64_t rows, int64_t columns, const T* from, T scale) {
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = 0; c < columns; ++c)
-      to.data[r * to.row + c * to.col] = from[r * padded<T>(columns) + c] * scale;
+  for (int64_t r = 0; r < rows; ++r, from += padded<T>(columns)) {
+    scale_run(from, 1, columns, scale, to.data + r * to.row, to.col);
   }
 }
 
