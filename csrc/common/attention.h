@@ -5,10 +5,11 @@
 
 namespace dl::DL_LEVEL {
 
-// q (B, T, N, H), k (B, S, K, H), v (B, S, K, D); bias and mask (B, N, T, S) or null. With a
-// counter, dropout: the weight (b, n, t, s) is multiplied by 2^16 / kept() where the half word s % 8
-// of the Philox block ((b N + n) T + t) runs() + s / 8 is below kept(), else by 0. The block is that
-// of `seed`, `stream` and the counter; half words lie low one first.
+// q (B, T, N, H), k (B, S, K, H), v (B, S, K, D); bias and mask (B, N, T, S) or null.
+//
+// With a counter, dropout: the weight (b, n, t, s) is multiplied by 2^16 / kept() where half word
+// s % 8, low ones first, of the Philox block ((b N + n) T + t) runs() + s / 8 is below kept(), else
+// by 0. The block is that of `seed`, `stream` and the counter.
 struct Attention {
   const Tensor *q, *k, *v, *bias, *mask, *counter;
   int64_t batch, queries, keys, heads, groups, width, value_width;

@@ -15,7 +15,9 @@ inline bool is_range(const double* floats) {
   return low <= high && high - low < static_cast<T>(HUGE_VAL);  // false with NaN
 }
 
-inline bool is_counter(const Tensor& t) { return t.dtype == DType::i64 && count(t, 0, t.rank) == 1; }
+inline bool is_counter(const Tensor& t) {
+  return t.dtype == DType::i64 && count(t, 0, t.rank) == 1;
+}
 
 // bernoulli draws 1 where a word is at most this; p > 0.
 inline uint32_t last_of(double p) {

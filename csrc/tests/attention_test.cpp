@@ -65,8 +65,8 @@ struct Problem {
       : z(z), causal(causal), scale(1 / std::sqrt(double(z.h))), q{z.b, z.t, z.n, z.h},
         k{z.b, z.s, z.k, z.h}, v{z.b, z.s, z.k, z.d}, dy{z.b, z.t, z.n, z.d},
         bias{z.b, z.n, z.t, z.s}, mask({z.b, z.n, z.t, z.s}, DType::b8), has_bias(has_bias),
-        has_mask(has_mask), drops(drops), y{z.b, z.t, z.n, z.d}, lse{z.b, z.n, z.t}, dq{z.b, z.t, z.n, z.h},
-        dk{z.b, z.s, z.k, z.h}, dv{z.b, z.s, z.k, z.d} {
+        has_mask(has_mask), drops(drops), y{z.b, z.t, z.n, z.d}, lse{z.b, z.n, z.t},
+        dq{z.b, z.t, z.n, z.h}, dk{z.b, z.s, z.k, z.h}, dv{z.b, z.s, z.k, z.d} {
     q.fill(), k.fill(), v.fill(), dy.fill(), bias.fill();
     for (uint8_t& m : mask.x) m = draw() < 0.2;
   }
