@@ -9,6 +9,7 @@ from dlcore.program.graph import Graph, Tensor, Trace, current_trace, suspended
 
 _CACHE_LIMIT = 512  # programs of eager ops; the oldest goes first
 _MOST_BYTES = 256 << 20  # that the programs of one function keep for their results
+_FEW = 4  # of them stay whatever they keep: those for whole and last batches take turns
 
 _eager = {}
 when_device_changes(_eager.clear)
@@ -206,7 +207,8 @@ class Function:
     def _keep(self, key, entry):
         """Remember a program; of ever new shapes not more than some memory holds."""
         size = entry[0].memory_bytes
-        if self._bytes + size > _MOST_BYTES or len(self._programs) == _CACHE_LIMIT:
+        n = len(self._programs)
+        if n == _CACHE_LIMIT or (n >= _FEW and self._bytes + size > _MOST_BYTES):
             self._forget()
         self._programs[key], self._bytes = entry, self._bytes + size
 
