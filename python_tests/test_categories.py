@@ -207,3 +207,34 @@ def test_wrapper():
     assert isinstance(again.layer, layers.Dense)
     with pytest.raises(TypeError, match="expected a Layer, got 3"):
         Twice(3)
+
+
+def test_hashes():
+    """Against the numbers that other makers of such hashes give."""
+    texts = ["", "a", "abcd", "abcdefgh", "x" * 16, "y" * 17, "word " * 6 + "ab", "z" * 33,
+             "q" * 64, "r" * 65, "long text " * 20]  # fmt: skip
+    plain = [34397263, 809363939, 756105985, 171807497, 121647644, 119003573, 569685880, 452501359,
+             388978295, 318867178, 131210020]  # fmt: skip
+    keyed = [315151164, 583610351, 353433051, 286671482, 801212791, 944025591, 644519233, 59399857,
+             360387314, 266142642, 86323115]  # fmt: skip
+    assert layers.Hashing(10**9)(np.array(texts)).tolist() == plain
+    assert layers.Hashing(10**9, salt=(7, 9))(texts).tolist() == keyed
+    crossing = layers.HashedCrossing(10**9)
+    assert crossing((["a", "bb"], ["x", "y"], [3, -4])).tolist() == [38368894, 817132468]
+
+
+def test_hashed_categories():
+    x = np.array([["A"], ["B"], ["C"], ["D"], ["E"]])
+    assert layers.Hashing(3, mask_value="B")(x).tolist() == [[1], [0], [2], [2], [1]]
+    np.testing.assert_array_equal(layers.Hashing(5)([1, 2]), layers.Hashing(5)(["1", "2"]))
+    np.testing.assert_array_equal(layers.Hashing(5)([1.5]), layers.Hashing(5)(["1"]))
+    rows = layers.Hashing(4, output_mode="one_hot")(x)
+    np.testing.assert_array_equal(rows.argmax(1), layers.Hashing(4)(x)[:, 0])
+    again = layers.deserialize(layers.serialize(layers.Hashing(7, salt=5)))
+    np.testing.assert_array_equal(again(x), layers.Hashing(7, salt=[5, 5])(x))
+    rows = layers.HashedCrossing(5, output_mode="one_hot")((x, x))
+    assert rows.shape == (5, 5) and layers.HashedCrossing(5)((x, x)).shape == (5, 1)
+    with pytest.raises(ValueError, match="expected two or more arrays of one shape, got"):
+        layers.HashedCrossing(5)((x, x[:2]))
+    with pytest.raises(ValueError, match="expected salt as one or two ints, got 'pepper'"):
+        layers.Hashing(5, salt="pepper")

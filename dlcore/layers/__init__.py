@@ -66,6 +66,7 @@ _MODULES = {
         "RandomSharpness", "RandomShear",
     ),
     "grouped_attention": ("GroupQueryAttention",),
+    "hashing": ("HashedCrossing", "Hashing"),
     "input_spec": ("InputSpec",),
     "masking": ("Masking", "TimeDistributed", "Wrapper"),
     "merging": (
