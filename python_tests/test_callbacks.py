@@ -80,6 +80,9 @@ def test_logs_are_dictionaries():
     m.fit(X, Y, verbose=0, callbacks=[spy], validation_data=(X, Y))
     m.evaluate(X, Y, verbose=0, callbacks=[spy])
     m.predict(X, verbose=0, callbacks=[spy])
+    several = callbacks.CallbackList([spy], model=m)
+    several.on_epoch_end(0, logs={"loss": 1.0})
+    several.on_train_end(logs=None)
     assert set(kinds) == {dict}
 
 

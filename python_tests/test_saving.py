@@ -522,6 +522,10 @@ def test_from_config_with_custom_objects():
     model = models.Model(x, Twice()(x))
     other = models.Model.from_config(model.get_config(), custom_objects={"Twice": Twice})
     assert isinstance(other.layers[1], Twice)
+    row = models.Sequential([layers.Input((2,)), Twice()])
+    config = row.get_config()
+    other = models.Sequential.from_config(config, custom_objects={"Twice": Twice})
+    assert isinstance(other.layers[0], Twice)
 
 
 def twice(x):

@@ -82,8 +82,8 @@ class CallbackList:
 def _forward(name):
     count = getattr(Callback, name).__code__.co_argcount - 1
 
-    def call(self, *args):
-        args += ({},) * (count - len(args))  # logs are optional
+    def call(self, *args, logs=None):
+        args += (logs or {},) * (count - len(args))
         for c in self._all():
             getattr(c, name)(*args)
 

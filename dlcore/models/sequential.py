@@ -1,5 +1,6 @@
 """Sequential: layers one after the other."""
 
+from dlcore import lookup
 from dlcore.layers import deserialize, serialize, sharing, spec
 from dlcore.layers.base import Layer
 from dlcore.layers.core import InputLayer
@@ -183,7 +184,10 @@ class Sequential(Model):
         return config
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config, custom_objects=None):
+        if custom_objects:
+            with lookup.custom_object_scope(custom_objects):
+                return cls.from_config(config)
         model = cls(name=config.get("name"))
         shape = config.get("build_input_shape")
         if shape is not None:
