@@ -223,6 +223,24 @@ class Frame:
         return np.asarray(self.a, dtype)
 
 
+class Mixed(Frame):
+    """A frame with a column of text."""
+
+    columns, dtypes = ["age", "name"], [np.dtype("float32"), np.dtype("O")]
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array([[1.0, "a"]] * len(self.a), object)
+
+
+class Sparse:
+    """Like a sparse matrix: NumPy sees one object."""
+
+    __array_interface__ = {"shape": (), "typestr": "|O", "version": 3, "data": None}  # noqa: RUF012
+
+    def toarray(self):
+        return X
+
+
 class Exported:
     """What has nothing but DLPack."""
 
@@ -566,6 +584,8 @@ ERRORS = [
     (lambda m: m.fit(np.ma.masked_less(X, 0), LABELS), "masked array with .* masked; x.filled"),
     (lambda m: m.fit(X, ["cat", "dog", "cat"] * 30), r"in y, got text; np.unique\(y, return_inv"),
     (lambda m: m.fit(["a cat"] * 90, LABELS), "in x, got text; TextVectorization"),
+    (lambda m: m.fit(Mixed(X), LABELS), r"something else in the columns \['name'\]"),
+    (lambda m: m.fit(Sparse(), LABELS), r"x, got a Sparse; x.toarray\(\) is dense"),
     (lambda m: m.predict(X[0]), r"got \(6,\); x\[None\] makes a batch of one sample"),
     (lambda m: m.predict(X.reshape(90, 2, 3)), r"x.reshape\(-1, 6\) has such rows"),
     (lambda m: m.fit(X, LABELS, validation_data=X), r"expected \(x, y\) for the loss, got x alone"),

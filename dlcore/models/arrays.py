@@ -33,7 +33,7 @@ def as_array(who, what, x):
         raise TypeError(f"{who}: expected numbers in {what}, got {_kind(x)}") from None
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{who}: expected numbers in {what}, got {_kind_of(what, array)}")
-    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+    if type(x) is not np.ndarray and isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
         raise ValueError(
             f"{who}: expected a number everywhere in {what}, got a masked array with"
             f" {np.ma.count_masked(x)} of them masked; x.filled(0) has others there"
@@ -68,7 +68,12 @@ def _kind_of(what, array):
 def _kind(x):
     if callable(x):
         return f"a {type(x).__name__}; a generator is what calling it returns"
-    return f"{type(x).__name__} of mixed or non-numeric values"
+    if hasattr(x, "toarray"):  # SciPy's sparse ones
+        return f"a {type(x).__name__}; x.toarray() is dense"
+    if hasattr(x, "columns") and hasattr(x, "dtypes"):  # a frame
+        other = [c for c, t in zip(x.columns, x.dtypes, strict=True) if t.kind not in "biuf"]
+        return f"a {type(x).__name__} with something else in the columns {other}"
+    return f"{type(x).__name__} of {getattr(x, 'dtype', 'mixed or non-numeric values')}"
 
 
 def _tree(who, x):
