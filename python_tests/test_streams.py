@@ -235,6 +235,7 @@ def test_endless_data_set():
     assert len(history.history["loss"]) == 2
 
 
+@pytest.mark.filterwarnings("ignore:fit. expected . batches from the generator, got [1-9]")
 @pytest.mark.parametrize(("steps", "sizes"), [(2, [2, 1]), (None, [3]), (5, [3]), (3, [3])])
 def test_a_generator_that_ends_early_ends_the_training(steps, sizes):
     calls = []
