@@ -13,6 +13,7 @@ from dlcore.program.symbol import Symbol
 
 _MOST_ELEMENTS = 2**60  # more have no size in bytes that fits 63 bits
 
+
 class _StandIn(int):
     """A number in the place of a size that is not known, which messages show as `shown`."""
 

@@ -247,9 +247,7 @@ def stft(x, sequence_length, sequence_stride, fft_length, window="hann", center=
     return rfft(extract_sequences(x, fft_length, sequence_stride) * weights)
 
 
-def istft(
-    x, sequence_length, sequence_stride, fft_length, length=None, window="hann", center=True
-):
+def istft(x, sequence_length, sequence_stride, fft_length, length=None, window="hann", center=True):
     """The sequences whose `stft` is nearest the pair (Griffin and Lim 1984): windows are added
     where they overlap, over the sum of the squares of their weights.
 
