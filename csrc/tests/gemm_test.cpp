@@ -304,6 +304,8 @@ std::vector<Shape> epilogue_shapes(int64_t L) {
   shapes.push_back({64, 300, 200, rows, columns, rows});  // dx = dy w^T, computed as its transpose
   shapes.push_back({1, 4096, 100, rows, rows, rows});
   shapes.push_back({128, 256, 64, columns, rows, rows});
+  shapes.push_back({150, 520, 100, columns, rows, rows});  // gradients of weights: panels in place,
+  shapes.push_back({130, 256, 700, columns, rows, rows});  // and both operands copied
   return shapes;
 }
 
