@@ -38,11 +38,12 @@ DL_INLINE void prefetch_line(const T* x, int64_t pixel, int64_t c) {
   for (int i = 0; i < N; ++i) __builtin_prefetch(x + i * pixel + c);
 }
 
+// Of n channels from c on.
 template <class T, int N>
-DL_INLINE void store_line(const LineSums<T>& t, int64_t c, Vec<T> (&sum)[N]) {
+DL_INLINE void store_line(const LineSums<T>& t, int64_t c, int64_t n, Vec<T> (&sum)[N]) {
   const Vec<T> zero{};
   if (t.store == Store::bias || t.store == Store::bias_relu) {
-    const Vec<T> b = load(t.extra + c);
+    const Vec<T> b = load_some(t.extra + c, n);
 #pragma GCC unroll 8
     for (int i = 0; i < N; ++i) sum[i] += b;
   }
@@ -53,38 +54,40 @@ DL_INLINE void store_line(const LineSums<T>& t, int64_t c, Vec<T> (&sum)[N]) {
   if (t.store == Store::relu_grad) {
 #pragma GCC unroll 8
     for (int i = 0; i < N; ++i)
-      sum[i] = load(t.extra + i * t.extra_pixel + c) > zero ? sum[i] : zero;
+      sum[i] = load_some(t.extra + i * t.extra_pixel + c, n) > zero ? sum[i] : zero;
   }
 #pragma GCC unroll 8
-  for (int i = 0; i < N; ++i) store(t.y + i * t.y_pixel + c, sum[i]);
+  for (int i = 0; i < N; ++i) store_some(t.y + i * t.y_pixel + c, sum[i], n);
 }
 
 // Any taps.
 template <class T, int N>
 void sum_line(const LineSums<T>& line) {
   const LineSums<T> t = line;  // no store can change it
-  for (int64_t c = 0; c < t.channels; c += kLanes<T>) {
+  for_vectors<T>(t.channels, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
     Vec<T> sum[N] = {};
     for (int64_t r = 0; r < t.rows; ++r) {
       const T *x = t.x + r * t.x_row + c, *w = t.w + r * t.w_row + c;
       for (int64_t s = 0; s < t.cols; ++s, x += t.x_col, w += t.w_col) {
-        const Vec<T> factor = load(w);
+        const Vec<T> factor = load_some(w, n);
 #pragma GCC unroll 8
-        for (int i = 0; i < N; ++i) sum[i] += load(x + i * t.pixel) * factor;
+        for (int i = 0; i < N; ++i) sum[i] += load_some(x + i * t.pixel, n) * factor;
       }
     }
-    store_line<T, N>(t, c, sum);
-  }
+    store_line<T, N>(t, c, n, sum);
+  });
 }
 
 // A row of three taps as far apart as the pixels: an input is read once for the three of them.
 template <class T, int N>
-DL_INLINE void add_three(const LineSums<T>& t, const T* x, const T* w, Vec<T> (&sum)[N]) {
+DL_INLINE void add_three(const LineSums<T>& t, const T* x, const T* w, int64_t n,
+                         Vec<T> (&sum)[N]) {
   asm("" : "+r"(x), "+r"(w));  // or GCC keeps the distances from all rows, in memory
-  const Vec<T> factor[] = {load(w), load(w + t.w_col), load(w + 2 * t.w_col)};
+  const Vec<T> factor[] = {load_some(w, n), load_some(w + t.w_col, n),
+                           load_some(w + 2 * t.w_col, n)};
 #pragma GCC unroll 10
   for (int i = 0; i < N + 2; ++i) {
-    const Vec<T> v = load(x + i * t.pixel);
+    const Vec<T> v = load_some(x + i * t.pixel, n);
 #pragma GCC unroll 3
     for (int s = 0; s < 3; ++s) {
       if (i >= s && i - s < N) sum[i - s] += v * factor[s];
@@ -95,20 +98,20 @@ DL_INLINE void add_three(const LineSums<T>& t, const T* x, const T* w, Vec<T> (&
 template <class T, int N>
 void sum_line_of_three(const LineSums<T>& line) {
   const LineSums<T> t = line;
-  for (int64_t c = 0; c < t.channels; c += kLanes<T>) {
+  for_vectors<T>(t.channels, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
     prefetch_line<T, N>(t.next_x, t.pixel, c);
     prefetch_line<T, N>(t.next_y, t.y_pixel, c);
     Vec<T> sum[N] = {};
     const T *x = t.x + c, *w = t.w + c;
     if (t.rows == 3) {
 #pragma GCC unroll 3
-      for (int r = 0; r < 3; ++r) add_three<T, N>(t, x + r * t.x_row, w + r * t.w_row, sum);
+      for (int r = 0; r < 3; ++r) add_three<T, N>(t, x + r * t.x_row, w + r * t.w_row, n, sum);
     } else {
       for (int64_t r = 0; r < t.rows; ++r)
-        add_three<T, N>(t, x + r * t.x_row, w + r * t.w_row, sum);
+        add_three<T, N>(t, x + r * t.x_row, w + r * t.w_row, n, sum);
     }
-    store_line<T, N>(t, c, sum);
-  }
+    store_line<T, N>(t, c, n, sum);
+  });
 }
 
 template <class T>

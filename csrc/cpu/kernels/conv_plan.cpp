@@ -166,15 +166,15 @@ bool suits_winograd(const Call& call, const Conv& c, int64_t size) {
          largest_phase(c, 1).out * largest_phase(c, 2).out >= kWinogradPixels;
 }
 
-// Whole vectors of channels, neighbours everywhere; a result that registers or an expression write.
-bool suits_depthwise(const Call& call, const Conv& c, int lanes) {
+// A filter for each channel of images, whose channels are neighbours everywhere.
+bool is_depthwise(const Call& call, const Conv& c) {
   const ConvAxis& depth = c.axis[0];
-  if (!c.wide || c.multiplier != 1 || c.cols % lanes != 0) return false;
+  if (!c.wide || c.multiplier != 1) return false;
   if (depth.in != 1 || depth.out != 1 || depth.taps != 1 || depth.pad != 0) return false;
   for (int t = c.n_out; t < c.n_out + 2; ++t) {
     if (call.tensors[t].stride[call.tensors[t].rank - 1] != 1) return false;
   }
-  return c.task == Task::filter_grad || c.direct || c.evaluates;
+  return true;
 }
 
 int64_t all_tiles(const Conv& c) { return c.batch * c.tile_rows * c.tile_cols; }
@@ -347,7 +347,7 @@ void choose_epilogue(const Call& call, Conv& c, int lanes) {
   const Tensor& out = call.tensors[0];
   const int last = out.rank - 1;
   c.direct = out.dtype == c.dtype && (out.stride[last] == 1 || out.shape[last] == 1) &&
-             c.cols % lanes == 0 && c.task != Task::filter_grad;
+             (c.cols % lanes == 0 || is_depthwise(call, c)) && c.task != Task::filter_grad;
   c.evaluates = c.has_expression;
   if (!c.has_expression || !c.direct) {
     if (c.evaluates) c.direct = false;
@@ -440,7 +440,10 @@ void read_conv(const Call& call, Task task, Conv& c) {
   c.tile_rows = ceil_div(largest_phase(c, 1).out, 2);
   c.tile_cols = ceil_div(largest_phase(c, 2).out, 2);
   choose_epilogue(call, c, lanes);
-  c.depthwise = suits_depthwise(call, c, lanes);
+  // Only what registers write may end within a vector: lines of few channels are short for the
+  // rest.
+  const bool whole = c.cols % lanes == 0 && (task == Task::filter_grad || c.evaluates);
+  c.depthwise = is_depthwise(call, c) && (whole || c.direct);
   if (c.depthwise && task == Task::filter_grad) {
     choose_depthwise_cells(c, lanes, size);
   } else if (c.depthwise) {
