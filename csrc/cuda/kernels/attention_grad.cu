@@ -12,7 +12,8 @@ namespace dl::cuda {
 
 namespace {
 
-constexpr int kRanges = 4;  // tiles of columns of a result in registers
+template <class T>
+constexpr int kRanges = 16 / sizeof(T);  // tiles of columns of a result in registers
 constexpr int kThreads = 256;
 
 template <class T>
@@ -61,16 +62,16 @@ __global__ void __launch_bounds__(C::kThreads)
   DL_SHARED(T, weights);
   T* shared = weights + kWeights<C>;
   const int64_t tiles = ceil_div(c.queries, C::kRows);
-  const int64_t ranges = max(ceil_div(c.width, kRanges * C::kCols), int64_t{1});
-  const AttentionPlace p(c.heads, tiles, C::kRows, ranges, kRanges * C::kCols);
+  const int64_t ranges = max(ceil_div(c.width, kRanges<T> * C::kCols), int64_t{1});
+  const AttentionPlace p(c.heads, tiles, C::kRows, ranges, kRanges<T> * C::kCols);
   const int64_t group = p.head / (c.heads / c.groups);
   const int64_t q = c.q.offset(p.batch, p.head), k = c.k.offset(p.batch, group);
   const int64_t dy = c.dy.offset(p.batch, p.head), v = c.v.offset(p.batch, group);
   const int64_t keys = c.causal ? min(c.keys, p.row + C::kRows) : c.keys;
   Dropout<T> dropout(c);
-  Sums<C> x, ds, dq[kRanges];
+  Sums<C> x, ds, dq[kRanges<T>];
 #pragma unroll
-  for (int n = 0; n < kRanges; ++n) clear<C>(dq[n]);
+  for (int n = 0; n < kRanges<T>; ++n) clear<C>(dq[n]);
   for (int64_t s = 0; s < keys; s += C::kCols) {
     multiply_rows<C>(c.q, q, p.row, c.k, k, s, c.width, shared, x);
     multiply_rows<C>(c.dy, dy, p.row, c.v, v, s, c.value_width, shared, ds);
@@ -82,14 +83,14 @@ __global__ void __launch_bounds__(C::kThreads)
     });
     put_weights<C>(ds, weights);
 #pragma unroll
-    for (int n = 0; n < kRanges; ++n) {
+    for (int n = 0; n < kRanges<T>; ++n) {
       const int64_t col = p.col + n * C::kCols;
       if (col < c.width)
         add_weighted<C>(weights, c.k, k, s, c.keys - s, col, shared, dq[n]);
     }
   }
 #pragma unroll
-  for (int n = 0; n < kRanges; ++n)
+  for (int n = 0; n < kRanges<T>; ++n)
     store_heads<C>(c.dq, p.batch, p.head, p.row, p.col + n * C::kCols, dq[n],
                    static_cast<T>(c.scale));
 }
@@ -101,14 +102,14 @@ __global__ void __launch_bounds__(C::kThreads)
   DL_SHARED(T, weights);
   T* shared = weights + kWeights<C>;
   const int64_t tiles = ceil_div(c.keys, C::kRows), widest = max(c.width, c.value_width);
-  const int64_t ranges = max(ceil_div(widest, kRanges * C::kCols), int64_t{1});
-  const AttentionPlace p(c.groups, tiles, C::kRows, ranges, kRanges * C::kCols);
+  const int64_t ranges = max(ceil_div(widest, kRanges<T> * C::kCols), int64_t{1});
+  const AttentionPlace p(c.groups, tiles, C::kRows, ranges, kRanges<T> * C::kCols);
   const int64_t each = c.heads / c.groups;
   const int64_t k = c.k.offset(p.batch, p.head), v = c.v.offset(p.batch, p.head);
   Dropout<T> dropout(c);
-  Sums<C> x, ds, dk[kRanges], dv[kRanges];
+  Sums<C> x, ds, dk[kRanges<T>], dv[kRanges<T>];
 #pragma unroll
-  for (int n = 0; n < kRanges; ++n) clear<C>(dk[n]), clear<C>(dv[n]);
+  for (int n = 0; n < kRanges<T>; ++n) clear<C>(dk[n]), clear<C>(dv[n]);
   for (int64_t head = p.head * each; head < (p.head + 1) * each; ++head) {
     const int64_t q = c.q.offset(p.batch, head), dy = c.dy.offset(p.batch, head);
     for (int64_t t = c.causal ? p.row / C::kCols * C::kCols : 0; t < c.queries; t += C::kCols) {
@@ -121,21 +122,21 @@ __global__ void __launch_bounds__(C::kThreads)
       });
       put_weights<C>(x, weights);
 #pragma unroll
-      for (int n = 0; n < kRanges; ++n) {
+      for (int n = 0; n < kRanges<T>; ++n) {
         const int64_t col = p.col + n * C::kCols;
         if (col < c.value_width)
           add_weighted<C>(weights, c.dy, dy, t, c.queries - t, col, shared, dv[n]);
       }
       put_weights<C>(ds, weights);
 #pragma unroll
-      for (int n = 0; n < kRanges; ++n) {
+      for (int n = 0; n < kRanges<T>; ++n) {
         const int64_t col = p.col + n * C::kCols;
         if (col < c.width) add_weighted<C>(weights, c.q, q, t, c.queries - t, col, shared, dk[n]);
       }
     }
   }
 #pragma unroll
-  for (int n = 0; n < kRanges; ++n) {
+  for (int n = 0; n < kRanges<T>; ++n) {
     const int64_t col = p.col + n * C::kCols;
     store_heads<C>(c.dk, p.batch, p.head, p.row, col, dk[n], static_cast<T>(c.scale));
     store_heads<C>(c.dv, p.batch, p.head, p.row, col, dv[n], T(1));
@@ -145,7 +146,8 @@ __global__ void __launch_bounds__(C::kThreads)
 template <class C>
 cudaError_t start(void (*kernel)(AttentionCall), const AttentionCall& c, int64_t rows,
                   int64_t heads, int64_t widest, cudaStream_t stream) {
-  const int64_t ranges = max(ceil_div(widest, kRanges * C::kCols), int64_t{1});
+  using T = typename C::Type;
+  const int64_t ranges = max(ceil_div(widest, kRanges<T> * C::kCols), int64_t{1});
   const int64_t blocks = ceil_div(rows, C::kRows) * ranges * heads * c.batch;
   if (blocks >= int64_t{1} << 31) return cudaErrorInvalidValue;
   if (const cudaError_t error = allow_shared(kernel, kAttentionBytes<C>)) return error;
