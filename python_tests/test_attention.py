@@ -88,6 +88,8 @@ def test_dropout_multiplies_the_weights_by_zero_or_one_over_keep():
     np.testing.assert_allclose(kept, weights * factors, atol=1e-15)
     assert 0.57 < drawn.mean() < 0.63
     assert (dropped(q, k, v, step=8) != kept).any()
+    few = dropped_attention(q, k, v, None, None, np.array([7]), False, (1e-9, 5, 3))
+    assert np.isfinite(few).all() and (few == 0).mean() > 0.99
 
 
 @pytest.mark.parametrize("causal", [False, True])

@@ -274,7 +274,7 @@ def dropped_attention(query, key, value, bias, mask, counter, is_causal, dropout
     """`dot_product_attention` with dropout of the weights: `dropout` is (probability to be kept,
     seed, stream), and `counter` the step, as of `random_bits`."""
     keep, seed, stream = dropout
-    dropout = float(keep), int(seed), int(stream)
+    dropout = max(float(keep), 2.0**-16), int(seed), int(stream)
     return _attend(query, key, value, bias, mask, None, is_causal, to_tensor(counter), dropout)
 
 
