@@ -43,6 +43,13 @@ class _Coloring(_RandomImages):
         return self._unscaled(y, 1.0)
 
 
+class _Partly(_Coloring):
+    """Base of colorings by a part of 0..1."""
+
+    def __init__(self, factor, value_range=(0, 255), data_format=None, seed=None, **kwargs):
+        super().__init__(factor, (0, 1), False, value_range, seed, data_format, **kwargs)
+
+
 class RandomGrayscale(_RandomImages):
     """While training, takes the colours from some of the images.
 
@@ -179,7 +186,7 @@ class RandomSaturation(_Coloring):
         return self._in_hsv(x, lambda h, s, v: (h, ops.clip(s * ratio, 0.0, 1.0), v))
 
 
-class RandomHue(_Coloring):
+class RandomHue(_Partly):
     """While training, turns the colours of each image by up to half of the circle.
 
     Parameters
@@ -193,9 +200,6 @@ class RandomHue(_Coloring):
     **kwargs
         See `Layer`.
     """
-
-    def __init__(self, factor, value_range=(0, 255), data_format=None, seed=None, **kwargs):
-        super().__init__(factor, (0, 1), False, value_range, seed, data_format, **kwargs)
 
     def transform(self, x):
         turn = self._drawn(x) * 0.5

@@ -6,7 +6,7 @@ from dlcore import ops, random
 from dlcore.layers import spec
 from dlcore.layers.augmentation import MixUp, _RandomImages, _RandomPlaces, _range, _value_range
 from dlcore.layers.base import Layer
-from dlcore.layers.colors import _Coloring
+from dlcore.layers.colors import _Partly
 from dlcore.layers.images import ImageLayer
 from dlcore.ops import spatial
 
@@ -44,7 +44,7 @@ class AutoContrast(ImageLayer):
         return ops.where(span > 0.0, ops.clip(y, low, high), x)
 
 
-class RandomColorDegeneration(_Coloring):
+class RandomColorDegeneration(_Partly):
     """While training, blends each image with its grey version.
 
     Parameters
@@ -59,15 +59,12 @@ class RandomColorDegeneration(_Coloring):
         See `Layer`.
     """
 
-    def __init__(self, factor, value_range=(0, 255), data_format=None, seed=None, **kwargs):
-        super().__init__(factor, (0, 1), False, value_range, seed, data_format, **kwargs)
-
     def transform(self, x):
         grey = ops.image.rgb_to_grayscale(x, "channels_last")
         return ops.clip(x + self._drawn(x) * (grey - x), *self.value_range)
 
 
-class RandomSharpness(_Coloring):
+class RandomSharpness(_Partly):
     """While training, makes each image sharper or less sharp: y = x + (1 - 2 f) (blurred(x) - x).
 
     Parameters
@@ -81,9 +78,6 @@ class RandomSharpness(_Coloring):
     **kwargs
         See `Layer`.
     """
-
-    def __init__(self, factor, value_range=(0, 255), data_format=None, seed=None, **kwargs):
-        super().__init__(factor, (0, 1), False, value_range, seed, data_format, **kwargs)
 
     def transform(self, x):
         kernel = np.full((3, 3, 1, 1), 1 / 13, self.dtype)
