@@ -53,14 +53,14 @@ struct Call {
 
 // How a call is cut and what it costs.
 struct Work {
-  int phases = 1;                       // all threads meet between two phases
+  int phases = 1;                            // all threads meet between two phases
   int64_t parts[kMaxPhases] = {1, 1, 1, 1};  // independent parts of each phase
-  int outputs = 1;                      // tensors[0 .. outputs) are written
-  int64_t scratch_bytes = 0;            // private to a thread
+  int outputs = 1;                           // tensors[0 .. outputs) are written
+  int64_t scratch_bytes = 0;                 // private to a thread
   int64_t shared_bytes = 0;
   int64_t prepared_bytes = 0;  // what run needs not work out again: plan is called again to fill it
   double flops = 0;            // arithmetic, for choosing how many threads are worth waking
-  double bytes = 0;                     // memory read and written
+  double bytes = 0;            // memory read and written
 };
 
 struct Kernel {

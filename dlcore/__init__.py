@@ -5,15 +5,26 @@ The names are those of Keras 3: ``import dlcore as keras``.
 
 from typing import Any
 
+try:
+    from dlcore.backends import (
+        get_device,
+        get_num_threads,
+        isa,
+        isas,
+        set_device,
+        set_num_threads,
+    )
+except ImportError as error:  # of the environment or the installation
+    import os
+    import sys
+
+    name = os.path.basename(sys.argv[0])
+    if name == "dlcore" or (name == "-m" and "dlcore" in sys.orig_argv):  # the command
+        print(f"dlcore: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    raise
+
 from dlcore import config, ops, random
-from dlcore.backends import (
-    get_device,
-    get_num_threads,
-    isa,
-    isas,
-    set_device,
-    set_num_threads,
-)
 from dlcore.program import Variable, function, grad, gradients, value_and_grad
 
 __version__ = "0.1.0"

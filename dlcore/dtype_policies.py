@@ -9,6 +9,8 @@
 Micikevicius et al. 2018, "Mixed Precision Training", https://arxiv.org/abs/1710.03740.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from dlcore import config, lookup
@@ -21,7 +23,7 @@ _TYPES = {
 }
 
 
-class DTypePolicy:
+class DTypePolicy(lookup.Checked):
     """The types that a layer computes and keeps its weights in, by a name.
 
     Parameters
@@ -122,3 +124,7 @@ def deserialize(config, custom_objects=None):
     if isinstance(config, str):
         return get(config)
     return lookup.deserialize("dtype policy", _TABLE, config, custom_objects)
+
+
+if not TYPE_CHECKING:  # checkers of types know what is there
+    __getattr__ = lookup.refusing(__name__)

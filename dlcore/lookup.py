@@ -5,8 +5,12 @@ turns a name, a dictionary {"class_name": ..., "config": {...}}, a class, an obj
 into what it stands for.
 """
 
+import functools
+import sys
 import threading
+from collections.abc import Callable
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 _custom = {}  # names that users add; they come before the tables
 _registered_names = {}  # object -> the name that files have for it
@@ -148,18 +152,33 @@ def lookup(kind, table, name):
     raise ValueError(f"{kind}: expected a known name, got {name!r}{suggestion(str(name), known)}")
 
 
-def suggestion(name, known):
+def suggestion(name, known, least=0.3):
     """The end of a sentence about an unknown name: the nearest known one."""
     from difflib import get_close_matches
 
-    near = get_close_matches(name, known, 1, 0.5) or get_close_matches(name.lower(), known, 1, 0.3)
+    near = get_close_matches(name, known, 1, 0.5)
+    near = near or get_close_matches(name.lower(), known, 1, least)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def no_attribute(module, name, known):
     """The error for a name that a module does not have."""
+    from dlcore.absent import ADVICE
+
+    if name in ADVICE:
+        which = f"{name!r}, which is not in dlcore; {ADVICE[name]}"
+        return AttributeError(f"{module}: expected a public name, got {which}", name=name)
     hint = "" if name.startswith("_") else suggestion(name, known)
     return AttributeError(f"{module}: expected a public name, got {name!r}{hint}", name=name)
+
+
+def refusing(module):
+    """The `__getattr__` of a module: an error that suggests the nearest of its public names."""
+
+    def refuse(name):
+        raise no_attribute(module, name, [n for n in vars(sys.modules[module]) if n[0] != "_"])
+
+    return refuse
 
 
 def snake_case(name):
@@ -250,21 +269,93 @@ _VARIADIC_KEYWORDS = 0x08  # inspect.CO_VARKEYWORDS; importing inspect takes lon
 
 
 def argument_names(cls):
-    """Names of the constructor's arguments, with those of the bases where it takes **kwargs."""
+    """Names of the constructor's arguments, with those of the bases where it takes **kwargs, but
+    for those that it gives them itself.
+    """
     names = []
+    fixed = getattr(cls, "_fixed_arguments", ())
     for base in cls.__mro__:
         init = base.__dict__.get("__init__")
         code = getattr(init, "__code__", None)
         if code is None:
             continue
         count = code.co_argcount + code.co_kwonlyargcount
-        names += [n for n in code.co_varnames[1:count] if n not in names]
+        names += [n for n in code.co_varnames[1:count] if n not in names and n not in fixed]
         if not code.co_flags & _VARIADIC_KEYWORDS:
             break
     return names
 
 
-class Configurable:
+def no_argument(who, name, known):
+    """The error for an argument that a function or constructor does not have."""
+    hint = suggestion(name, known, 0.5)
+    return TypeError(f"{who}: expected one of its arguments, got {name!r}{hint}")
+
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def checked(f: _F) -> _F:
+    """Decorator of functions: a TypeError for an argument they do not have names the nearest."""
+
+    @functools.wraps(f)
+    def call(*args, **kwargs):
+        try:
+            return f(*args, **kwargs)
+        except TypeError:
+            check_keywords(f, kwargs)
+            raise
+
+    return call
+
+
+def check_keywords(f, kwargs):
+    """Refuse what `f`, a function without **kwargs, does not have."""
+    code = f.__code__
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    if not code.co_flags & _VARIADIC_KEYWORDS:
+        for name in kwargs:
+            if name not in names:
+                raise no_argument(f.__name__, name, names) from None
+
+
+class Checked:
+    """Base of classes: a TypeError for an argument that a constructor does not have names the
+    nearest.
+    """
+
+    _further_arguments: Any = ()  # what constructors take out of **kwargs
+    _fixed_arguments: Any = ()  # those of bases that constructors give themselves
+    _known_arguments: Any = None
+
+    def __new__(cls, *args, **kwargs):
+        if kwargs:
+            known = cls.__dict__.get("_known_arguments")
+            if known is None:
+                known = cls._known_arguments = {*argument_names(cls), *cls._further_arguments}
+            if not kwargs.keys() <= known and not cls._takes_any():
+                strange = next(name for name in kwargs if name not in known)
+                raise no_argument(cls.__name__, strange, argument_names(cls))
+        if args and cls.__init__ is object.__init__:
+            raise TypeError(f"{cls.__name__}: expected no arguments, got {args[0]!r}")
+        return super().__new__(cls)
+
+    @classmethod
+    def _takes_any(cls):
+        """Whether one of the constructors may do what it likes with its **kwargs: that of a user's
+        class, and those that say so.
+        """
+        for base in cls.__mro__:
+            code = getattr(base.__dict__.get("__init__"), "__code__", None)
+            if code is not None and not code.co_flags & _VARIADIC_KEYWORDS:
+                return False
+            own = base.__module__.startswith("dlcore.")
+            if code is not None and (not own or "_any_arguments" in vars(base)):
+                return True
+        return False
+
+
+class Configurable(Checked):
     """get_config and from_config for classes that keep every constructor argument by its name."""
 
     def get_config(self):

@@ -30,6 +30,12 @@ class L1L2(Regularizer):
     Parameters
     ----------
     l1, l2 : float, default 0
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> round(float(L1L2(0.1, 0.01)(np.array([1.0, -2.0]))), 4)
+    0.35
     """
 
     def __init__(self, l1=0.0, l2=0.0):
@@ -50,6 +56,12 @@ class L1(Regularizer):
     Parameters
     ----------
     l1 : float, default 0.01
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> round(float(L1(0.1)(np.array([1.0, -2.0]))), 4)
+    0.3
     """
 
     def __init__(self, l1=0.01):
@@ -65,6 +77,12 @@ class L2(Regularizer):
     Parameters
     ----------
     l2 : float, default 0.01
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> round(float(L2(0.1)(np.array([1.0, -2.0]))), 4)
+    0.5
     """
 
     def __init__(self, l2=0.01):

@@ -4,6 +4,8 @@ Files hold names and numbers only: a class is found by its name, among dlcore's 
 `register_keras_serializable` has made known and those of `custom_object_scope`.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from dlcore import lookup
@@ -136,3 +138,7 @@ def _table(families):
     for family in families:
         known = getattr(importlib.import_module(f"dlcore.{family}"), "_TABLE", {}) | known
     return known
+
+
+if not TYPE_CHECKING:  # checkers of types know what is there
+    __getattr__ = lookup.refusing(__name__)

@@ -28,3 +28,9 @@ def elsewhere(tmp_path_factory):
         os.chdir(tmp_path_factory.mktemp("elsewhere"))
         yield
         os.chdir(before)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Every test draws the same weights and masks whatever ran before it: no test depends on luck."""
+    dlcore.utils.set_random_seed(0)

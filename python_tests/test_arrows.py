@@ -16,7 +16,7 @@ PACKAGE = os.path.join(ROOT, "dlcore")
 
 # Room -> height. A file may import rooms of its own height or below.
 HEIGHTS = {
-    "config": 0, "lookup": 0, "dtype_policies": 0, "tree": 0,
+    "absent": 0, "config": 0, "lookup": 0, "dtype_policies": 0, "tree": 0,
     "backends": 1, "scopes": 1,
     "program": 2,
     "ops": 3,

@@ -301,7 +301,22 @@ def test_csv_logger(tmp_path):
 def test_terminate_on_nan(capsys):
     m = model(rate=1e20)
     history = m.fit(X, Y, 4, epochs=50, verbose=0, callbacks=[callbacks.TerminateOnNaN()])
-    assert len(history.epoch) < 50 and "training stops" in capsys.readouterr().out
+    assert len(history.epoch) < 50 and "training stops; " in capsys.readouterr().out
+
+
+def test_layers_that_are_no_numbers_any_more_are_named(capsys):
+    x = layers.Input((3,))
+    frozen = layers.Dense(4, trainable=False, name="frozen")
+    y = layers.Dense(1, name="last")(layers.Dense(4, name="middle")(frozen(x)))
+    m = models.Model(x, y)
+    m.compile(optimizers.SGD(1e30), "mse")
+    ones = np.ones((8, 3), "float32")
+    m.fit(ones, ones[:, :1], 8, 5, verbose=0, callbacks=[callbacks.TerminateOnNaN()])
+    assert "weights of middle, last are not finite" in capsys.readouterr().out
+    m = models.Sequential([layers.Input((3,)), layers.Dense(1)])
+    m.compile("sgd", "mse")
+    m.fit(ones, ones[:, :1] * 1e30, verbose=0, callbacks=[callbacks.TerminateOnNaN()])
+    assert "The loss is inf" in capsys.readouterr().out
 
 
 def test_raise_on_nan():

@@ -13,6 +13,7 @@ import pytest
 import dlcore
 from dlcore.bench import machine, report, runner
 from dlcore.bench.cases import CASES, Target
+from dlcore.bench.machine import Cores
 from dlcore.cli import main
 from dlcore.ops.op import OPS
 from dlcore.utils.curves import save_curves
@@ -73,8 +74,9 @@ def test_train_zero_epochs(folder):
     ("arguments", "words"),
     [
         ([], "COMMAND"),
-        (["fly"], "fly"),
-        (["train", "--data", "minst"], "minst"),
+        (["chek"], "COMMAND: expected one of train, info, check, bench, got 'chek'; did you mean"),
+        (["train", "--data", "minst"], "got 'minst'; did you mean 'mnist'?"),
+        (["train", "--epoch-s=3"], "got '--epoch-s=3'; did you mean '--epochs'?"),
         (["train", "--epochs", "-1"], "0 or more, got '-1'"),
         (["train", "--epochs", "many"], "got 'many'"),
         (["train", "--hidden", "12,x"], "got 'x'"),
@@ -231,9 +233,32 @@ def test_bench_trains_small_sequences(method, shape):
 
 
 def test_states():
-    near, far, none = 90.0, 450.0, float("nan")
+    near, far, shared = Cores(90.0, 1.9), Cores(450.0, 2.0), Cores(30.0, 1.02)
     assert machine.state(near, near) == "A" and machine.state(far, far) == "B"
-    assert machine.state(none, none) == "-" and machine.state(near, far) is None
+    assert machine.state(shared, shared) == "S" and machine.state(near, shared) is None
+    assert machine.state(Cores(), machine.cores(1)) == "-" and machine.state(near, far) is None
+
+
+class Immediate:
+    """A library whose samples take no time."""
+
+    def __init__(self, name):
+        self.name, self.as_installed = name, True
+
+    def ask(self, do, **request):
+        return {"seconds": 1.0, "rate": 1.0}
+
+
+@pytest.mark.parametrize(("turns", "rows"), [(0, ["A"]), (3, ["A"]), (1000, ["S"])])
+def test_samples_of_threads_on_one_core_wait_for_two(turns, rows, monkeypatch):
+    """...and are told as such only if there never are two."""
+    readings = iter([Cores(30.0, 1.0)] * turns + [Cores(90.0, 2.0)] * 1000)
+    monkeypatch.setattr(machine, "cores", lambda threads: next(readings))
+    monkeypatch.setattr(runner, "PAUSE", 0)
+    libraries = [Immediate("dlcore"), Immediate("peer")]
+    measured = runner.measure(CASES[0], 2, libraries, 3)
+    assert [row["state"] for row in measured] == rows
+    assert all(row["times"]["dlcore"]["samples"] >= 3 for row in measured)
 
 
 @pytest.mark.parametrize(
@@ -282,3 +307,22 @@ def test_curves(folder, monkeypatch):
     with pytest.raises(ValueError, match="got an empty one"):
         save_curves({}, "b.svg")
     assert os.listdir(folder) == ["a.svg"]
+
+
+@pytest.mark.parametrize("variable", ["DLCORE_DEVICE", "DLCORE_BACKEND"])
+def test_wrong_variables_are_one_sentence(variable, tmp_path):
+    """The command has no more to say of them; in a script they are an ImportError."""
+    script = tmp_path / "dlcore"
+    script.write_text(COMMAND[-1])
+    paths = os.pathsep.join([os.path.dirname(os.path.dirname(dlcore.__file__)), *sys.path])
+    environment = os.environ | {variable: "foo", "PYTHONPATH": paths}
+    for command in (["-m", "dlcore", "info"], [str(script), "info"], ["-c", "import dlcore"]):
+        result = subprocess.run(
+            [sys.executable, *command], env=environment, capture_output=True, text=True
+        )
+        if command[0] == "-c":
+            assert result.returncode == 1 and f"ImportError: {variable}: expected" in result.stderr
+        else:
+            assert result.returncode == 2 and result.stdout == ""
+            assert result.stderr.startswith(f"dlcore: {variable}: expected one of")
+            assert result.stderr.count("\n") == 1

@@ -129,3 +129,44 @@ def test_adaptive_pooling(rank, first):
 def test_one_sentence(act, message):
     with pytest.raises(ValueError, match=message):
         act()
+
+
+def equalized(channel):
+    """One channel of one image: each value's rank among the pixels above the least, of 0..255."""
+    least = (channel == channel.min()).sum()
+    up_to = (channel[..., None] >= channel.reshape(-1)).sum(-1)
+    return np.round((up_to - least) * 255 / (channel.size - least))
+
+
+def test_equalization():
+    x = np.floor(X)
+    expected = np.stack([[equalized(i[..., c]) for c in range(3)] for i in x]).transpose(0, 2, 3, 1)
+    np.testing.assert_array_equal(layers.Equalization()(x, training=True), expected)
+    np.testing.assert_array_equal(layers.Equalization()(x[1], training=True), expected[1])
+    np.testing.assert_array_equal(layers.Equalization()(x, training=False), x)
+    first = layers.Equalization(data_format="channels_first")
+    y = first(x.transpose(0, 3, 1, 2), training=True).transpose(0, 2, 3, 1)
+    np.testing.assert_array_equal(y, expected)
+    y = layers.Equalization(value_range=(-1, 1))(x / 127.5 - 1, training=True)
+    np.testing.assert_allclose(y, expected / 127.5 - 1, atol=0.04)  # 1 / 255 falls either side
+    one = np.full((1, 4, 4, 1), 7, "float32")
+    np.testing.assert_array_equal(layers.Equalization()(one, training=True), one)
+    assert len(np.unique(layers.Equalization(bins=3)(x[:1], training=True)[..., 0])) == 2
+
+
+def test_rand_augment():
+    make = layers.RandAugment
+    y = make(seed=1)(X, training=True)
+    assert y.min() >= 0 and y.max() <= 255 and np.isfinite(y).all() and abs(y - X).max() > 1
+    np.testing.assert_array_equal(make(seed=1)(X, training=True), y)
+    np.testing.assert_array_equal(make(seed=1)(X, training=False), X)
+    again = layers.deserialize(layers.serialize(make(seed=1)))
+    np.testing.assert_array_equal(again(X, training=True), y)
+    first = make(seed=1, data_format="channels_first")(X.transpose(0, 3, 1, 2), training=True)
+    np.testing.assert_allclose(first.transpose(0, 2, 3, 1), y, rtol=1e-4)
+    seen = make(seed=1, num_ops=1)(X, training=True)
+    changed = {round(float(abs(a - b).mean()), 3) for a, b in zip(seen, X, strict=True)}
+    assert len(changed) == len(X)  # each image has a change of its own
+    for wrong in ({"num_ops": 0}, {"factor": 2}, {"interpolation": "cubic"}):
+        with pytest.raises(ValueError, match="expected"):
+            make(**wrong)

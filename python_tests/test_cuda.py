@@ -6,6 +6,7 @@ from test_gpu import NONE, on_gpu, points, python
 
 import dlcore
 from dlcore import backends, ops
+from dlcore.backends.gpu_array import GpuArray
 
 _cuda = pytest.importorskip("dlcore._cuda")
 if _cuda.available() is not None:
@@ -29,7 +30,7 @@ def test_arrays_without_cupy(cuda):
     assert (there.shape, there.dtype, there.nbytes) == ((3, 2), np.float32, 24)
     assert backends.device_array(there) is there
     y = ops.add(there, x)
-    assert type(y) is cuda.GpuArray
+    assert type(y) is GpuArray
     np.testing.assert_array_equal(y.get(), x + x)
     np.testing.assert_array_equal(y[1:].get(), (x + x)[1:])
     np.testing.assert_array_equal(ops.convert_to_numpy(y), x + x)
@@ -44,7 +45,7 @@ def test_arithmetic_losses_and_weights_on_the_gpu_without_cupy(cuda):
     x = np.arange(6, dtype="float32").reshape(3, 2)
     there = backends.device_array(x)
     for y, expected in ((-there, -x), (2.0 - there * x, 2 - x * x), (there[:, 1], x[:, 1])):
-        assert type(y) is cuda.GpuArray
+        assert type(y) is GpuArray
         np.testing.assert_array_equal(y.get(), expected)
     assert dlcore.losses.MeanSquaredError()(there, x + 1).get() == 1
     assert float(dlcore.metrics.MeanSquaredError()(there, x + 1)) == 1
@@ -211,6 +212,33 @@ def test_what_is_missing_is_told(environment, n, message):
     code, last = python(no_cupy + USE.format(n=n), **NONE | environment)
     assert last.startswith(message), last
     assert code == int("Error" in message)
+
+
+@emulated
+@pytest.mark.parametrize(
+    ("driver", "runtime", "wanted"), [(12080, 13000, "13.0"), (11080, 12090, "12.1"),
+                                      (12000, 12090, "12.1")]
+)  # fmt: skip
+def test_old_drivers_are_told(driver, runtime, wanted):
+    code = "from dlcore import _cuda; print(_cuda.available())"
+    environment = {"DLCORE_EMULATION_DRIVER": driver, "DLCORE_EMULATION_RUNTIME": runtime}
+    _, last = python(code, **NONE | {k: str(v) for k, v in environment.items()})
+    assert f"expected a driver for CUDA {wanted} or newer" in last, last
+
+
+@pytest.mark.parametrize("op", ["matmul", "lstm"])
+def test_precision_is_that_of_when_a_program_was_made(cuda, op):
+    rng = np.random.default_rng(0)
+    shapes = {"matmul": ((4, 7), (7, 9)), "lstm": ((4, 3, 5), (5, 24), (6, 24))}[op]
+    given = [rng.normal(size=shape).astype("float32") for shape in shapes]
+    f = dlcore.function(lambda *x: getattr(ops, op)(*x))
+    compiled = f.compiled(*given)
+    expected = compiled(*given)[0]
+    _cuda.allow_tf32(True)
+    try:
+        np.testing.assert_array_equal(compiled(*given)[0], expected)
+    finally:
+        _cuda.allow_tf32(False)
 
 
 @emulated

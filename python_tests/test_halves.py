@@ -18,7 +18,6 @@ if _cuda.available() is not None:
 
 F32, I32, U8 = (dtypes.CODES[name] for name in ("float32", "int32", "uint8"))
 _IDENTITY = [0, 1, 1, 0, 0, 0, 0]
-_BYTES = {F32: 4, I32: 4, U8: 1}
 
 
 def _strides(shape):
@@ -74,6 +73,13 @@ def _case(name, outputs, *inputs, ints=(), floats=(), wide=(), exact=True):
 
 def _real(*shape):
     return np.random.default_rng(len(shape)).standard_normal(shape).astype("float32")
+
+
+def _attention(steps, width):
+    """q, k, v with two heads of queries for one of keys, a bias and a mask."""
+    q, k, v = (_real(2, steps, n, d) for n, d in ((4, width), (2, width), (2, width + 1)))
+    seen = _real(2, 4, steps, steps) > -1
+    return q, k, v, _real(2, 4, steps, steps), seen
 
 
 _LABELS = np.arange(7, dtype="int32")
@@ -168,6 +174,53 @@ _CASES = [
             wide=(0, 1, 4),
         )
         for shape in ((2, 700, 8), (1, 33, 6))
+    ),
+    *(
+        _case(
+            f"attention {steps} x {width}",
+            [((2, steps, 4, width + 1), F32), ((2, 4, steps), F32)],
+            *_attention(steps, width),
+            ints=[causal, 1, 1, 0, 0, 0],
+            floats=[0.3, 1.0],
+            wide=(1,),
+        )
+        for steps, width, causal in ((33, 8, 0), (5, 7, 1))
+    ),
+    *(
+        _case(
+            f"attention_grad {steps} x {width}",
+            [((2, steps, n, d), F32) for n, d in ((4, width), (2, width), (2, width + 1))],
+            _real(2, steps, 4, width + 1),
+            _real(2, steps, 4, width + 1),
+            np.full((2, 4, steps), 3, "float32"),
+            *_attention(steps, width),
+            ints=[causal, 1, 1, 0, 0, 0],
+            floats=[0.3, 1.0],
+            wide=(5,),
+        )
+        for steps, width, causal in ((33, 7, 0), (5, 8, 1))
+    ),
+    *(
+        _case(
+            f"scatter_add {rows} x {columns}",
+            [((9, columns), F32)],
+            _real(rows, columns),
+            np.arange(rows) ** 2 % 11,
+            *base,
+        )
+        for rows, columns, base in ((7, 12, ()), (200, 3, (_real(9, 3),)), (200, 8, ()))
+    ),
+    *(
+        _case(
+            f"affine_sample {how}",
+            [((2, 4, 9, 3), F32)],
+            _real(2, 5, 7, 3),
+            _real(2, 6),
+            ints=[how, 2],
+            floats=[0.5],
+            wide=(2,),
+        )
+        for how in (0, 1)
     ),
     _case("pool_grad", [((2, 6, 6, 8), F32)], _real(2, 3, 3, 8), ints=[1, 2, 2, 2, 2, 2, 0, 0]),
 ]

@@ -3,6 +3,7 @@ errors.
 """
 
 import copy
+import inspect
 import math
 import pickle
 
@@ -417,3 +418,32 @@ def test_activations_can_be_taken_off(layer):
     y = layer(x)
     layer.activation = None
     np.testing.assert_allclose(np.tanh(layer(x)), y, rtol=1e-5)
+
+
+# What constructors need; the others are called without arguments.
+GIVEN = {
+    "filters": 2, "kernel_size": 3, "units": 3, "rate": 0.5, "stddev": 0.1, "input_dim": 5,
+    "output_dim": 4, "num_heads": 2, "key_dim": 4, "head_dim": 4, "num_query_heads": 2,
+    "num_key_value_heads": 1, "factor": 0.1, "height": 4, "width": 4, "target_shape": (2, 2),
+    "dims": (1,), "n": 3, "scale": 0.5, "axes": 1, "num_bins": 4, "height_factor": 0.1,
+    "vocabulary_size": 9, "sequence_length": 5, "embedding_dim": 4, "intermediate_dim": 8,
+    "output_size": 2, "activation": "relu",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted({n for n in dir(layers) if n[0].isupper()} - {"Input"}))
+def test_layers_come_back_from_what_they_say_of_themselves(name):
+    cls = getattr(layers, name)
+    needed = [
+        p.name
+        for p in list(inspect.signature(cls).parameters.values())
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    if not issubclass(cls, layers.Layer) or not GIVEN.keys() >= set(needed) or name == "Layer":
+        pytest.skip("abstract, or its arguments are layers, functions or tables")
+    try:
+        layer = cls(**{p: GIVEN[p] for p in needed})
+    except ValueError:
+        pytest.skip("needs one of several arguments")
+    config = layers.serialize(layer)
+    assert layers.serialize(layers.deserialize(config)) == config

@@ -407,6 +407,8 @@ def test_class_weights():
     )
     with pytest.raises(ValueError, match="weights >= 0"):
         losses.class_weights_to_sample_weights([0], {0: -1})
+    with pytest.raises(ValueError, match="class_weight: expected classes as ints, got 'cat'"):
+        losses.class_weights_to_sample_weights([0], {"cat": 1})
 
 
 def test_overlaps_of_whole_arrays():

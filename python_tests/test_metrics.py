@@ -465,5 +465,9 @@ def test_accuracies_of_elements(f):
     assert np.array_equal(f(y, [[0, 1], [0, 1]]), [[1, 1], [0, 1]])
 
 
+def test_a_function_without_a_name_is_called_lambda():
+    assert metrics.MeanMetricWrapper(lambda y, p: y - p).name == "lambda"
+
+
 def test_a_loss_as_a_metric_has_its_name():
     assert metrics.MeanMetricWrapper(dlcore.losses.MeanSquaredError()).name == "mean_squared_error"

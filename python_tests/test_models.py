@@ -109,6 +109,16 @@ def test_class_weight_is_a_sample_weight():
         np.testing.assert_array_equal(v, w)
 
 
+def test_class_weights_multiply_sample_weights():
+    a, b = classifier(), classifier()
+    weights, own = {0: 3.0, 2: 0.5}, RNG.uniform(0.5, 2, len(X)).astype("float32")
+    each = np.array([weights.get(int(k), 1.0) for k in LABELS])
+    a.fit(X, LABELS, shuffle=False, verbose=0, class_weight=weights, sample_weight=own)
+    b.fit(X, LABELS, shuffle=False, verbose=0, sample_weight=each * own)
+    for v, w in zip(a.get_weights(), b.get_weights(), strict=True):
+        np.testing.assert_allclose(v, w, rtol=1e-5, atol=1e-6)
+
+
 def test_class_weight_leaves_validation_alone():
     model = classifier()
     history = model.fit(
@@ -230,6 +240,15 @@ class Mixed(Frame):
 
     def __array__(self, dtype=None, copy=None):
         return np.array([[1.0, "a"]] * len(self.a), object)
+
+
+class Missing(Frame):
+    """A frame with a number that is missing: NumPy sees objects."""
+
+    columns, dtypes = ["age"], [np.dtype("float32")]
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array([[object()]] * len(self.a))
 
 
 class Sparse:
@@ -584,6 +603,7 @@ ERRORS = [
     (lambda m: m.fit(np.ma.masked_less(X, 0), LABELS), "masked array with .* masked; x.filled"),
     (lambda m: m.fit(X, ["cat", "dog", "cat"] * 30), r"in y, got text; np.unique\(y, return_inv"),
     (lambda m: m.fit(["a cat"] * 90, LABELS), "in x, got text; TextVectorization"),
+    (lambda m: m.fit(Missing(X), LABELS), "x, got a Missing with missing values"),
     (lambda m: m.fit(Mixed(X), LABELS), r"something else in the columns \['name'\]"),
     (lambda m: m.fit(Sparse(), LABELS), r"x, got a Sparse; x.toarray\(\) is dense"),
     (lambda m: m.predict(X[0]), r"got \(6,\); x\[None\] makes a batch of one sample"),

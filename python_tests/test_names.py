@@ -30,6 +30,20 @@ def test_the_nearest_name_is_suggested(module, name, nearest):
         getattr(importlib.import_module(f"dlcore{module}"), name)
 
 
+@pytest.mark.parametrize(
+    ("module", "name", "instead"),
+    [("", "applications", "your own weights"), (".layers", "RandomPerspective", "RandomShear"),
+     (".ops", "eig", "ops.eigh"), (".ops.linalg", "lu_factor", "ops.solve"),
+     (".ops.image", "elastic_transform", "map_coordinates"), (".ops.nn", "polar", "pairs"),
+     (".optimizers", "MultiOptimizer", "train_step"), (".callbacks", "RemoteMonitor", "Lambda"),
+     (".utils", "FeatureSpace", "CategoryEncoding"), (".initializers", "STFT", "ops.stft")],
+)  # fmt: skip
+def test_absent_names_say_what_there_is_instead(module, name, instead):
+    message = f"expected a public name, got '{name}', which is not in dlcore; .*{instead}"
+    with pytest.raises(AttributeError, match=message):
+        getattr(importlib.import_module(f"dlcore{module}"), name)
+
+
 @pytest.fixture
 def registered():
     """Classes that files know by name, forgotten after the test."""
@@ -318,3 +332,60 @@ def test_nested_structures():
     ):
         with pytest.raises(ValueError, match="expected"):
             wrong()
+
+
+def own_layer(**kwargs):
+    class Scale(layers.Layer):
+        def __init__(self, **kwargs):
+            self.factor = kwargs.pop("factor")
+            super().__init__(**kwargs)
+
+    return Scale(factor=2, **kwargs)
+
+
+def compiled():
+    model = keras.Sequential([layers.Input((4,)), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("who", "wrong", "nearest", "call"),
+    [
+        ("Dense", "activaton", "activation", lambda: layers.Dense(10, activaton="relu")),
+        ("Dense", "unit", "units", lambda: layers.Dense(unit=10)),
+        ("Scale", "nam", "name", lambda: own_layer(nam="x")),
+        ("Adam", "learningrate", "learning_rate",
+         lambda: keras.optimizers.Adam(learningrate=0.1)),
+        ("EarlyStopping", "patiance", "patience",
+         lambda: keras.callbacks.EarlyStopping(patiance=3)),
+        ("ModelCheckpoint", "save_best", "save_best_only",
+         lambda: keras.callbacks.ModelCheckpoint("x", save_best=True)),
+        ("CategoricalCrossentropy", "from_logit", "from_logits",
+         lambda: keras.losses.CategoricalCrossentropy(from_logit=True)),
+        ("L2", "l", "l2", lambda: keras.regularizers.L2(l=0.1)),
+        ("Model", "input", "inputs", lambda: keras.Model(input=None, outputs=None)),
+        ("fit", "epoch", "epochs", lambda: compiled().fit(X, Y, epoch=3)),
+        ("compile", "optimiser", "optimizer", lambda: compiled().compile(optimiser="sgd")),
+        ("Input", "shap", "shape", lambda: layers.Input(shap=(3,))),
+        ("sum", "axs", "axis", lambda: ops.sum(X, axs=1)),
+        ("to_categorical", "numclasses", "num_classes",
+         lambda: utils.to_categorical([0, 1], numclasses=2)),
+    ],
+)  # fmt: skip
+def test_the_nearest_argument_is_suggested(who, wrong, nearest, call):
+    message = f"^{who}: expected one of its arguments, got '{wrong}'; did you mean '{nearest}'[?]$"
+    with pytest.raises(TypeError, match=message):
+        call()
+
+
+def test_errors_behind_right_arguments_stay_as_they_are():
+    with pytest.raises(TypeError, match="Zeros: expected no arguments, got 3"):
+        keras.initializers.Zeros(3)
+    with pytest.raises(TypeError, match="methods of Callback, got 'on_epoch_en'"):
+        keras.callbacks.LambdaCallback(on_epoch_en=print)
+    with pytest.raises(TypeError, match="array: expected"):
+        ops.sum(np.array(["a"]), axis=0)
+    loss = keras.losses.LossFunctionWrapper(keras.losses.mse, any_name=3)
+    assert loss.fn is keras.losses.mean_squared_error
+    assert keras.metrics.MSE is keras.losses.mse

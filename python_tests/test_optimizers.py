@@ -118,6 +118,20 @@ def lamb(w, g, t, s, c):
     return w - c["a"] * np.linalg.norm(w) / np.linalg.norm(u) * u
 
 
+def muon(w, g, t, s, c):
+    if w.ndim != 2:
+        options = {"a": c["a"] * c.get("adam_lr_ratio", 1), "beta_1": c.get("adam_beta_1", 0.9)}
+        return adam(w, g, t, s, options)
+    s["m"] = c.get("momentum", 0.95) * s.get("m", 0 * w) + g
+    x = g + c.get("momentum", 0.95) * s["m"] if c.get("nesterov", True) else s["m"]
+    x = x / (np.linalg.norm(x) + 1e-7)
+    for _ in range(c.get("ns_steps", 5)):
+        y = x @ x.T
+        x = c.get("muon_a", 3.4445) * x + (-4.775 * y + 2.0315 * y @ y) @ x
+    scale = c.get("rms_rate", 0.2)
+    return w - c["a"] * (1 if scale is None else scale * max(w.shape) ** 0.5) * x
+
+
 # class, rule, options, options that the base class handles
 ROWS = [
     ("SGD", sgd, {}, {}),
@@ -154,6 +168,11 @@ ROWS = [
                     "l2_shrinkage_regularization_strength": 0.3}, {}),
     ("Lamb", lamb, {}, {}),
     ("Lamb", lamb, {}, {"weight_decay": 0.1}),
+    ("Muon", muon, {"adam_weight_decay": None}, {"weight_decay": None}),
+    ("Muon", muon, {"adam_weight_decay": 0.1, "nesterov": False, "rms_rate": None,
+                    "adam_lr_ratio": 0.5, "ns_steps": 3}, {"weight_decay": 0.1}),
+    ("Muon", muon, {"adam_weight_decay": 0.2, "momentum": 0.5, "adam_beta_1": 0.8},
+     {"weight_decay": 0.2, "clipvalue": 0.3}),
     ("Nadam", nadam, {}, {}),
     ("Nadam", nadam, {"beta_1": 0.7}, {"clipnorm": 1.0}),
     ("Adam", adam, {}, {"use_ema": True, "ema_momentum": 0.7, "ema_overwrite_frequency": 3}),
@@ -175,7 +194,7 @@ def reference(rule, options, common, rate, steps=STEPS):
             g = [x * min(1, common["global_clipnorm"] / math.hypot(*norms)) for x in g]
         a = rate(t - 1)
         c = {**options, "a": a}
-        w = [x * (1 - a * common.get("weight_decay", 0)) for x in w]
+        w = [x * (1 - a * (common.get("weight_decay") or 0)) for x in w]
         w = [rule(w[i], g[i], t, state[i], c) for i in range(2)]
         m = common.get("ema_momentum", 0) if t > 1 else 0
         means = [m * a + (1 - m) * x for a, x in zip(means, w, strict=True)]
@@ -453,7 +472,7 @@ def built():
         (ValueError, "ema_momentum in 0..1", lambda: optimizers.Adam(use_ema=True, ema_momentum=2)),
         (ValueError, "ema_overwrite_frequency as an int",
          lambda: optimizers.Adam(use_ema=True, ema_overwrite_frequency=0.5)),
-        (ValueError, "did you mean 'beta_1'", lambda: optimizers.Adam(beta1=0.5)),
+        (TypeError, "did you mean 'beta_1'", lambda: optimizers.Adam(beta1=0.5)),
         (ValueError, "did you mean 'rmsprop'", lambda: optimizers.get("rmsprob")),
         (TypeError, "an Optimizer", lambda: optimizers.get(3)),
         (ValueError, "expected 2 gradients", lambda: built().apply([W0])),

@@ -62,6 +62,42 @@ def test_own_steps_are_the_built_in_ones():
             np.testing.assert_allclose(a[key], b[key], rtol=1e-6)
 
 
+def test_metrics_of_every_kind_start_anew_in_every_epoch():
+    seen = metrics.Sum(name="seen")  # no attribute of the model: only `metrics` names it
+
+    class Counting(Net):
+        @property
+        def metrics(self):
+            return [*super().metrics, seen]
+
+        def report(self, loss, y, y_pred):
+            seen.update_state(ops.ones_like(y))
+            return super().report(loss, y, y_pred)
+
+    history, evaluated, _ = trained(Counting(), "sgd")
+    assert history["seen"] == history["val_seen"] == [32, 32] and evaluated[-1] == 32
+
+
+def test_epochs_of_some_steps_go_on_in_the_same_order():
+    class Summing(Net):
+        def __init__(self):
+            super().__init__()
+            self.seen = metrics.Sum(name="seen")
+
+        @property
+        def metrics(self):
+            return [*super().metrics, self.seen]
+
+        def report(self, loss, y, y_pred):
+            self.seen.update_state(y)
+            return super().report(loss, y, y_pred)
+
+    model = Summing()
+    model.compile("sgd")
+    history = model.fit(X, Y, 8, epochs=2, steps_per_epoch=2, verbose=0).history
+    assert sum(history["seen"]) == pytest.approx(Y.sum(), abs=1e-4)  # every row once
+
+
 def test_super_and_overrides():
     class More(keras.Model):
         def __init__(self):
@@ -427,3 +463,23 @@ def test_a_step_may_compare_one_of_two_outputs():
     model.compile("sgd", "mse")
     found = model.fit(batches, verbose=0).history["sum"][0]
     assert found == pytest.approx(X.sum() + Y.sum(), rel=1e-4)
+
+
+def test_a_loss_of_the_users_takes_targets_of_any_form():
+    """As for triplets: two outputs, and targets that nobody looks at."""
+
+    class Distances(keras.Model):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            near, far = y_pred
+            return ops.mean(ops.maximum(near - far + 1.0, 0.0)) + 0.0 * ops.sum(y)
+
+    a, b = layers.Input((3,)), layers.Input((3,))
+    shared = layers.Dense(2)
+    near = ops.sum(ops.square(shared(a) - shared(b)), axis=-1)
+    model = Distances([a, b], [near, ops.sum(shared(a), axis=-1)])
+    model.compile("sgd")
+    x = np.random.default_rng(0).normal(size=(2, 12, 3)).astype("float32")
+    y = np.zeros(12, "float32")
+    losses = model.fit([*x], y, batch_size=6, epochs=5, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    assert model.evaluate([*x], y, verbose=0) < losses[0]

@@ -57,6 +57,13 @@ def test_nan_and_infinities_pass_on():
     assert y[0, 1, 1, 1] == np.inf and y[0, 1, 1, 0] == -np.inf
     assert np.isfinite(y[0, 0, 1]).all()
     assert np.isnan(ops.average_pool(x, 2)[0, 0, 0, 0])
+    for tap in range(4):  # wherever in the window, and with 1 and 9 channels
+        x = np.arange(36, dtype="float32").reshape(1, 2, 2, 9)
+        x[0, tap // 2, tap % 2, 4] = np.nan
+        y, index = ops.max_pool_with_index(x, 2)
+        assert np.isnan(y[0, 0, 0, 4]) and np.isfinite(np.delete(y, 4, -1)).all()
+        assert index[0, 0, 0, 4] == tap
+        assert np.isnan(ops.max_pool(x[..., 4:5], 2)).all()
 
 
 def test_the_first_of_equal_values_gets_the_gradient():

@@ -189,6 +189,12 @@ def test_quarter_turns_and_zooms():
     y = layers.RandomRotation((0.25, 0.25))(x)
     np.testing.assert_allclose(y, np.rot90(x, 1, (1, 2)), rtol=1e-4, atol=1e-2)
     np.testing.assert_allclose(layers.RandomRotation((1, 1))(x), x, rtol=1e-4, atol=1e-2)
+    turned = layers.RandomRotation((0.5, 0.5))(IMAGES)  # 9 x 7
+    np.testing.assert_allclose(turned, IMAGES[:, ::-1, ::-1], rtol=1e-4, atol=1e-2)
+    turned = layers.RandomRotation((0.25, 0.25))(IMAGES)  # the middle seven rows are a square
+    np.testing.assert_allclose(
+        turned[:, 1:8], np.rot90(IMAGES[:, 1:8], 1, (1, 2)), rtol=1e-4, atol=1e-2
+    )
     y = layers.RandomZoom((-0.5, -0.5), interpolation="nearest")(x)
     np.testing.assert_array_equal(y[:, 3, 3], x[:, 3, 3])
     np.testing.assert_array_equal(y[:, 1, 1], x[:, 2, 2])
@@ -199,6 +205,8 @@ def test_brightness_and_contrast():
     y = layers.RandomBrightness(0.2, seed=0)(x)
     assert (y == y[:, :1, :1]).all() and 49 <= y.min() < 65 and 135 < y.max() <= 151
     assert layers.RandomBrightness((1, 1))(x).max() == 255
+    y = layers.RandomBrightness((0.25, 0.25), (-1, 1))(np.zeros((2, 2, 2, 1), "float32"))
+    np.testing.assert_allclose(y, 0.5)
     np.testing.assert_allclose(layers.RandomContrast(0.5)(x), x, rtol=1e-5)
     x = np.array([90.0, 110.0], "float32").reshape(1, 1, 2, 1).repeat(80, 0)
     y = layers.RandomContrast((0.5, 1.0), seed=0)(x)

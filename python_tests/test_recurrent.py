@@ -99,6 +99,29 @@ def loss_and_gradients(kind, names, backwards):
     return f
 
 
+@pytest.mark.parametrize("kind", GATES)
+def test_a_thousand_steps(kind):
+    """Values of float32 against loops in float64, its gradients against those of float64."""
+    given = arguments(kind, 1000, 3, 4, 24, "float64")
+    given["u"] *= 0.3  # small enough for errors to die away
+    given["weight"] = RNG.normal(size=(3, 1000, 24))
+    narrow = {k: v.astype("float32") if v.dtype != bool else v for k, v in given.items()}
+    wide = {"b_u": np.zeros(1), "c": np.zeros(1), **given}
+    weight = wide.pop("weight")
+    y, h, c = loop(kind, **wide, backwards=False)
+    floats = {k: v for k, v in narrow.items() if k != "weight"}
+    for result, expected in zip(call(kind, floats), (y, h, c), strict=False):
+        np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4)
+    names = list(given)
+    f = dlcore.function(loss_and_gradients(kind, names, False))
+    loss, *slopes = f(*given.values())
+    states = (h, c) if kind == "lstm" else (h,)
+    np.testing.assert_allclose(loss, np.sum(y * weight) + sum(np.sum(s * s) for s in states))
+    for slope, expected in zip(f(*narrow.values())[1:], slopes, strict=True):
+        assert slope.dtype == "float32" and np.isfinite(slope).all()
+        assert np.abs(slope - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
 @pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize("kind", GATES)
 def test_gradients_against_finite_differences(kind, backwards):
@@ -372,6 +395,42 @@ def test_outputs_before_the_first_step_are_zero(kind, backwards):
     np.testing.assert_array_equal(short(x, initial_state=first, mask=mask), y[:, -1])
 
 
+def test_a_stateful_layer_begins_each_batch_with_zeros_where_steps_are_masked():
+    x, mask = batch(2, 3), np.array([[0, 1, 1], [1, 1, 1]], bool)
+    layer = layers.GRU(4, return_sequences=True, stateful=True)
+    layer(x)
+    y = layer(x, mask=mask)
+    assert not y[0, 0].any() and y[0, 1:].all() and y[1].all()
+
+
+def test_states_of_each_direction():
+    x, states = batch(2, 4), [RNG.normal(size=(2, 3)).astype("float32") for _ in range(4)]
+    both = layers.Bidirectional(layers.LSTM(3), merge_mode=None)
+    both(x)
+    for way, y, own in zip(
+        (both.forward_layer, both.backward_layer),
+        both(x, initial_state=states),
+        (states[:2], states[2:]),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(y, way(x, initial_state=own))
+
+
+def test_the_bias_of_the_forget_gate_is_one():
+    layer = layers.LSTM(2)
+    layer(batch())
+    np.testing.assert_array_equal(layer.bias, [0, 0, 1, 1, 0, 0, 0, 0])
+
+
+def test_dropout_of_inputs_is_the_same_for_all_steps():
+    layer = layers.SimpleRNN(
+        40, "linear", recurrent_initializer="zeros", kernel_initializer="identity", dropout=0.5,
+        return_sequences=True, seed=1,
+    )  # fmt: skip
+    y = layer(np.ones((3, 5, 40), "float32"), training=True)
+    assert set(np.unique(y)) == {0, 2} and (y == y[:, :1]).all() and (y[0] != y[1]).any()
+
+
 def test_masked_steps_are_zero_both_ways():
     x, mask = batch(2, 4), np.array([[1, 0, 1, 0], [0, 1, 1, 1]], bool)
     layer = layers.Bidirectional(layers.GRU(3, return_sequences=True))
@@ -491,5 +550,7 @@ def test_bad_inputs_are_named():
         layers.RNN(layers.Dense(3))
     with pytest.raises(ValueError, match="2 initial states"):
         layers.LSTM(3)(batch(), initial_state=[np.zeros((4, 3), "float32")])
-    with pytest.raises(ValueError, match="first state"):
-        layers.GRU(3)(batch(), initial_state=[np.zeros((4, 2), "float32")])
+    with pytest.raises(ValueError, match=r"late: expected initial states \(4, 3\), got \(4, 2\)"):
+        layers.GRU(3, name="late")(batch(), initial_state=[np.zeros((4, 2), "float32")])
+    with pytest.raises(ValueError, match=r"expected first state \(4, 3\), got \(2, 3\)"):
+        layers.GRU(3)(batch(), initial_state=[np.zeros((2, 3), "float32")])

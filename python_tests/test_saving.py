@@ -256,16 +256,45 @@ def test_truncated(tmp_path, good):
             load_bytes(tmp_path, good[:size])
 
 
-def test_flipped_bytes_give_an_error_or_a_model(tmp_path, good):
+def test_changed_bytes_give_an_error_or_the_same_model(tmp_path, good):
     header = 8 + int.from_bytes(good[:8], "little")
+    whole = load_bytes(tmp_path, good)
     rng = np.random.default_rng(0)
-    for at in [*range(8), *rng.integers(8, header, 60)]:
+    places = rng.integers(8, header, 60), rng.integers(header, len(good), 60)
+    for at in [*range(8), *np.concatenate(places), len(good) - 1]:
         data = bytearray(good)
         data[at] ^= 1 << int(rng.integers(0, 8))
         try:
-            load_bytes(tmp_path, bytes(data))
+            other = load_bytes(tmp_path, bytes(data))
         except ValueError as error:
             assert "load" in str(error)
+        else:  # as where the checksum's own name was hit
+            assert at < header and other.get_config() == whole.get_config()
+            assert_same_weights(other, whole)
+
+
+def test_weights_that_are_missing_are_told(tmp_path, good):
+    path = edited(tmp_path, good, lost_tensor)
+    with pytest.raises(ValueError, match=r"load_weights: expected weights in .*, got too few"):
+        classifier().load_weights(path)
+
+
+def test_files_without_a_checksum_load(tmp_path, good):
+    path = edited(tmp_path, good, lambda document, tensors: None)
+    assert_same_weights(models.load_model(path), load_bytes(tmp_path, good))
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("no.dlcore", FileNotFoundError), (".", IsADirectoryError), (None, TypeError)],
+)
+def test_what_is_no_file_is_named(tmp_path, name, error):
+    path = name and tmp_path / name
+    with pytest.raises(error, match=r"load: expected the (file of a model|name of a file), got"):
+        models.load_model(path)
+    if name is None:
+        with pytest.raises(TypeError, match="save: expected the name of a file, got None"):
+            classifier().save(None)
 
 
 def write(path, tensors, document, form="dlcore"):
@@ -371,6 +400,14 @@ def test_hostile_documents(tmp_path, good, change):
     with pytest.raises(ValueError, match="load_model: expected a model in") as info:
         models.load_model(path)
     assert "\n" not in str(info.value)
+
+
+def test_a_file_makes_no_more_weights_than_it_holds(tmp_path, good):
+    def large(document, tensors):
+        config(document)["layers"][0]["config"]["units"] = 10**4
+
+    with pytest.raises(ValueError, match=r"hidden: expected at most \d+ more weights"):
+        models.load_model(edited(tmp_path, good, large))
 
 
 def test_hostile_headers(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 
 import dlcore
 from dlcore import layers, losses, ops
+from dlcore.ops.op import OPS
 
 RNG = np.random.default_rng(11)
 
@@ -44,6 +45,15 @@ def test_embedding_refuses_ids_outside_the_vocabulary():
             layer(np.array([[0, bad]]))
 
 
+def test_ids_made_inside_a_model_and_outside_the_vocabulary_give_zeros():
+    layer = layers.Embedding(7, 3, embeddings_initializer="ones")
+    y = dlcore.function(lambda ids: layer(ids + 1))(np.array([5, 6, 7, -2]))
+    np.testing.assert_array_equal(y[:, 0], [1, 0, 0, 0])
+    rows = np.full((9, 3), 5, "float32")  # what would be read beyond the seventh is not zero
+    y = dlcore.function(lambda x, ids: OPS["gather"](x[:7], ids))(rows, np.array([6, 7, 8, -1]))
+    np.testing.assert_array_equal(y[:, 0], [5, 0, 0, 0])
+
+
 def test_embedding_starts_from_given_weights_and_copies():
     w = batch(5, 4)
     layer = layers.Embedding(5, 4, weights=[w], input_length=3)
@@ -51,6 +61,29 @@ def test_embedding_starts_from_given_weights_and_copies():
     np.testing.assert_array_equal(copy.deepcopy(layer)(np.array([2])), w[2:3])
     again = layers.deserialize(layers.serialize(layer))
     assert again.output_dim == 4
+
+
+@pytest.mark.parametrize("options", [{}, {"logit_soft_cap": 0.7}, {"tie_weights": False}])
+def test_reversible_embedding_leads_back(options, tmp_path):
+    layer = layers.ReversibleEmbedding(5, 3, **options)
+    ids = layers.Input((4,), dtype="int32")
+    model = dlcore.Model(ids, layer(layers.Dense(3, use_bias=False)(layer(ids)), reverse=True))
+    w = layer.get_weights()
+    x = np.array([[0, 4, 2, 2]])
+    back = w[0].T if options.get("tie_weights", True) else w[1]
+    expected = w[0][x] @ model.layers[2].get_weights()[0] @ back
+    cap = options.get("logit_soft_cap")
+    expected = expected if cap is None else np.tanh(expected / cap) * cap
+    np.testing.assert_allclose(model.predict(x), expected, rtol=1e-5, atol=1e-7)
+    model.compile(
+        dlcore.optimizers.Adam(0.05), dlcore.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    x = np.arange(20).reshape(5, 4) % 5
+    loss = model.fit(x, x, epochs=20, verbose=0).history["loss"]
+    assert loss[-1] < 0.9 * loss[0]
+    model.save(tmp_path / "model")
+    again = dlcore.models.load_model(tmp_path / "model")
+    np.testing.assert_array_equal(again.predict(x), model.predict(x))
 
 
 def test_position_embedding():

@@ -296,6 +296,9 @@ def test_loader_is_reproducible_for_any_number_of_workers():
     first = run(0)
     assert [len(b) for b in first[0]] == [6, 6, 6, 2]
     assert not np.array_equal(first[0][0], first[1][0])  # epochs differ
+    same = DataLoader((np.zeros((12, 3)), Y[:12]), 6, seed=5, transform=add_noise)
+    a, b = (x for x, _ in same)
+    assert (a != b).any()  # so do batches
     for workers in (1, 4):
         for a, b in zip(run(workers), first, strict=True):
             np.testing.assert_array_equal(np.concatenate(a), np.concatenate(b))

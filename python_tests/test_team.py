@@ -130,6 +130,25 @@ def test_fork_while_another_thread_runs():
         thread.join()
 
 
+@pytest.mark.parametrize("lasting", [False, True])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_interrupt_within_a_step(threads, lasting):
+    """Ctrl-C ends a long step between two instructions, and says what became of variables."""
+    x, y = np.zeros((N, N), np.float32), np.zeros((N, N), np.float32)
+    instruction = ("gemm", [mat(2 if lasting else 0), mat(1), mat(1)], [], [])
+    _cpu.set_num_threads(threads)
+    program = _cpu.Program(3, [instruction] * 20000, slot_bytes={0: x.nbytes})
+    program.bind(1, x)
+    program.bind(2, y)
+    start = time.process_time()
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt, match="each variable is whole" if lasting else "^$"):
+        program.run(0, 1)
+    assert time.process_time() - start < 1.5  # of 3
+    timer.join()
+
+
 def test_deadline():
     program = chain_program()
     start = time.perf_counter()
@@ -283,7 +302,7 @@ def test_measurements():
     assert _cpu.fma_peak(1) > 1e9
     assert _cpu.read_bandwidth(1 << 20, 1) > 1e8
     _cpu.set_num_threads(1)
-    assert np.isnan(_cpu.latency_ns())
+    assert np.isnan(_cpu.latency_ns()) and np.isnan(_cpu.two_thread_gain())
     for f in (
         lambda: _cpu.fma_peak(0),
         lambda: _cpu.read_bandwidth(-1, 1),

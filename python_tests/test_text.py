@@ -79,6 +79,29 @@ def test_windows_between_places_shuffled_and_single():
         make(series, None, 2, start_index=5, end_index=5)
 
 
+def test_windows_keep_their_order_in_fit():
+    """As a stateful layer needs it; those that are shuffled come in another order each epoch."""
+    series, seen = np.arange(40.0), []
+
+    class Seen(keras.Model):
+        def train_step(self, data):
+            return {"first": keras.ops.sum(data[0][0])}
+
+    for shuffle in (False, True):
+        windows = keras.utils.timeseries_dataset_from_array(
+            series, series, 1, batch_size=4, shuffle=shuffle, seed=1
+        )
+        model, order = Seen(), []
+        model.compile("sgd")
+        log = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs, order=order: order.append(logs["first"])
+        )
+        model.fit(windows, epochs=2, verbose=0, callbacks=[log])
+        seen.append(order)
+    assert seen[0] == [*range(0, 40, 4)] * 2
+    assert seen[1][:10] != seen[1][10:] and sorted(seen[1][:10]) == sorted(seen[1][10:])
+
+
 def test_a_model_trains_on_windows():
     series = np.sin(np.arange(300) / 5).astype("float32")
     windows = keras.utils.timeseries_dataset_from_array(
@@ -145,6 +168,7 @@ def test_text_vectorization_numbers_words():
         layer(np.array(["Cat! the bird", ""])), [[3, 2, 1, 0, 0], [0] * 5]
     )
     np.testing.assert_array_equal(layer("the cat"), [2, 3, 0, 0, 0])
+    np.testing.assert_array_equal(layer("the cat sat on the mat"), [2, 3, 1, 1, 2])
     again = layers.deserialize(layers.serialize(layer))
     np.testing.assert_array_equal(again(["the dog"]), layer(["the dog"]))
 

@@ -66,9 +66,8 @@ Instruction to_instruction(py::handle source, const Kernel* (*find)(const std::s
 int to_slot(py::handle number, const Program& program) {
   const int64_t slot = to_int(number, "slot");
   if (slot < 0 || slot >= program.n_slots() || program.owned(static_cast<int>(slot))) {
-    throw py::value_error(
-        "program: expected inputs and outputs in slots of the caller, got slot " +
-        std::to_string(slot));
+    throw py::value_error("program: expected inputs and outputs in slots of the caller, got slot " +
+                          std::to_string(slot));
   }
   return static_cast<int>(slot);
 }

@@ -45,7 +45,7 @@ inline const char* check_sampling(const Call& call) {
   const Tensor &a = call.tensors[0], &b = call.tensors[1], &m = call.tensors[2];
   if (a.rank != 4 || b.rank != 4 || m.rank != 2 || m.shape[1] != 6)
     return "affine_sample: expected images (N, H, W, C) and matrices (N, 6)";
-  if (!is_float(a.dtype) || b.dtype != a.dtype || m.dtype != a.dtype)
+  if (!is_float_or_half(a.dtype) || b.dtype != a.dtype || m.dtype != compute_type(a.dtype))
     return "affine_sample: expected float32 or float64 everywhere";
   if (a.shape[0] != b.shape[0] || m.shape[0] != a.shape[0] || a.shape[3] != b.shape[3])
     return "affine_sample: expected as many images, matrices and channels everywhere";

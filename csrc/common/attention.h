@@ -35,10 +35,24 @@ inline Attention attention_of(const Call& call, int first) {
   const Tensor* bias = call.ints[1] ? next++ : nullptr;
   const Tensor* mask = call.ints[2] ? next++ : nullptr;
   const Tensor* counter = call.ints[3] ? next : nullptr;
-  return {t, t + 1, t + 2, bias, mask, counter,
-          t->shape[0], t->shape[1], t[1].shape[1], t->shape[2], t[1].shape[2], t->shape[3],
-          t[2].shape[3], call.ints[0] != 0, call.floats[0], call.floats[1],
-          static_cast<uint64_t>(call.ints[4]), static_cast<uint32_t>(call.ints[5])};
+  return {t,
+          t + 1,
+          t + 2,
+          bias,
+          mask,
+          counter,
+          t->shape[0],
+          t->shape[1],
+          t[1].shape[1],
+          t->shape[2],
+          t[1].shape[2],
+          t->shape[3],
+          t[2].shape[3],
+          call.ints[0] != 0,
+          call.floats[0],
+          call.floats[1],
+          static_cast<uint64_t>(call.ints[4]),
+          static_cast<uint32_t>(call.ints[5])};
 }
 
 // Whether `t` is (batch, rows, heads, columns) of `type`.
@@ -49,14 +63,14 @@ inline bool is_matrix(const Tensor& t, DType type, int64_t batch, int64_t rows, 
 }
 
 inline bool is_lse(const Attention& a, const Tensor& t) {
-  return t.dtype == a.q->dtype && t.rank == 3 && t.shape[0] == a.batch && t.shape[1] == a.heads &&
-         t.shape[2] == a.queries;
+  return t.dtype == compute_type(a.q->dtype) && t.rank == 3 && t.shape[0] == a.batch &&
+         t.shape[1] == a.heads && t.shape[2] == a.queries;
 }
 
 // Whether q, k, v, [bias], [mask], [counter] from tensor `first` on belong together.
 inline bool are_attention(const Call& call, int first) {
   const Tensor &q = call.tensors[first], &k = call.tensors[first + 1], &v = call.tensors[first + 2];
-  if (q.dtype != DType::f32 && q.dtype != DType::f64) return false;
+  if (!is_float_or_half(q.dtype)) return false;
   if (q.rank != 4 || k.rank != 4 || v.rank != 4) return false;
   const Attention a = attention_of(call, first);
   const auto is_scores = [&](const Tensor* t, DType type) {

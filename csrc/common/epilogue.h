@@ -27,7 +27,9 @@ inline Epilogue match_epilogue(const Expression& e) {
     result = c[5];
   }
   if (e.results[0] != result) return kNone;
-  return {!add ? Store::relu_grad : e.n_ops == 2 ? Store::bias_relu : Store::bias,
+  return {!add           ? Store::relu_grad
+          : e.n_ops == 2 ? Store::bias_relu
+                         : Store::bias,
           static_cast<int>(x)};
 }
 

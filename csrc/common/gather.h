@@ -24,7 +24,7 @@ inline const char* check_scatter_add(const Call& call) {
     return "scatter_add: expected out, rows, index and perhaps base";
   const Tensor &out = call.tensors[0], &rows = call.tensors[1], &index = call.tensors[2];
   if (!is_index(index)) return "scatter_add: expected an int32 or int64 index of rank 1";
-  if (out.dtype != rows.dtype || !is_float(out.dtype))
+  if (out.dtype != rows.dtype || !is_float_or_half(out.dtype))
     return "scatter_add: expected out and rows both float32 or both float64";
   if (out.rank < 1 || !same_shape(out, 1, rows, 1) || rows.shape[0] != index.shape[0])
     return "scatter_add: expected out (V, rest...), rows (L, rest...) and index (L)";

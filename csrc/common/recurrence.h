@@ -98,7 +98,7 @@ inline const char* read_values(const Recurrence& r, const Call& call, Reader& in
 }
 
 inline const char* read_stage(const Recurrence& r, const Call& call, int n_outputs, Reader& ints,
-                       const double*& floats, int64_t& n_floats, Stage& s) {
+                              const double*& floats, int64_t& n_floats, Stage& s) {
   Value a{ints.next(), ints.next(), ints.next()};
   int64_t k, m, transposed, n;
   if (!ints.next(0, kMaxSlices, k) || !ints.next(-1, call.n_tensors - 1, m) ||
@@ -148,16 +148,14 @@ inline const char* read_recurrence(const Call& call, Recurrence& r) {
   if (history.rank != 3 || history.shape[0] < 1)
     return "recurrence: expected histories (T + 1, B, H)";
   const DType dtype = history.dtype;
-  if (dtype != DType::f32 && dtype != DType::f64)
-    return "recurrence: expected float32 or float64";
+  if (dtype != DType::f32 && dtype != DType::f64) return "recurrence: expected float32 or float64";
   r.steps = history.shape[0] - 1, r.rows = history.shape[1];
   for (int t = 0; t < outputs; ++t) {
     if (call.tensors[t].dtype != dtype) return "recurrence: expected outputs of one dtype";
   }
   for (int h = 0; h < r.n_histories; ++h) {
     if (!ints.next(-1, call.n_tensors - 1, r.first[h])) return kMalformed;
-    if (!is_valid(r, call, {h, 1, 0}, r.width, false) ||
-        call.tensors[h].shape[0] != r.steps + 1)
+    if (!is_valid(r, call, {h, 1, 0}, r.width, false) || call.tensors[h].shape[0] != r.steps + 1)
       return "recurrence: expected histories (T + 1, B, H)";
     if (r.first[h] < 0) continue;
     const Tensor& t = call.tensors[r.first[h]];

@@ -21,6 +21,13 @@ constexpr double kBytesPerThread = 65536;
 // and wakes the team for the next one.
 constexpr double kWakeCost = 16;
 
+constexpr int64_t kNever = INT64_MAX;
+
+// A run is asked whether it is interrupted when a step takes longer than this.
+constexpr auto kPatience = std::chrono::milliseconds(50);
+// Clocks are read this often, about every 0.1 ms, and shares of more than some 40 ms are cut.
+constexpr double kQuestionCost = 20, kPieceCost = 8000;
+
 // Results must not depend on what another library did to this thread's or to a worker's rounding
 // and denormals.
 class DefaultArithmetic {
@@ -73,9 +80,7 @@ int worthwhile_threads(double cost, int64_t parts, int team_size) {
 CpuProgram::CpuProgram(int n_slots, std::vector<Instruction> instructions,
                        const std::map<int, int64_t>& slot_bytes)
     : Program(n_slots, std::move(instructions), slot_bytes) {
-  own([&](int64_t bytes) {
-    return memory_.emplace_back(std::max<int64_t>(bytes, 1)).data();
-  });
+  own([&](int64_t bytes) { return memory_.emplace_back(std::max<int64_t>(bytes, 1)).data(); });
   shared_ = Buffer(shared_bytes_);
   for (const Instruction& instruction : instructions_) cost_ += cost_of(instruction.work);
 }
@@ -100,6 +105,12 @@ bool CpuProgram::independent(const Instruction& a, const Instruction& b) const {
   return true;
 }
 
+bool CpuProgram::lasts(const Instruction& i) const {
+  const size_t outputs = std::min(i.operands.size(), static_cast<size_t>(i.work.outputs));
+  return std::any_of(i.operands.begin(), i.operands.begin() + outputs,
+                     [&](const Operand& out) { return !slots_[out.slot].owned; });
+}
+
 // Stages that only thread 0 runs follow each other without a barrier, and so do independent ones.
 void CpuProgram::schedule(int team_size) {
   if (team_size == team_size_) return;
@@ -121,12 +132,33 @@ void CpuProgram::schedule(int team_size) {
         stages_.back().barrier = true;
         group = stages_.size();
       }
-      stages_.push_back(
-          {instruction.kernel->run, static_cast<int>(i), phase, threads, false, work.parts[phase]});
+      stages_.push_back({instruction.kernel->run, static_cast<int>(i), phase, threads, false,
+                         work.parts[phase], cost_of(work) / work.phases / threads,
+                         lasts(instruction), false, 1});
       width_ = std::max(width_, threads);
     }
   }
+  place_questions();
   team_size_ = team_size;
+}
+
+// A run may end within a step where all threads meet and nothing that lasts is half written.
+void CpuProgram::place_questions() {
+  double cost = 0;
+  asks_ = false;
+  for (Stage& stage : stages_) {
+    cost += stage.cost;
+    const bool whole = !stage.lasts || stage.phase + 1 == instructions_[stage.call].work.phases;
+    const bool meets = (stage.barrier || width_ == 1) && &stage != &stages_.back();
+    stage.asks = cost >= kQuestionCost && whole && meets;
+    if (!stage.asks) continue;
+    if (!stage.lasts && stage.cost >= 2 * kPieceCost) {
+      const auto parts = static_cast<double>(stage.parts / stage.threads);
+      stage.pieces = static_cast<int64_t>(std::min(parts, stage.cost / kPieceCost));
+    }
+    asks_ = true;
+    cost = 0;
+  }
 }
 
 int CpuProgram::barriers(int team_size) {
@@ -163,13 +195,16 @@ void CpuProgram::move_to(Walker& w, int64_t step) const {
   }
 }
 
-int64_t CpuProgram::run(int64_t first, int64_t steps, double deadline_ms) {
+int64_t CpuProgram::run(int64_t first, int64_t steps, double deadline_ms, bool (*interrupted)()) {
   check_steps(first, steps);
   if (steps == 0) return 0;
   first_ = first;
   steps_ = steps;
   deadline_ms_ = deadline_ms;
   schedule(num_threads());
+  interrupted_ = interrupted;
+  last_stage_.store(kNever, std::memory_order_relaxed);
+  torn_ = false;
   if (width_ == 1) return run_alone();
   Lease lease(Team::current(), width_);
   if (lease.size <= 1)
@@ -191,17 +226,56 @@ int64_t CpuProgram::run(int64_t first, int64_t steps, double deadline_ms) {
   } else {
     lease.team.run(lease.size, job, this);
   }
+  const int64_t last = last_stage_.load(std::memory_order_relaxed);
+  if (last != kNever) return last / static_cast<int64_t>(stages_.size());
   return last_step_.load(std::memory_order_relaxed) - first + 1;
+}
+
+void CpuProgram::begin_step() {
+  if (interrupted_ && asks_) next_question_ = std::chrono::steady_clock::now() + kPatience;
+}
+
+// Thread 0, during or after the stage of this number.
+void CpuProgram::ask(int64_t number) {
+  if (!interrupted_ || ended(number) || std::chrono::steady_clock::now() < next_question_) return;
+  if (interrupted_()) {
+    const auto n = static_cast<int64_t>(stages_.size());
+    torn_ = std::any_of(stages_.begin(), stages_.begin() + number % n + 1,
+                        [](const Stage& s) { return s.lasts; });
+    last_stage_.store(number, std::memory_order_relaxed);
+  }
+  begin_step();
+}
+
+bool CpuProgram::ended(int64_t number) const {
+  return last_stage_.load(std::memory_order_relaxed) <= number;
+}
+
+inline void CpuProgram::share(const Stage& s, Walker& w, int64_t number, int rank, int threads) {
+  int64_t begin = 0, end = s.parts;
+  if (threads > 1) begin = s.parts * rank / threads, end = s.parts * (rank + 1) / threads;
+  if (s.pieces == 1) return s.run(w.calls[s.call], s.phase, begin, end, w.scratch.data());
+  for (int64_t piece = 0; piece < s.pieces && !ended(number); ++piece) {
+    s.run(w.calls[s.call], s.phase, begin + (end - begin) * piece / s.pieces,
+          begin + (end - begin) * (piece + 1) / s.pieces, w.scratch.data());
+    if (rank == 0) ask(number);
+  }
 }
 
 int64_t CpuProgram::run_alone() {
   const DefaultArithmetic arithmetic;
   const Stopwatch watch(deadline_ms_);
   Walker& w = walker(0);
+  int64_t number = 0;  // of the stage
   for (int64_t done = 0; done < steps_;) {
+    begin_step();
     move_to(w, first_ + done);
-    for (const Stage& stage : stages_)
-      stage.run(w.calls[stage.call], stage.phase, 0, stage.parts, w.scratch.data());
+    for (const Stage& stage : stages_) {
+      share(stage, w, number, 0, 1);
+      if (stage.asks) ask(number);
+      if (stage.asks && ended(number)) return done;
+      ++number;
+    }
     ++done;
     if (watch.over()) return done;
   }
@@ -212,19 +286,21 @@ void CpuProgram::walk(Team& team, int rank) {
   const DefaultArithmetic arithmetic;
   const Stopwatch watch(rank == 0 ? deadline_ms_ : -1);
   Walker& w = *walkers_[rank];
+  int64_t number = 0;  // of the stage
   for (int64_t step = first_;; ++step) {
+    if (rank == 0) begin_step();
     move_to(w, step);
     for (const Stage& stage : stages_) {
-      if (rank < stage.threads) {
-        const int64_t begin = stage.parts * rank / stage.threads,
-                      end = stage.parts * (rank + 1) / stage.threads;
-        stage.run(w.calls[stage.call], stage.phase, begin, end, w.scratch.data());
-      }
+      if (rank < stage.threads) share(stage, w, number, rank, stage.threads);
+      // Thread 0 names the last stage, and below the last step, before a barrier, so all threads
+      // agree on it after. A number and not a flag: a slow thread may look only when thread 0 is
+      // one barrier further.
+      if (stage.asks && rank == 0) ask(number);
       if (stage.barrier) team.barrier(rank);
+      if (stage.asks && ended(number)) return;
+      ++number;
     }
     if (step == first_ + steps_ - 1) return;
-    // Thread 0 names the last step before the barrier, so all threads agree on it after. A number
-    // and not a flag: a slow thread may look only when thread 0 is one step further.
     if (watch.over()) last_step_.store(step, std::memory_order_relaxed);
     team.barrier(rank);
     if (last_step_.load(std::memory_order_relaxed) <= step) return;

@@ -3,111 +3,10 @@
 // other functions, and the errors of all.
 #pragma once
 
+#include "cpu/format.h"
 #include "cpu/pack.h"
-#include "cpu/simd.h"
 
 namespace dl::DL_LEVEL {
-
-// Coefficients are minimax (Remez) in relative error, the low ones rounded first; degree 0 first.
-template <class T>
-struct Format;
-
-template <>
-struct Format<float> {
-  using Int = int32_t;
-  using UInt = uint32_t;
-  static constexpr int kMantissaBits = 23, kBias = 127;
-  static constexpr float kMinNormal = 0x1p-126f,
-                         kRound = 0x1.8p23f;  // x + kRound - kRound rounds to an integer
-  static constexpr float kLn2High = 0x1.62ep-1f, kLn2Low = 0x1.0bfbe8p-15f;
-  // exp underflows to 0 below, overflows above; expm1 is -1 below; tanh is 1 above
-  static constexpr float kExpLow = -104, kExpHigh = 89, kExpm1Low = -18, kTanhHigh = 9.1f,
-                         kTiny = 0x1p-26f;
-  // exp of less in magnitude is a normal number; sigmoid is 0 below, 1 above
-  static constexpr float kExpPlain = 87, kSigmoidLow = -105, kSigmoidHigh = 64;
-  // sin and cos: pi / 2 in parts of few bits; beyond the bound libm takes over
-  static constexpr float kHalfPi[] = {1.5703125f, 0.00048375129699707031f, 7.5495336204767227e-08f,
-                                      2.5633440682570896e-12f};
-  static constexpr float kTrigBound = 6000;
-  // (exp(r) - 1 - r) / r^2, |r| <= ln 2 / 2
-  static constexpr float kExp[] = {0.49999997f, 0.16666539f, 0.0416677445f, 0.00836706255f,
-                                   0.00138392416f};
-  // (2 atanh(s) / s - 2) / s^2, s <= 3 - 2 sqrt 2, in s^2
-  static constexpr float kLog[] = {0.666666627f, 0.400009722f, 0.284988075f, 0.242781788f};
-  // (sin(r) / r - 1) / r^2 and (cos(r) - 1 + r^2 / 2) / r^4, |r| <= pi / 4, in r^2
-  static constexpr float kSin[] = {-0.166666552f, 0.0083321901f, -0.000195184053f};
-  static constexpr float kCos[] = {0.0416666679f, -0.00138889824f, 2.48229699e-05f,
-                                   -2.89744861e-07f};
-  // erf(x) / x - 1, |x| <= 1, in x^2
-  static constexpr float kErf[] = {0.128379166f,   -0.376126289f,    0.112836182f,   -0.0268551223f,
-                                   0.00519071659f, -0.000803050934f, 7.91918792e-05f};
-  // Normal tail: (t + c) exp(t^2 / 2) P(N > t), t >= 0, in v = (t - c) / (t + c)
-  static constexpr float kTailCentre = 2.5f;
-  static constexpr float kTail[] = {
-      0.706656635f, -0.433692008f,  0.131986976f,    0.00923587568f,   -0.0163861848f,
-      -0.00160083f, 0.00252393261f, 0.000684412662f, -0.000311622774f, -0.000157702292f};
-  static constexpr float kTailEnd = 15, kErfEnd = 4;  // the tail is 0 there, erf 1
-};
-
-template <>
-struct Format<double> {
-  using Int = int64_t;
-  using UInt = uint64_t;
-  static constexpr int kMantissaBits = 52, kBias = 1023;
-  static constexpr double kMinNormal = 0x1p-1022, kRound = 0x1.8p52;
-  static constexpr double kLn2High = 0x1.62e42feep-1, kLn2Low = 0x1.a39ef35793c76p-33;
-  static constexpr double kExpLow = -746, kExpHigh = 710, kExpm1Low = -38, kTanhHigh = 19.1,
-                          kTiny = 0x1p-55, kExpPlain = 708, kSigmoidLow = -747, kSigmoidHigh = 300;
-  static constexpr double kHalfPi[] = {1.5707963267341256, 6.077100506303966e-11,
-                                       2.0222662487111665e-21, 8.4784276603688996e-32};
-  static constexpr double kTrigBound = 1e6;
-  static constexpr double kExp[] = {0.5,
-                                    0.16666666666666677,
-                                    0.041666666666666706,
-                                    0.0083333333333219222,
-                                    0.0013888888888858293,
-                                    0.00019841269885886127,
-                                    2.4801587343752175e-05,
-                                    2.7557244044592712e-06,
-                                    2.7557392646387291e-07,
-                                    2.5109141831293634e-08,
-                                    2.0811402526783986e-09};
-  static constexpr double kLog[] = {0.6666666666666734,  0.39999999999415614, 0.28571428742420624,
-                                    0.22222198551490943, 0.18183566218043581, 0.15313985595150409,
-                                    0.14796744757266778};
-  static constexpr double kSin[] = {-0.16666666666666632,    0.0083333333333224548,
-                                    -0.00019841269829813394, 2.7557313687565919e-06,
-                                    -2.5050756713364037e-08, 1.589668178927936e-10};
-  static constexpr double kCos[] = {0.041666666666666588,   -0.0013888888888874444,
-                                    2.4801587289642392e-05, -2.7557314389474075e-07,
-                                    2.0875727348544807e-09, -1.135981787742374e-11};
-  static constexpr double kErf[] = {
-      0.12837916709551259,     -0.37612638903183748,    0.11283791670954882,
-      -0.026866170645077358,   0.0052239776248231163,   -0.0008548326981104537,
-      0.00012055331120705613,  -1.4925595465380529e-05, 1.6461003366214708e-06,
-      -1.6350340111855394e-07, 1.4659938996918844e-08,  -1.1373403931361755e-09,
-      5.9579871104082921e-11};
-  static constexpr double kTailCentre = 4;
-  static constexpr double kTail[] = {
-      0.7552851304157515,      -0.60789664197189208,    0.38713740074221947,
-      -0.18652185795966542,    0.060396574890666264,    -0.0075401889664351591,
-      -0.0034796923616067562,  0.0016308184532797584,   0.00013334424852304039,
-      -0.00023109490371533929, -1.9078439694127841e-06, 3.5144569668266268e-05,
-      7.1497550849062395e-07,  -5.9200112610976241e-06, -6.2522840268490901e-07,
-      1.0218572065627699e-06,  2.6415450594872643e-07,  -1.5659211495370718e-07,
-      -7.7210375049362114e-08, 1.60692628175183e-08,    1.4618999773366621e-08,
-      -3.3904824202059343e-10, -1.1965354628025561e-09};
-  static constexpr double kTailEnd = 39, kErfEnd = 6;
-};
-
-template <class T>
-using Int = typename Format<T>::Int;
-template <class T>
-using IntVec = Vec<Int<T>>;
-template <class T>
-using UInt = typename Format<T>::UInt;
-template <class T>
-using UIntVec = Vec<UInt<T>>;
 
 // c[0] + x (c[1] + x (c[2] + ...))
 template <class T, int N>
@@ -304,20 +203,32 @@ inline Vec<T> expm1(Vec<T> x) {
   return absolute<T>(x) < F::kTiny ? x : y;
 }
 
-// tanh |x| = (1 - e) / (1 + e), e = exp(-2 |x|) = s + s (exp(r) - 1), where s = 2^n loses nothing:
-// each sum is rounded once. n is so small that one product with ln 2 is as good as two, if it is
-// not rounded itself.
+// kExp for (exp(2 r) - 1) / 2 = r + r^2 (...): exact, as its factors are powers of two
+template <class T>
+struct HalfExp {
+  T c[sizeof Format<T>::kExp / sizeof(T)];
+  constexpr HalfExp() : c{} {
+    T factor = 1;
+    for (int i = 0; i < int(sizeof c / sizeof(T)); ++i) c[i] = (factor *= 2) * Format<T>::kExp[i];
+  }
+};
+template <class T>
+constexpr HalfExp<T> kHalfExp;
+
+// tanh |x| = (s - e) / (s + e), where |x| = n ln 2 / 2 - r, s = 2^n and e = exp(2 r) = 1 + 2 q. So
+// s and 1 meet first and lose nothing, and each sum is rounded once. n is so small that one product
+// with ln 2 / 2 is as good as two, if it is not rounded itself.
 template <class T, int N>
 DL_INLINE Pack<T, N> tanh(Pack<T, N> x) {
   using F = Format<T>;
-  constexpr T round = F::kRound + F::kBias;
-  const Pack<T, N> t =
-      each(x, [](Vec<T> x) { return at_least<T>(negative_absolute<T>(x), -F::kTanhHigh); });
+  constexpr T round = F::kRound + (F::kBias - 1);
+  const Pack<T, N> t = each(x, [](Vec<T> x) { return at_most<T>(absolute<T>(x), F::kTanhHigh); });
   const Pack<T, N> turns = t * T(2.885390081777926774) + round, n = turns - round;
-  const Pack<T, N> r = kFused ? t + t - n * T(0.69314718055994530942)
-                              : (t + t - n * F::kLn2High) - n * F::kLn2Low;
-  const Pack<T, N> s = Reduced<T, N>{turns, r}.power_of_two(), q = expm1_of_reduced(r);
-  return each(((T(1) - s) - q * s) / ((T(1) + s) + q * s), x, with_sign<T>);
+  const Pack<T, N> r = kFused ? n * T(0.34657359027997265471) - t
+                              : n * (F::kLn2Low / 2) + (n * (F::kLn2High / 2) - t);
+  const Pack<T, N> half_s = Reduced<T, N>{turns, r}.power_of_two(),
+                   q = polynomial(r, kHalfExp<T>.c) * (r * r) + r;
+  return each(((half_s - T(0.5)) - q) / ((half_s + T(0.5)) + q), x, with_sign<T>);
 }
 
 template <class T>
@@ -332,9 +243,8 @@ DL_INLINE Pack<T, N> sigmoid(Pack<T, N> x) {
   using F = Format<T>;
   constexpr int shift = F::kBias / 4;
   constexpr T d = sizeof(T) == 4 ? T(0x1p-31) : T(0x1p-255);
-  const Pack<T, N> t = each(x, [](Vec<T> x) {
-    return at_most<T>(at_least<T>(x, F::kSigmoidLow), F::kSigmoidHigh);
-  });
+  const Pack<T, N> t =
+      each(x, [](Vec<T> x) { return at_most<T>(at_least<T>(x, F::kSigmoidLow), F::kSigmoidHigh); });
   const Reduced<T, N> reduced = reduce_exp(T(-1) * t, F::kBias - shift);
   const Pack<T, N> s = reduced.power_of_two();
   return d / ((expm1_of_reduced(reduced.r) * s + d) + s);

@@ -8,8 +8,8 @@
 #include <string>
 
 #include "cpu/cpu.h"
-#include "cpu/team.h"
 #include "cpu/cpu_program.h"
+#include "cpu/team.h"
 
 namespace dl {
 
@@ -39,14 +39,13 @@ void on_team(int threads, F f) {
                              std::to_string(size));
 }
 
-// Best rate of a few rounds: work(rank) returns what one thread has done, in flops or bytes.
+// Best rate of `rounds`: work(rank) returns what one thread has done, in flops or bytes.
 template <class Work>
-double best_rate(int threads, Work work) {
-  constexpr int kRounds = 7;
+double best_rate(int threads, Work work, int rounds = 7) {
   std::atomic<double> done{0};
   double best = 0;
   on_team(threads, [&](Team& team, int rank) {
-    for (int round = 0; round < kRounds; ++round) {
+    for (int round = 0; round < rounds; ++round) {
       team.barrier(rank);
       const auto start = Clock::now();
       const double mine = work(rank);
@@ -84,8 +83,19 @@ double read_bandwidth(int64_t bytes, int threads) {
   });
 }
 
+static bool one_core() { return num_threads() < 2 || available_cpus() < 2; }
+
+double two_thread_gain() {
+  if (one_core()) return std::nan("");
+  const auto probe = level().probes.multiply_add;
+  const auto rate = [probe](int threads) {
+    return best_rate(threads, [probe](int) { return probe(100'000); }, 3);
+  };
+  return rate(2) / rate(1);
+}
+
 double latency_ns() {
-  if (num_threads() < 2 || available_cpus() < 2) return std::nan("");
+  if (one_core()) return std::nan("");
   // Short rounds and an end after 20 ms: on a busy machine a trip takes a time slice.
   constexpr int kTrips = 50, kRounds = 300;
   struct alignas(kLine) {

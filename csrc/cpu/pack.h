@@ -10,18 +10,18 @@ namespace dl::DL_LEVEL {
 #define DL_INLINE inline __attribute__((always_inline))
 
 #define DL_EACH _Pragma("GCC unroll 8") for (int k = 0; k < N; ++k)
-#define DL_PACK_OPERATOR(op) \
+#define DL_PACK_OPERATOR(op)                                 \
   friend DL_INLINE Pack operator op(Pack a, const Pack& b) { \
-    DL_EACH a.v[k] = a.v[k] op b.v[k]; \
-    return a; \
-  } \
-  friend DL_INLINE Pack operator op(Pack a, T b) { \
-    DL_EACH a.v[k] = a.v[k] op b; \
-    return a; \
-  } \
-  friend DL_INLINE Pack operator op(T a, Pack b) { \
-    DL_EACH b.v[k] = a op b.v[k]; \
-    return b; \
+    DL_EACH a.v[k] = a.v[k] op b.v[k];                       \
+    return a;                                                \
+  }                                                          \
+  friend DL_INLINE Pack operator op(Pack a, T b) {           \
+    DL_EACH a.v[k] = a.v[k] op b;                            \
+    return a;                                                \
+  }                                                          \
+  friend DL_INLINE Pack operator op(T a, Pack b) {           \
+    DL_EACH b.v[k] = a op b.v[k];                            \
+    return b;                                                \
   }
 
 template <class T, int N>

@@ -201,13 +201,19 @@ inline Vec<T> exchange(Vec<T> v, std::integer_sequence<int, lane...>) {
   return __builtin_shufflevector(v, v, (lane ^ width)...);
 }
 
-template <class T, int width = kLanes<T> / 2>
-inline T sum_of(Vec<T> v) {
+// One number of all lanes, by halves: combine(a, b) is about vectors.
+template <class T, int width = kLanes<T> / 2, class F>
+inline T fold(Vec<T> v, F combine) {
   if constexpr (width == 0)
     return v[0];
   else
-    return sum_of<T, width / 2>(
-        v + exchange<T, width>(v, std::make_integer_sequence<int, kLanes<T>>()));
+    return fold<T, width / 2>(
+        combine(v, exchange<T, width>(v, std::make_integer_sequence<int, kLanes<T>>())), combine);
+}
+
+template <class T>
+inline T sum_of(Vec<T> v) {
+  return fold<T>(v, [](Vec<T> a, Vec<T> b) { return a + b; });
 }
 
 }  // namespace dl::DL_LEVEL

@@ -19,20 +19,19 @@ struct Heads {
   int64_t batch, head;      // strides
 
   __device__ int64_t offset(int64_t b, int64_t n) const { return b * batch + n * head; }
-  template <class T>
-  __device__ T* at(int64_t b, int64_t n, int64_t row, int64_t col) const {
-    T* data = reinterpret_cast<T*>(const_cast<char*>(by_rows.data));
+  template <class E>
+  __device__ E* at(int64_t b, int64_t n, int64_t row, int64_t col) const {
+    E* data = reinterpret_cast<E*>(const_cast<char*>(by_rows.data));
     return data + offset(b, n) + row * by_rows.x_stride + col * by_rows.k_stride;
   }
 };
 
 inline Heads heads_of(const Tensor& t) {
-  const int64_t vector = 16 / size_of(t.dtype), row = t.stride[1], col = t.stride[3];
+  const int64_t vector = 16 / size_of(compute_type(t.dtype)), row = t.stride[1], col = t.stride[3];
   Heads h{};
   h.batch = t.stride[0], h.head = t.stride[2];
   const bool whole = col == 1 && t.shape[3] % vector == 0 && row % vector == 0 &&
-                     h.batch % vector == 0 && h.head % vector == 0 &&
-                     reinterpret_cast<uintptr_t>(t.data) % 16 == 0;
+                     h.batch % vector == 0 && h.head % vector == 0 && is_aligned(t.data);
   h.by_rows = {t.data, row, col, t.shape[1], col == 1, whole};
   h.by_cols = {t.data, col, row, t.shape[3], col != 1, whole};
   return h;
@@ -94,13 +93,13 @@ constexpr int kWeights = C::kCols * C::kRowStep;
 template <class C>
 constexpr size_t kAttentionBytes = kWeights<C> * sizeof(typename C::Type) + C::kSharedBytes;
 
-// sum = x @ y^T of rows from x_row and y_row on.
-template <class C>
+// sum = x @ y^T of rows from x_row and y_row on, stored as E.
+template <class C, class E>
 __device__ inline void multiply_rows(const Heads& x, int64_t x_offset, int64_t x_row,
-                                     const Heads& y, int64_t y_offset, int64_t y_row,
-                                     int64_t width, typename C::Type* shared, Sums<C>& sum) {
-  MatrixLoader<C, C::kRows, Form::any> a(x.by_rows, x_offset, x_row, 0);
-  MatrixLoader<C, C::kCols, Form::any> b(y.by_rows, y_offset, y_row, 0);
+                                     const Heads& y, int64_t y_offset, int64_t y_row, int64_t width,
+                                     typename C::Type* shared, Sums<C>& sum) {
+  MatrixLoader<C, C::kRows, Form::any, E> a(x.by_rows, x_offset, x_row, 0);
+  MatrixLoader<C, C::kCols, Form::any, E> b(y.by_rows, y_offset, y_row, 0);
   clear<C>(sum);
   multiply<C>(a, b, width, shared, sum);
 }
@@ -111,8 +110,7 @@ __device__ inline void for_sums(F f) {
 #pragma unroll
   for (int i = 0; i < C::kHeight; ++i) {
 #pragma unroll
-    for (int j = 0; j < C::kWidth; ++j)
-      f(i, j, C::row(i), C::col(j / C::kVector) + j % C::kVector);
+    for (int j = 0; j < C::kWidth; ++j) f(i, j, C::row(i), C::col(j / C::kVector) + j % C::kVector);
   }
 }
 
@@ -124,11 +122,11 @@ __device__ inline void put_weights(const Sums<C>& x, typename C::Type* weights) 
 
 // sum += weights @ x, over the rows of x from `row` on, `valid` of them; columns of x from `col`
 // on. All threads; afterwards the weights may be overwritten.
-template <class C>
-__device__ inline void add_weighted(const typename C::Type* weights, const Heads& x,
-                                    int64_t offset, int64_t row, int64_t valid, int64_t col,
+template <class C, class E>
+__device__ inline void add_weighted(const typename C::Type* weights, const Heads& x, int64_t offset,
+                                    int64_t row, int64_t valid, int64_t col,
                                     typename C::Type* shared, Sums<C>& sum) {
-  MatrixLoader<C, C::kCols, Form::any> b(x.by_cols, offset, col, row);
+  MatrixLoader<C, C::kCols, Form::any, E> b(x.by_cols, offset, col, row);
 #pragma unroll 1
   for (int k = 0; k < C::kCols; k += C::kDepth) {
     const int64_t left = valid - k;
@@ -146,7 +144,7 @@ __device__ inline T minus_infinity() {
 }
 
 // The score of query t and key s, whose product is `x`: -inf where nothing is seen.
-template <class T>
+template <class E, class T>
 __device__ inline T score(const AttentionCall& c, int64_t b, int64_t n, int64_t t, int64_t s, T x) {
   if (t >= c.queries || s >= c.keys || (c.causal && s > t)) return minus_infinity<T>();
   const auto at = [&](const int64_t* stride) {
@@ -155,7 +153,7 @@ __device__ inline T score(const AttentionCall& c, int64_t b, int64_t n, int64_t 
   if (c.mask && !reinterpret_cast<const uint8_t*>(c.mask)[at(c.mask_stride)])
     return minus_infinity<T>();
   x *= static_cast<T>(c.scale);
-  return c.bias ? x + reinterpret_cast<const T*>(c.bias)[at(c.bias_stride)] : x;
+  return c.bias ? x + static_cast<T>(reinterpret_cast<const E*>(c.bias)[at(c.bias_stride)]) : x;
 }
 
 // What dropout multiplies the weight of a query and a key by, as Attention says; 1 without it.
@@ -201,12 +199,12 @@ __device__ inline void drop_weights(const AttentionCall& c, const AttentionPlace
   __syncthreads();
 }
 
-template <class C>
+template <class C, class E>
 __device__ inline void store_heads(const Heads& to, int64_t b, int64_t n, int64_t row, int64_t col,
                                    const Sums<C>& x, typename C::Type scale) {
   for_sums<C>([&](int i, int j, int r, int k) {
     if (row + r < to.by_rows.extent && col + k < to.by_cols.extent)
-      *to.at<typename C::Type>(b, n, row + r, col + k) = x[i][j] * scale;
+      *to.at<E>(b, n, row + r, col + k) = E(x[i][j] * scale);
   });
 }
 

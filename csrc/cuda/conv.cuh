@@ -33,7 +33,7 @@ struct ConvCall {
   ConvAxis axis[3];
   int64_t batch, groups, channels, filters;  // of one group
   bool depthwise;                            // each channel is a group
-  bool tf32;  // floats go through tensor cores
+  bool tf32;                                 // floats go through tensor cores
   Expression e;                              // what decode found
 
   const char* read_expression(const Call& call, Expression& found, Results& r) const {
@@ -58,8 +58,8 @@ inline const char* read_conv(const Call& call, Task task, ConvCall& c) {
   for (int i = 0; i < 3; ++i) {
     const int s = i - (3 - d);
     c.axis[i] = s < 0 ? ConvAxis{1, 1, 1, 1, 1, 0}
-                      : ConvAxis{t.x.shape[s + 1], t.y.shape[s + 1], t.w.shape[s], v[s], v[d + s],
-                                 v[2 * d + s]};
+                      : ConvAxis{t.x.shape[s + 1], t.y.shape[s + 1], t.w.shape[s], v[s],
+                                 v[d + s],         v[2 * d + s]};
     const ConvAxis& a = c.axis[i];
     if (a.out * a.stride + a.taps * a.dilation + a.pad + a.in >= kFar)
       return "conv: expected axes that reach less than 2^30 elements";

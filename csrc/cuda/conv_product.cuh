@@ -42,8 +42,7 @@ inline bool loads_whole(const Gathered& g, const IndexMap& run, const IndexMap& 
                         int64_t vector) {
   bool fits = run.other_fastest && run.other_stride == 1 && run.other.divisor % vector == 0 &&
               other.other_stride % vector == 0 && reinterpret_cast<uintptr_t>(g.data) % 16 == 0;
-  for (int d = 0; d < 3; ++d)
-    fits &= run.stride[d] % vector == 0 && other.stride[d] % vector == 0;
+  for (int d = 0; d < 3; ++d) fits &= run.stride[d] % vector == 0 && other.stride[d] % vector == 0;
   return fits;
 }
 

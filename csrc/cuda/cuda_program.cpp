@@ -127,8 +127,8 @@ void CudaProgram::allocate(std::vector<Moving> groups) {
     char* fixed = take(g.range.high - g.start);
     for (const int i : g.addresses)
       tensors_[moving_[i].tensor].data = fixed + (moving_[i].offset - g.start);
-    ranges_.push_back({fixed + (g.range.low - g.start), g.range.low, g.step_bytes,
-                       g.range.high - g.range.low});
+    ranges_.push_back(
+        {fixed + (g.range.low - g.start), g.range.low, g.step_bytes, g.range.high - g.range.low});
     range_slots_.push_back(g.slot);
     n_bring_ += g.bring;
     first_send_ += !g.send;
@@ -181,8 +181,7 @@ bool CudaProgram::begin(int64_t first, int64_t steps, cudaStream_t stream) {
       set_state(1 + i, reinterpret_cast<int64_t>(slots_[range_slots_[i]].base), stream);
   }
   cuda::note_queued(names_);
-  return !wait_for_each_kernel() &&
-         (again || steps > 1 || (graph_ && recorded_bases_ == bases_));
+  return !wait_for_each_kernel() && (again || steps > 1 || (graph_ && recorded_bases_ == bases_));
 }
 
 void CudaProgram::set_state(size_t index, int64_t word, cudaStream_t stream) {
@@ -212,9 +211,8 @@ void CudaProgram::queue_steps(int64_t n, bool replay, cudaStream_t stream) {
 
 void CudaProgram::queue_step(cudaStream_t stream, bool named) {
   const int n_send = static_cast<int>(ranges_.size()) - first_send_;
-  cuda::check(
-      cuda::launch_bring(state_, 0, ranges_.data(), n_bring_, n_send == 0, stream),
-      "to bring the operands of a step");
+  cuda::check(cuda::launch_bring(state_, 0, ranges_.data(), n_bring_, n_send == 0, stream),
+              "to bring the operands of a step");
   for (size_t i = 0; i < instructions_.size(); ++i) queue(i, stream, named);
   cuda::check(cuda::launch_send(state_, first_send_, ranges_.data() + first_send_, n_send,
                                 n_send > 0, stream),

@@ -155,8 +155,8 @@ cudaError_t start_depthwise_filter(const Call& call, const ConvCall& c, const Re
   const int64_t taps = int64_t{d.taps[0]} * d.taps[1] * d.taps[2];
   const int64_t blocks = ceil_div(d.cols, kDepthLanes) * taps * d.parts;
   const cudaError_t error = with_storage<T>(dy.dtype, [&](auto kind) {
-    return launch(depthwise_filter<T, decltype(kind)>, static_cast<unsigned>(blocks),
-                  kDepthThreads, 0, stream, d, partial);
+    return launch(depthwise_filter<T, decltype(kind)>, static_cast<unsigned>(blocks), kDepthThreads,
+                  0, stream, d, partial);
   });
   if (error) return error;
   return launch_finish<T>(r, partial, static_cast<int>(d.parts), taps, stream);

@@ -13,13 +13,14 @@ namespace dl::cuda {
 
 namespace {
 
-constexpr int64_t kGranule = 512;                      // sizes are multiples of it
-constexpr int64_t kLarge = int64_t{1} << 20;           // from here on of kLargeGranule
-constexpr int64_t kLargeGranule = int64_t{2} << 20;    // which is how drivers map memory
-constexpr int64_t kChunk = int64_t{4} << 20;           // of a copy by way of pinned memory
-constexpr int kChunks = 2;                             // one is filled while the other is copied
-constexpr int64_t kMost = int64_t{1} << 46;            // no device has so much memory
-constexpr int kLeastMajor = 8;                         // compute capability
+constexpr int64_t kGranule = 512;                    // sizes are multiples of it
+constexpr int64_t kLarge = int64_t{1} << 20;         // from here on of kLargeGranule
+constexpr int64_t kLargeGranule = int64_t{2} << 20;  // which is how drivers map memory
+constexpr int64_t kChunk = int64_t{4} << 20;         // of a copy by way of pinned memory
+constexpr int kChunks = 2;                           // one is filled while the other is copied
+constexpr int64_t kMost = int64_t{1} << 46;          // no device has so much memory
+constexpr int kLeastMajor = 8;                       // compute capability
+constexpr int kLeastDriver = 12010;                  // from here on kernels take 8 KB of arguments
 
 struct Free {
   char* data;
@@ -99,11 +100,11 @@ void release(Device& d) {
   size_t free = 0, total = 0;
   cudaMemGetInfo(&free, &total);
   const std::string wanted = std::to_string(bytes) + " bytes";
-  throw OutOfMemory("cuda: expected " + wanted + " of device memory for " +
-                    (planned > 0 ? "a program of " + std::to_string(planned) + " planned bytes"
-                                 : "an array") +
-                    ", got " + std::to_string(free) + " free of " + std::to_string(total) +
-                    "; use smaller batches, or the CPU");
+  throw OutOfMemory(
+      "cuda: expected " + wanted + " of device memory for " +
+      (planned > 0 ? "a program of " + std::to_string(planned) + " planned bytes" : "an array") +
+      ", got " + std::to_string(free) + " free of " + std::to_string(total) +
+      "; use smaller batches, or the CPU");
 }
 
 // Work given to `stream` from now on waits for all that `other` has been given.
@@ -147,9 +148,10 @@ std::string unavailable() {
   if (driver == 0) return "cuda: expected NVIDIA's driver, got none";
   watch_forks();
   const cudaError_t result = cudaGetDeviceCount(&n);
-  if (result == cudaErrorInsufficientDriver) {
-    return "cuda: expected a driver for CUDA " + version(runtime) +
-           " or newer, got one for CUDA " + version(driver) + "; update NVIDIA's driver";
+  if (result == cudaErrorInsufficientDriver || driver < kLeastDriver) {
+    const int least = std::max(runtime / 1000 * 1000, kLeastDriver);
+    return "cuda: expected a driver for CUDA " + version(least) + " or newer, got one for CUDA " +
+           version(driver) + "; update NVIDIA's driver";
   }
   if (result == cudaErrorNoDevice || (result == cudaSuccess && n == 0))
     return "cuda: expected a GPU, got none; CUDA_VISIBLE_DEVICES may hide it";

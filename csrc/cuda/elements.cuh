@@ -88,6 +88,24 @@ __device__ inline void store_real(char* data, DType dtype, int64_t i, T x) {
   }
 }
 
+// V neighbours that lie whole and aligned, stored as E.
+template <int V, class E>
+__device__ inline Pack<Computed<E>, V> load_stored(const E* from) {
+  const Pack<E, V> stored = *reinterpret_cast<const Pack<E, V>*>(from);
+  Pack<Computed<E>, V> x;
+#pragma unroll
+  for (int v = 0; v < V; ++v) x.v[v] = stored.v[v];
+  return x;
+}
+
+template <int V, class E>
+__device__ inline void store_stored(E* to, const Pack<Computed<E>, V>& x) {
+  Pack<E, V> stored;
+#pragma unroll
+  for (int v = 0; v < V; ++v) stored.v[v] = E(x.v[v]);
+  *reinterpret_cast<Pack<E, V>*>(to) = stored;
+}
+
 // f(x) with an x of the type that elements of `dtype`, computed as T, are stored as.
 template <class T, class F>
 auto with_storage(DType dtype, F&& f) {

@@ -213,12 +213,12 @@ struct Interpreter {
   __device__ bool long_operation(int op, int dst, const uint8_t* src) const {
     Pack<T, V>& result = registers[dst * stride];
     switch (op) {
-#define DL_APPLY(name, formula)                                              \
-  case op_##name:                                                            \
-    _Pragma("unroll 1") for (int v = 0; v < V; ++v) {                        \
+#define DL_APPLY(name, formula)                                                \
+  case op_##name:                                                              \
+    _Pragma("unroll 1") for (int v = 0; v < V; ++v) {                          \
       [[maybe_unused]] const T x = element(src[0], v), y = element(src[1], v); \
-      result.v[v] = formula;                                                 \
-    }                                                                        \
+      result.v[v] = formula;                                                   \
+    }                                                                          \
     return true;
       DL_APPLY(power, pow(x, y))
       DL_APPLY(round_bf16, (round_to<Bf16>(x, 7, -126, T(0x1.fep127))))
@@ -253,12 +253,12 @@ struct Interpreter {
     if (code.n_in > 1) b = read(src[1]);
     if (code.n_in > 2) c = read(src[2]);
     switch (code.op) {
-#define DL_APPLY(name, formula)                           \
-  case op_##name:                                         \
-    _Pragma("unroll") for (int v = 0; v < V; ++v) {       \
+#define DL_APPLY(name, formula)                                    \
+  case op_##name:                                                  \
+    _Pragma("unroll") for (int v = 0; v < V; ++v) {                \
       [[maybe_unused]] const T x = a.v[v], y = b.v[v], z = c.v[v]; \
-      result.v[v] = formula;                              \
-    }                                                     \
+      result.v[v] = formula;                                       \
+    }                                                              \
     break;
       DL_APPLY(identity, x)
       DL_APPLY(add, x + y)

@@ -65,8 +65,8 @@ inline F16::operator float() const {
 }
 inline F16::F16(float x) {
   const uint32_t b = bits_of_float(x), sign = b >> 31 << 15, rest = b & 0x7fffffff;
-  uint32_t y = 0x7fff;                                       // NaN
-  if (rest < 0x38800000) {                                   // subnormal: its last bit is 0.5f's
+  uint32_t y = 0x7fff;      // NaN
+  if (rest < 0x38800000) {  // subnormal: its last bit is 0.5f's
     y = bits_of_float(float_of_bits(rest) + 0.5f) - 0x3f000000;
   } else if (rest <= 0x7f800000) {
     y = (rest + 0xfff + (rest >> 13 & 1) - (112u << 23)) >> 13;

@@ -99,27 +99,26 @@ __device__ inline void use_sums(float (&sum)[kSums]) {
 #define DL_SUM(i) "+f"(sum[i])
 #define DL_SUM4(i) DL_SUM(i), DL_SUM(i + 1), DL_SUM(i + 2), DL_SUM(i + 3)
 #define DL_SUM16(i) DL_SUM4(i), DL_SUM4(i + 4), DL_SUM4(i + 8), DL_SUM4(i + 12)
-#define DL_SUM128                                                                           \
+#define DL_SUM128                                                                                  \
   DL_SUM16(0), DL_SUM16(16), DL_SUM16(32), DL_SUM16(48), DL_SUM16(64), DL_SUM16(80), DL_SUM16(96), \
       DL_SUM16(112)
-#define DL_REGISTERS                                                                          \
-  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                     \
-  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "            \
-  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "            \
-  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "            \
-  "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "            \
-  "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "            \
+#define DL_REGISTERS                                                                             \
+  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                      \
+  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "             \
+  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "             \
+  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "             \
+  "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "             \
+  "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "             \
   "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, " \
-  "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, "  \
+  "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, "   \
   "%127}"
 // The predicate: sums are added to.
-#define DL_WGMMA(shape_and_types, operands) \
-  "{\n.reg .pred add;\nsetp.eq.u32 add, 0, 0;\nwgmma.mma_async.sync.aligned." shape_and_types " " \
-  DL_REGISTERS ", " operands ";\n}\n"
-#define DL_WGMMA_HALVES(type)                                                               \
-  asm volatile(DL_WGMMA("m64n256k16.f32." type "." type,                                    \
-                        "%128, %129, add, 1, 1, %130, %131")                                \
-               : DL_SUM128                                                                  \
+#define DL_WGMMA(shape_and_types, operands)                                                   \
+  "{\n.reg .pred add;\nsetp.eq.u32 add, 0, 0;\nwgmma.mma_async.sync.aligned." shape_and_types \
+  " " DL_REGISTERS ", " operands ";\n}\n"
+#define DL_WGMMA_HALVES(type)                                                                 \
+  asm volatile(DL_WGMMA("m64n256k16.f32." type "." type, "%128, %129, add, 1, 1, %130, %131") \
+               : DL_SUM128                                                                    \
                : "l"(x), "l"(y), "n"(kAcrossX), "n"(kAcrossY))
 
 // sum += X Y. Matrices by their descriptors.
@@ -195,13 +194,13 @@ inline void multiply_rows(float (&sum)[kSums], Rows&& x, const dl_emulation::Ope
 
 template <class E, bool kAcrossX, bool kAcrossY>
 inline void multiply_group(float (&sum)[kSums], uint64_t x, uint64_t y) {
-  dl_emulation::product([&sum, of_x = dl_emulation::Operand(x, kAcrossX),
-                         of_y = dl_emulation::Operand(y, kAcrossY)] {
-    const int warp = static_cast<int>(threadIdx.x) % kWarpgroup / kWarp;
-    const int first = warp * 16 + dl_emulation::lane() / 4;
-    const auto row = [&](int half, int k) { return of_x.element<E>(first + 8 * half, k); };
-    multiply_rows<E>(sum, row, of_y);
-  });
+  dl_emulation::product(
+      [&sum, of_x = dl_emulation::Operand(x, kAcrossX), of_y = dl_emulation::Operand(y, kAcrossY)] {
+        const int warp = static_cast<int>(threadIdx.x) % kWarpgroup / kWarp;
+        const int first = warp * 16 + dl_emulation::lane() / 4;
+        const auto row = [&](int half, int k) { return of_x.element<E>(first + 8 * half, k); };
+        multiply_rows<E>(sum, row, of_y);
+      });
 }
 
 inline void multiply_group(float (&sum)[kSums], const uint32_t (&x)[4], uint64_t y) {

@@ -20,7 +20,7 @@ namespace dl::cuda {
 constexpr int kConsumers = 2, kThreads = (1 + kConsumers) * kWarpgroup;
 constexpr int kConsumerWarps = kConsumers * kWarpgroup / kWarp;
 constexpr int kX = kConsumers * kWgmmaRows, kY = kWgmmaCols;  // of a tile
-constexpr int kSteps = 4;                                      // products of 32 bytes of k
+constexpr int kSteps = 4;                                     // products of 32 bytes of k
 constexpr int kStageBytes = (kX + kY) * 128, kMostStages = 4, kLeastStages = 3;
 constexpr int kBarrierBytes = 2 * kMostStages * 8;
 constexpr size_t kAllShared = 227 * 1024;  // of a block
@@ -140,8 +140,8 @@ struct FloatsAcross {
   __device__ void load(SharedAddress tile, int step, uint32_t (&x)[4]) const {
 #pragma unroll
     for (int q = 0; q < 4; ++q)
-      x[q] = load_shared(tile + (q < 2 ? at[q % 2] : at[q % 2] ^ flip) +
-                         (step * 8 + q / 2 * 4) * 128);
+      x[q] =
+          load_shared(tile + (q < 2 ? at[q % 2] : at[q % 2] ^ flip) + (step * 8 + q / 2 * 4) * 128);
   }
 };
 
@@ -156,7 +156,7 @@ __device__ inline void multiply_stage(const Stages& stages, int stage, int group
 #pragma unroll
   for (int k = 0; k < kSteps; ++k)
     multiply_group<typename C::E, C::kAcrossX, C::kAcrossY>(sum, moved(x, k * kXStep),
-                                                             moved(y, k * kYStep));
+                                                            moved(y, k * kYStep));
   end_products();
 }
 
@@ -284,9 +284,8 @@ __device__ __attribute__((noinline)) void evaluate_sums(const Results& r, const 
 
 // Part after part, by code that is there once: only what reads registers is for each part.
 template <class C>
-__device__ inline void store_sums_of_tile(const HopperGemm& h, const Results& r,
-                                          const TilePlace& p, int group, char* parts,
-                                          const float (&sum)[kSums]) {
+__device__ inline void store_sums_of_tile(const HopperGemm& h, const Results& r, const TilePlace& p,
+                                          int group, char* parts, const float (&sum)[kSums]) {
   const int warp = threadIdx.x / kWarp % 4;
   const int x = group * kWgmmaRows + (C::kTransposed ? warp / 2 * 32 + warp % 2 * 8 : warp * 16);
   float* shared = reinterpret_cast<float*>(parts) + (group * 4 + warp) * kPartFloats;

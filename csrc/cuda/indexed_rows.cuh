@@ -31,8 +31,7 @@ inline RowAxes merge_axes(const Tensor& x, const Tensor& y) {
     if (x.shape[a] == 1) continue;
     const int end = m.rank - 1;
     const int64_t n = x.shape[a];
-    if (m.rank > 0 && m.stride[0][end] == n * x.stride[a] &&
-        m.stride[1][end] == n * y.stride[a]) {
+    if (m.rank > 0 && m.stride[0][end] == n * x.stride[a] && m.stride[1][end] == n * y.stride[a]) {
       m.shape[end] *= n;
     } else {
       m.shape[m.rank++] = n;

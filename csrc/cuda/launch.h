@@ -18,7 +18,7 @@
 #ifdef DL_CUDA_EMULATED
 #define DL_SHARED(T, name) T* name = reinterpret_cast<T*>(dl_emulation::dynamic_shared())
 #else
-#define DL_SHARED(T, name)                                   \
+#define DL_SHARED(T, name)                                    \
   extern __shared__ __align__(16) unsigned char dl_shared_[]; \
   T* name = reinterpret_cast<T*>(dl_shared_)
 #endif
@@ -48,6 +48,7 @@ const CudaKernelTable& table();  // the kernels that csrc/cuda has
 template <class... P, class... A>
 cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
                    cudaStream_t stream, const A&... arguments) {
+  static_assert((sizeof(P) + ... + 0) <= 8192);
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return cudaSuccess;
   cudaLaunchConfig_t config{};
   config.gridDim = grid;

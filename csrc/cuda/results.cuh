@@ -21,17 +21,17 @@ struct Results {
   struct Place {
     char* data;
     DType dtype;
-    bool whole;  // packs of neighbouring columns lie whole and aligned
+    bool whole;                    // packs of neighbouring columns lie whole and aligned
     int64_t stride[kRowAxes + 1];  // rows, outermost first, then columns
   };
 
   DeviceExpression e;
   Store store;
-  bool simple;   // rows of one stride: `store` is all there is to do
-  bool even;     // and operands have the dtype of the sums
-  int extra;     // place of its operand
-  int rank;      // row axes
-  int width;     // columns of a pack
+  bool simple;  // rows of one stride: `store` is all there is to do
+  bool even;    // and operands have the dtype of the sums
+  int extra;    // place of its operand
+  int rank;     // row axes
+  int width;    // columns of a pack
   int64_t shape[kRowAxes];
   int64_t cols;
   Place place[kMostPlaces];  // outputs, then the expression's inputs from 1 on
@@ -190,8 +190,8 @@ __device__ inline void store_columns(const Results::Place& x, int64_t at, int64_
 
 // V sums from column `col` of row `row` on; columns end at `end`.
 template <class T, int V>
-__device__ inline void store_sums(const Results& r, const Pack<T, V>& sum, int64_t row,
-                                  int64_t col, int64_t end, Pack<T, V>* registers, int stride) {
+__device__ inline void store_sums(const Results& r, const Pack<T, V>& sum, int64_t row, int64_t col,
+                                  int64_t end, Pack<T, V>* registers, int stride) {
   const RowIndex here(r, row);
   const int64_t left = end - col;
   const auto load = [&](int input) {

@@ -76,9 +76,9 @@ cudaError_t launch_ranges(int64_t* state, int first, const MovingRange* list, in
   for (int done = 0; done < n; done += kRanges) {
     Ranges ranges{state, first + done, std::min(n - done, kRanges), last && alone, {}};
     std::copy(list + done, list + done + ranges.n, ranges.list);
-    const dim3 grid = alone ? dim3(1)
-                            : dim3(grid_for(most, int64_t{kThreads} * 16 * 4),
-                                   static_cast<unsigned>(ranges.n));
+    const dim3 grid =
+        alone ? dim3(1)
+              : dim3(grid_for(most, int64_t{kThreads} * 16 * 4), static_cast<unsigned>(ranges.n));
     const cudaError_t result = launch(copy_ranges<kSend>, grid, dim3(kThreads), 0, stream, ranges);
     if (result != cudaSuccess) return result;
   }

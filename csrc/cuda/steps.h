@@ -10,7 +10,7 @@ namespace dl::cuda {
 
 // `state`, in device memory: the step, then where each moving range of bytes starts.
 struct MovingRange {
-  char* fixed;  // its place on the device during a step
+  char* fixed;                        // its place on the device during a step
   int64_t offset, step_bytes, bytes;  // at step s: start + offset + s * step_bytes
 };
 

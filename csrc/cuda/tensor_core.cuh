@@ -69,10 +69,10 @@ __device__ inline uint32_t round_tf32(uint32_t x) {
   return y;
 }
 
-#define DL_MULTIPLY(shape_and_types)                                                            \
-  asm volatile("mma.sync.aligned." shape_and_types                                              \
-               " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"                \
-               : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])                         \
+#define DL_MULTIPLY(shape_and_types)                                              \
+  asm volatile("mma.sync.aligned." shape_and_types                                \
+               " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};" \
+               : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])           \
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1))
 
 // E: what the words of A and B hold; float is rounded to tf32 before.

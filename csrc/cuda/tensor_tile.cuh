@@ -268,8 +268,8 @@ size_t choose_tensor_width(Results& r) {
 template <class C>
 __device__ inline void put_part(const TensorSums<C>& sum, float* shared) {
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
-  float* to = shared + lane / 4 * C::kPartStep + warp % C::kColWarps * (C::kWidth * 16) +
-              lane % 4 * 2;
+  float* to =
+      shared + lane / 4 * C::kPartStep + warp % C::kColWarps * (C::kWidth * 16) + lane % 4 * 2;
 #pragma unroll
   for (int i = 0; i < C::kHeight; ++i) {
 #pragma unroll

@@ -51,9 +51,9 @@ using MiddleTile = Tile<T, 2, 2, 8, 4, 16>;  // 64 x 64
 template <class T>
 using SmallTile = Tile<T, 4, 1, 2, 4, 32>;  // 32 x 32: many blocks, few steps
 
-template <class T, int N>
-__device__ inline void read_run(const T* from, T* to) {
-  *reinterpret_cast<Pack<T, N>*>(to) = *reinterpret_cast<const Pack<T, N>*>(from);
+template <class T, int N, class E>
+__device__ inline void read_run(const E* from, T* to) {
+  *reinterpret_cast<Pack<T, N>*>(to) = load_stored<N>(from);
 }
 
 // ---- how a tile of an operand is filled ----
@@ -96,7 +96,7 @@ __device__ inline void put_units(const Units<C, kExtent>& u, bool along_k, int s
 }
 
 // A matrix in memory: x (rows of A, columns of B) by k. `along_k`: neighbours in k are loaded by
-// one thread; `whole`: as 16 bytes, which needs stride 1 there and alignment.
+// one thread; `whole`: in packs of kVector, which needs stride 1 there and alignment.
 struct Matrix {
   const char* data;
   int64_t x_stride, k_stride, extent;  // extent of x
@@ -106,7 +106,8 @@ struct Matrix {
 // kForm: what is known of `along_k` when compiled. Known: 16-byte loads too. Unknown: any strides.
 enum class Form { along_k, across, any };
 
-template <class C, int kExtent, Form kForm>
+// E: how the elements are stored.
+template <class C, int kExtent, Form kForm, class E = typename C::Type>
 class MatrixLoader {
   using T = typename C::Type;
   static constexpr int V = C::kVector, N = Units<C, kExtent>::kCount;
@@ -119,7 +120,7 @@ class MatrixLoader {
     const int64_t x = first_x + units_.x;
     const int64_t last = m.extent - (whole() && !along_k() ? V : 1);  // others are not used
     x_ = x < last ? x : last;
-    from_ = reinterpret_cast<const T*>(m.data) + offset + x_ * m.x_stride +
+    from_ = reinterpret_cast<const E*>(m.data) + offset + x_ * m.x_stride +
             (first_k + units_.k) * m.k_stride;
   }
 
@@ -145,7 +146,7 @@ class MatrixLoader {
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       const int k = i * units_.k_step;
-      const T* from = from_ + k * m_.k_stride;
+      const E* from = from_ + k * m_.k_stride;
       const bool inside = !kPartial || units_.k + k < valid;
       if (whole()) {
         if (inside) {
@@ -159,7 +160,7 @@ class MatrixLoader {
         for (int v = 0; v < V; ++v) {
           const bool here = along_k() ? !kPartial || units_.k + k + v < valid : inside;
           const int64_t at = along_k() ? v * m_.k_stride : across(v);
-          r_[i * V + v] = here ? from[at] : T(0);
+          r_[i * V + v] = here ? static_cast<T>(from[at]) : T(0);
         }
       }
     }
@@ -172,7 +173,7 @@ class MatrixLoader {
   const Matrix& m_;
   const Units<C, kExtent> units_;
   int64_t x_;
-  const T* from_;
+  const E* from_;
   alignas(16) T r_[N * V];
 };
 

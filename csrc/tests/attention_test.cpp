@@ -62,11 +62,23 @@ struct Problem {
   Array<T> y, lse, dq, dk, dv;
 
   Problem(Sizes z, bool causal, bool has_bias, bool has_mask, bool drops)
-      : z(z), causal(causal), scale(1 / std::sqrt(double(z.h))), q{z.b, z.t, z.n, z.h},
-        k{z.b, z.s, z.k, z.h}, v{z.b, z.s, z.k, z.d}, dy{z.b, z.t, z.n, z.d},
-        bias{z.b, z.n, z.t, z.s}, mask({z.b, z.n, z.t, z.s}, DType::b8), has_bias(has_bias),
-        has_mask(has_mask), drops(drops), y{z.b, z.t, z.n, z.d}, lse{z.b, z.n, z.t},
-        dq{z.b, z.t, z.n, z.h}, dk{z.b, z.s, z.k, z.h}, dv{z.b, z.s, z.k, z.d} {
+      : z(z),
+        causal(causal),
+        scale(1 / std::sqrt(double(z.h))),
+        q{z.b, z.t, z.n, z.h},
+        k{z.b, z.s, z.k, z.h},
+        v{z.b, z.s, z.k, z.d},
+        dy{z.b, z.t, z.n, z.d},
+        bias{z.b, z.n, z.t, z.s},
+        mask({z.b, z.n, z.t, z.s}, DType::b8),
+        has_bias(has_bias),
+        has_mask(has_mask),
+        drops(drops),
+        y{z.b, z.t, z.n, z.d},
+        lse{z.b, z.n, z.t},
+        dq{z.b, z.t, z.n, z.h},
+        dk{z.b, z.s, z.k, z.h},
+        dv{z.b, z.s, z.k, z.d} {
     q.fill(), k.fill(), v.fill(), dy.fill(), bias.fill();
     for (uint8_t& m : mask.x) m = draw() < 0.2;
   }
@@ -108,8 +120,8 @@ static void run(void (*kernel)(const Call&, int, int64_t, int64_t, char*),
 
 template <class T>
 static void run_both(Problem<T>& p, int64_t step) {
-  run(DL_LEVEL::run_attention, DL_LEVEL::plan_attention,
-      {p.y.t, p.lse.t, p.q.t, p.k.t, p.v.t}, p, step);
+  run(DL_LEVEL::run_attention, DL_LEVEL::plan_attention, {p.y.t, p.lse.t, p.q.t, p.k.t, p.v.t}, p,
+      step);
   run(DL_LEVEL::run_attention_grad, DL_LEVEL::plan_attention_grad,
       {p.dq.t, p.dk.t, p.dv.t, p.dy.t, p.y.t, p.lse.t, p.q.t, p.k.t, p.v.t}, p, step);
 }

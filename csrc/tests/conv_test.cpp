@@ -251,7 +251,7 @@ Case random_case(int64_t d, int64_t most_channels) {
   Case c{};
   c.batch = pick(0, 9) ? pick(1, 3) : pick(0, 7);
   const int64_t kind = pick(0, 5);
-  c.groups = kind < 3 ? 1 : pick(1, 4);
+  c.groups = kind < 3 ? 1 : kind == 3 ? pick(4, 12) : pick(1, 4);
   c.channels = c.groups * pick(1, most_channels);
   c.filters = c.groups * pick(1, most_channels);
   if (kind == 5) {
@@ -273,8 +273,7 @@ template <class T>
 void test_random() {
   for (int i = 0; i < 600; ++i) {
     const Case c = random_case(pick(1, 3), pick(0, 2) ? 6 : 20);
-    check_case<T>(i % 20 ? c : winograd_case(), Layout<T>(pick(0, 1) ? 0 : pick(0, 2)),
-                  pick(0, 2));
+    check_case<T>(i % 20 ? c : winograd_case(), Layout<T>(pick(0, 1) ? 0 : pick(0, 2)), pick(0, 2));
   }
 }
 
@@ -285,8 +284,8 @@ void test_chosen() {
   auto square = [](int64_t n, int64_t channels, int64_t filters, int64_t groups, int64_t in,
                    int64_t size, int64_t stride, int64_t dilation, int64_t pad) {
     const auto two = [](int64_t v) { return Shape{v, v}; };
-    return Case{n,           channels,      filters,  groups,  two(in), two(size),
-                two(stride), two(dilation), two(pad), two(pad)};
+    return Case{n,         channels,    filters,       groups,   two(in),
+                two(size), two(stride), two(dilation), two(pad), two(pad)};
   };
   for (const Case& c : {
            square(3, 32, 64, 1, 13, 3, 1, 1, 0),
@@ -304,6 +303,14 @@ void test_chosen() {
            square(3, 3, 48, 1, 15, 5, 2, 1, 2),
            square(1, 8, 128, 4, 9, 3, 2, 1, 1),
            square(1, 130, 140, 1, 6, 3, 1, 1, 1),
+           // lanes across groups of 2, 4 and 8 channels, as many or fewer filters
+           square(2, 32, 32, 16, 9, 3, 2, 1, 1),
+           square(2, 64, 64, 16, 14, 3, 1, 1, 1),
+           square(1, 64, 64, 8, 9, 1, 1, 1, 0),
+           square(2, 64, 16, 4, 9, 1, 1, 1, 0),
+           square(2, 52, 52, 13, 9, 3, 1, 2, 2),
+           square(1, 24, 48, 12, 8, 2, 1, 1, 0),
+           square(1, 48, 24, 12, 8, 2, 1, 1, 0),
            // minimal filtering: odd sizes, several panels, cells, steps of channels
            square(2, 16, 16, 1, 9, 3, 1, 1, 0),
            square(5, 32, 80, 1, 7, 3, 1, 1, 1),
@@ -356,10 +363,9 @@ void test_epilogues() {
     Tensor b = y.tensor();
     b.data = reinterpret_cast<char*>(bias.buffer.get());
     for (int d = 0; d < b.rank; ++d) b.stride[d] = d == b.rank - 1;
-    const Expr known[] = {
-        expression<T>(2, {}, 1, 1, {op_add, 2, 0, 1, 2}),
-        expression<T>(2, {}, 1, 2, {op_add, 2, 1, 0, op_relu, 2, 2, 2}),
-        expression<T>(2, {2}, 2, 2, {op_add, 3, 0, 1, op_multiply, 4, 3, 2, 4})};
+    const Expr known[] = {expression<T>(2, {}, 1, 1, {op_add, 2, 0, 1, 2}),
+                          expression<T>(2, {}, 1, 2, {op_add, 2, 1, 0, op_relu, 2, 2, 2}),
+                          expression<T>(2, {2}, 2, 2, {op_add, 3, 0, 1, op_multiply, 4, 3, 2, 4})};
     for (int kind = 0; kind < 3; ++kind) {
       y.fill(T(77));
       run(forward, {y.tensor(), x.tensor(), w.tensor(), b}, with(known[kind]), known[kind].floats,

@@ -77,8 +77,10 @@ static void run(Plan plan, Launch launch, const std::vector<Tensor>& tensors,
                 const std::vector<int64_t>& ints) {
   std::vector<Tensor> shapes = tensors;
   for (Tensor& t : shapes) t.data = nullptr;
-  Call call{shapes.data(), static_cast<int>(shapes.size()), ints.data(),
-            static_cast<int>(ints.size()), nullptr, 0, nullptr};
+  Call call{shapes.data(), static_cast<int>(shapes.size()),
+            ints.data(),   static_cast<int>(ints.size()),
+            nullptr,       0,
+            nullptr};
   Work work;
   CHECK(!plan(call, work));
   std::vector<char> prepared(static_cast<size_t>(work.prepared_bytes));
@@ -99,8 +101,7 @@ template <class T>
 static std::vector<int64_t> expression(Ending ending) {
   using namespace dl::cuda;
   const int64_t wide = sizeof(T) == 8;
-  if (ending == Ending::bias_relu)
-    return {wide, 1, 2, 0, 1, 2, op_add, 2, 0, 1, op_relu, 2, 2, 2};
+  if (ending == Ending::bias_relu) return {wide, 1, 2, 0, 1, 2, op_add, 2, 0, 1, op_relu, 2, 2, 2};
   if (ending == Ending::two)
     return {wide, 2, 2, 0, 3, 3, op_add, 2, 0, 1, op_relu, 2, 2, op_subtract, 3, 0, 1, 2, 3};
   return {};
@@ -235,7 +236,7 @@ static void test_products(int n = 40) {
     if (any(0, 1)) lead = {any(1, 3)};
     test_gemm<T>(lead, any(0, 70), any(1, 70), any(0, 70));
   }
-  test_gemm<T>({}, 40, 36, 1500);   // sums cut along k, where a lies transposed
+  test_gemm<T>({}, 40, 36, 1500);  // sums cut along k, where a lies transposed
   test_gemm<T>({}, 40, 36, 1503);
   test_gemm<T>({2}, 200, 100, 32);  // 64 x 64 tiles
   for (int i = 0; i < n; ++i) {

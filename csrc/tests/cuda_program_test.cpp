@@ -22,7 +22,7 @@ struct Affine {
 };
 
 static int launches = 0;
-static cudaError_t refusal = cudaSuccess;  // what launching says
+static cudaError_t refusal = cudaSuccess;   // what launching says
 static cudaError_t accident = cudaSuccess;  // what happens on the device
 
 __global__ void affine(Affine a) {
@@ -207,8 +207,7 @@ static void test_many_moving_operands() {
   y.bind(program, 1);
   program.run(0, 3, -1, cuda::main_stream());
   const std::vector<int32_t> got = y.get();
-  for (int i = 0; i < 2 * kMany * 3; ++i)
-    CHECK(got[i] == (i % 2 ? 0 : 3 * i + i / 2 % kMany));
+  for (int i = 0; i < 2 * kMany * 3; ++i) CHECK(got[i] == (i % 2 ? 0 : 3 * i + i / 2 % kMany));
 }
 
 // More than one block copies.
@@ -359,7 +358,9 @@ static void test_memory_that_others_used() {
   CHECK(cudaStreamCreateWithFlags(&theirs, cudaStreamNonBlocking) == cudaSuccess);
   for (const cuda::Users users : {cuda::Users::in_streams, cuda::Users::anybody}) {
     for (const cudaStream_t stream : {cudaStream_t{}, theirs}) {
-      { const cuda::InOrder given(stream); }
+      {
+        const cuda::InOrder given(stream);
+      }
       auto* first = new cuda::Memory(kBytes);
       char* const place = first->data();
       first->share(users);

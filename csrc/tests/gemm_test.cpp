@@ -92,23 +92,34 @@ struct Program {
   std::vector<double> floats;
 };
 
-// Runs a call in pieces of `step` parts (0: all at once), each with fresh scratch full of NaN.
-void run(const std::vector<Tensor>& tensors, const Program& program, int64_t step) {
+Work plan(const std::vector<Tensor>& tensors, const Program& program) {
   std::vector<Tensor> shapes = tensors;
   for (Tensor& t : shapes) t.data = nullptr;
-  Call call{shapes.data(),
-            int(shapes.size()),
-            program.ints.data(),
-            int(program.ints.size()),
-            program.floats.data(),
-            int(program.floats.size()),
-            nullptr};
+  const Call call{shapes.data(),
+                  int(shapes.size()),
+                  program.ints.data(),
+                  int(program.ints.size()),
+                  program.floats.data(),
+                  int(program.floats.size()),
+                  nullptr};
   Work work;
   const char* wrong = plan_gemm(call, work);
   if (wrong) std::fprintf(stderr, "%s\n", wrong);
   CHECK(!wrong);
+  return work;
+}
+
+// Runs a call in pieces of `step` parts (0: all at once), each with fresh scratch full of NaN.
+void run(const std::vector<Tensor>& tensors, const Program& program, int64_t step) {
+  const Work work = plan(tensors, program);
   CHECK(work.phases == 1 && work.parts[0] >= 1);
-  call.tensors = tensors.data();
+  const Call call{tensors.data(),
+                  int(tensors.size()),
+                  program.ints.data(),
+                  int(program.ints.size()),
+                  program.floats.data(),
+                  int(program.floats.size()),
+                  nullptr};
   const int64_t parts = work.parts[0];
   if (step <= 0) step = parts;
   for (int64_t begin = 0; begin < parts; begin += step) {
@@ -306,6 +317,7 @@ std::vector<Shape> epilogue_shapes(int64_t L) {
   shapes.push_back({128, 256, 64, columns, rows, rows});
   shapes.push_back({150, 520, 100, columns, rows, rows});  // gradients of weights: panels in place,
   shapes.push_back({130, 256, 700, columns, rows, rows});  // and both operands copied
+  shapes.push_back({32, 600, 10, rows, columns, rows});    // little arithmetic, cut by its bytes
   return shapes;
 }
 
@@ -398,6 +410,34 @@ void test_adam() {
   }
 }
 
+// Each half of the parts of an update goes over whole rows, so no two threads write to one row.
+template <class T>
+void test_halves_of_updates() {
+  const int64_t m = 512, n = 64, k = 40;
+  Array<T> a({m, k}, columns), b({k, n}, rows), x({m, n}, rows), out({m, n}, rows);
+  const Program p = expression<T>(1, 2, {}, 1, 1, {op_multiply, 2, 0, 1, 2});
+  const std::vector<Tensor> tensors{out.tensor(), a.tensor(), b.tensor(), x.tensor()};
+  const Work work = plan(tensors, p);
+  CHECK(work.parts[0] >= 4);
+  std::vector<char> scratch(size_t(work.scratch_bytes) + 64);
+  char* aligned = scratch.data() + (64 - reinterpret_cast<uintptr_t>(scratch.data()) % 64);
+  const T unset = std::numeric_limits<T>::max();
+  for (int64_t i = 0; i < m * n; ++i) out.buffer[i] = unset;
+  run_gemm({tensors.data(), 4, p.ints.data(), int(p.ints.size()), nullptr, 0, nullptr}, 0, 0,
+           work.parts[0] / 2, aligned);
+  for (int64_t i = 0; i < m; ++i)
+    for (int64_t j = 0; j < n; ++j) CHECK((out(0, i, j) == unset) == (i >= m / 2));
+}
+
+// Little arithmetic over many bytes is cut too.
+template <class T>
+void test_parts_by_bytes() {
+  Array<T> a({32, 10}, rows), b({10, 1024}, columns), out({32, 1024}, rows);
+  CHECK(plan({out.tensor(), a.tensor(), b.tensor()}, {}).parts[0] >= 2);
+  Array<T> row({10, 64}, columns), few({32, 64}, rows);
+  CHECK(plan({few.tensor(), a.tensor(), row.tensor()}, {}).parts[0] == 1);
+}
+
 // Batches with an epilogue: the bias repeats, y does not.
 template <class T>
 void test_batched_epilogue() {
@@ -471,6 +511,8 @@ void test_all() {
   test_bias_relu<T>();
   test_relu_grad<T>();
   test_adam<T>();
+  test_halves_of_updates<T>();
+  test_parts_by_bytes<T>();
   test_batched_epilogue<T>();
   test_packing_tiles<T>();
 }

@@ -71,7 +71,7 @@ static void run(const Kernel& k, const std::vector<Array*>& arrays, const Ints& 
   std::vector<Tensor> tensors;
   for (Array* a : arrays) tensors.push_back(a->t);
   Call call{tensors.data(), int(tensors.size()), ints.data(), int(ints.size()),
-            floats.data(), int(floats.size()), nullptr};
+            floats.data(),  int(floats.size()),  nullptr};
   Work work;
   const char* wrong = k.plan(call, work);
   if (wrong) std::printf("%s\n", wrong);
@@ -80,8 +80,7 @@ static void run(const Kernel& k, const std::vector<Array*>& arrays, const Ints& 
       scratch(work.scratch_bytes / 8 + 1);
   call.shared = reinterpret_cast<char*>(shared.data());
   char* const mine = reinterpret_cast<char*>(scratch.data());
-  for (int phase = 0; phase < work.phases; ++phase)
-    k.run(call, phase, 0, work.parts[phase], mine);
+  for (int phase = 0; phase < work.phases; ++phase) k.run(call, phase, 0, work.parts[phase], mine);
   std::vector<std::vector<char>> first;
   for (int o = 0; o < work.outputs; ++o) {
     first.push_back(arrays[o]->memory);
@@ -99,8 +98,8 @@ static void run(const Kernel& k, const std::vector<Array*>& arrays, const Ints& 
 static const char* refusal(const Kernel& k, const std::vector<Array*>& arrays, const Ints& ints) {
   std::vector<Tensor> tensors;
   for (Array* a : arrays) tensors.push_back(a->t);
-  const Call call{tensors.data(), int(tensors.size()), ints.data(), int(ints.size()),
-                  nullptr, 0, nullptr};
+  const Call call{tensors.data(), int(tensors.size()), ints.data(), int(ints.size()), nullptr, 0,
+                  nullptr};
   Work work;
   return k.plan(call, work);
 }
@@ -211,8 +210,7 @@ static void test_moments(DType dtype, int64_t batch, int64_t rows, int64_t chann
       double sum = 0, square = 0;
       const auto each = [&](auto f) {
         for (int64_t r = 0; r < rows; ++r)
-          for (int64_t c = k * group; c < (k + 1) * group; ++c)
-            f(x[(b * rows + r) * channels + c]);
+          for (int64_t c = k * group; c < (k + 1) * group; ++c) f(x[(b * rows + r) * channels + c]);
       };
       each([&](double v) { sum += v; });
       const double m = sum / double(rows * group);

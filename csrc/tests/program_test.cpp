@@ -2,6 +2,7 @@
 // bad input.
 #include "cpu/cpu_program.h"
 
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <functional>
@@ -66,7 +67,9 @@ static void run_total(const Call& call, int phase, int64_t begin, int64_t end, c
 }
 
 static const char* plan_wait(const Call&, Work&) { return nullptr; }
+static std::atomic<int> waits;
 static void run_wait(const Call&, int, int64_t, int64_t, char*) {
+  ++waits;
   std::this_thread::sleep_for(std::chrono::milliseconds(2));
 }
 
@@ -212,6 +215,62 @@ static void test_deadline() {
   }
 }
 
+// A step of many instructions ends soon after `interrupted`, and says whether memory of the caller
+// was written; one that writes nothing else ends within.
+static void test_interrupt() {
+  static std::atomic<int> questions;
+  const auto interrupted = [] { return ++questions >= 2; };
+  std::vector<uint32_t> memory(kN);
+  for (const int threads : {1, 3}) {
+    set_num_threads(threads);
+    for (const int lasting : {0, 1}) {
+      std::vector<Instruction> list;
+      for (int i = 0; i < 200; ++i) {
+        list.push_back({&kWait, {}, {}, {}});
+        list.push_back(
+            {&kShift, {{lasting, 0, 0, vector(kN)}, {0, kN * 4, 0, vector(kN)}}, {1, 8, 100}, {}});
+      }
+      CpuProgram program(2, list, {{0, kN * 8}});
+      if (lasting) program.bind(1, reinterpret_cast<char*>(memory.data()), {0, kN * 4}, true);
+      questions = waits = 0;
+      CHECK(program.run(0, 3, -1, interrupted) == 0);
+      CHECK(waits < 150);
+      CHECK(questions == 2 && program.torn() == (lasting == 1));
+      CHECK(program.run(0, 1, -1, [] { return false; }) == 1 && !program.torn());
+    }
+  }
+}
+
+static const char* plan_long(const Call&, Work& work) {
+  work.parts[0] = 400;
+  work.flops = 1e12;
+  return nullptr;
+}
+static std::atomic<int> parts_done;
+static void run_long(const Call&, int, int64_t begin, int64_t end, char*) {
+  parts_done += static_cast<int>(end - begin);
+  std::this_thread::sleep_for(std::chrono::milliseconds(2 * (end - begin)));
+}
+static const Kernel kLong{"long", plan_long, run_long};
+
+// A long instruction ends within if what it writes is the program's own, else when it is done.
+static void test_interrupt_within() {
+  std::vector<uint32_t> memory(kN);
+  for (const int threads : {1, 2}) {
+    set_num_threads(threads);
+    for (const int lasting : {0, 1}) {
+      std::vector<Instruction> list;
+      for (int i = 0; i < 2; ++i) list.push_back({&kLong, {{lasting, 0, 0, vector(kN)}}, {}, {}});
+      CpuProgram program(2, list, {{0, kN * 4}});
+      if (lasting) program.bind(1, reinterpret_cast<char*>(memory.data()), {0, kN * 4}, true);
+      parts_done = 0;
+      CHECK(program.run(0, 1, -1, [] { return true; }) == 0);
+      CHECK(lasting ? parts_done == 400 : parts_done < 300);
+      CHECK(program.torn() == (lasting == 1));
+    }
+  }
+}
+
 static void refused(const std::function<void()>& f, const std::string& words) {
   try {
     f();
@@ -322,6 +381,8 @@ int main() {
   test_barriers();
   test_programs_on_many_threads();
   test_deadline();
+  test_interrupt();
+  test_interrupt_within();
   test_bad_programs();
   test_bounds_of_steps();
   test_buffer();

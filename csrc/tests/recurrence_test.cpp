@@ -56,13 +56,13 @@ void test(int64_t steps, int64_t rows, int64_t width, bool backwards, bool trans
   };
   add({0, before, 0, 1, 4, transposed, kWide});
   add({4, -1, 0, 0, -1, 0, 1, 2, 0, 0, 2, 0, 1, 2, 1, 0, 0, 1, 0, 1});
-  const std::vector<int64_t> relu = {wide,    2, 4, 0, 2, 4, op_add, 4, 0, 2, op_relu, 4, 4,
-                                     op_add,  5, 1, 3, op_relu, 5, 5, 4, 5};
+  const std::vector<int64_t> relu = {wide, 2, 4,      0, 2, 4, op_add,  4, 0, 2, op_relu,
+                                     4,    4, op_add, 5, 1, 3, op_relu, 5, 5, 4, 5};
   add({0, int64_t(relu.size())});
   add(relu);
   add({1, 0, 0, kWide, 5, 0, 1, 2, -1, 0, 0, 3, 0, 0, 1, 0, after, 0});
-  const std::vector<int64_t> clip = {wide, 1, 2, 2, 1, 3, op_add, 4, 0, 1, op_minimum, 4, 4, 2,
-                                     op_maximum, 4, 4, 3, 4};
+  const std::vector<int64_t> clip = {wide,       1, 2, 2, 1,          3, op_add, 4, 0, 1,
+                                     op_minimum, 4, 4, 2, op_maximum, 4, 4,      3, 4};
   add({2, int64_t(clip.size())});
   add(clip);
   const double floats[] = {3, -3};

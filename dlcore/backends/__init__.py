@@ -285,3 +285,9 @@ def read_bandwidth(size, threads):
 def latency_ns():
     """Measured time for a cache line from one core to another; NaN with one core or no kernels."""
     return _cpu.latency_ns() if _cpu else float("nan")
+
+
+def two_thread_gain():
+    """Measured multiply-adds of two threads at once over those of one: about 2, or about 1 where
+    both run on one core; NaN with one core or no kernels."""
+    return _cpu.two_thread_gain() if _cpu else float("nan")

@@ -1,11 +1,8 @@
 """The compiled backend of NVIDIA GPUs: emitted programs, run by dlcore._cuda. What has no kernel
 there runs by the formulas, on CuPy where it is installed.
-
-Arrays on the GPU are CuPy's once a script has imported it, else `GpuArray`s.
 """
 
 import math
-import sys
 import threading
 import warnings
 
@@ -16,9 +13,8 @@ from dlcore.backends import arrays, cupy
 from dlcore.backends.arrays import ArrayBatches, ArrayProgram
 from dlcore.backends.cpu import Steps, build, output_specs
 from dlcore.backends.feed import Feed
-from dlcore.program import dtypes
+from dlcore.backends.gpu_array import ARRAYS, bare, dense, empty, stream
 from dlcore.program.emit import Emission, NoKernel
-from dlcore.program.graph import Operators
 from dlcore.program.halves import store_halves
 
 NAME = "cuda"
@@ -59,153 +55,6 @@ def use_hopper(products):
     return _cuda.use_hopper(products)
 
 
-def _empty(shape, dtype):
-    from dlcore import _cuda
-
-    return _cuda.empty(tuple(shape), dtypes.CODES[np.dtype(dtype).name])
-
-
-class GpuArray(Operators):
-    """A contiguous array on the GPU, where no CuPy is at hand: shape, dtype, `get()`, arithmetic,
-    parts.
-
-    holder : anything with __cuda_array_interface__, which owns the memory.
-    """
-
-    is_on_gpu = True
-
-    def __init__(self, holder):
-        from dlcore import _cuda
-
-        if isinstance(holder, _cuda.DeviceArray):  # its interface would say that others use it
-            interface = {"shape": holder.shape, "typestr": holder.dtype}
-        else:
-            interface = holder.__cuda_array_interface__
-        self.shape, self.dtype = tuple(interface["shape"]), np.dtype(interface["typestr"])
-        self.ndim, self.size = len(self.shape), math.prod(self.shape)
-        self.nbytes = self.size * self.dtype.itemsize
-        self.flags = _Flags(interface, self)
-        self._holder = holder
-
-    @property
-    def __cuda_array_interface__(self):
-        return self._holder.__cuda_array_interface__
-
-    def get(self):
-        """A copy as a NumPy array."""
-        from dlcore import _cuda
-
-        if hasattr(self._holder, "get"):
-            return self._holder.get()
-        reader = _cuda.Program(1, [], [], [], {})
-        reader.bind(0, self._holder)
-        return reader.read(0, 0, dtypes.CODES[self.dtype.name], self.shape)
-
-    def set(self, array):
-        """Copy a NumPy array of the same shape and dtype here."""
-        self._holder.set(np.ascontiguousarray(array, self.dtype))
-
-    def __array__(self, *_args, **_kwargs):
-        raise TypeError("expected an array on the host, got one on the GPU; use .get()")
-
-    def __len__(self):
-        return self.shape[0]
-
-    def __getitem__(self, key):
-        """Rows are the same memory; any other part is a new array."""
-        if isinstance(key, slice) and key.step in (None, 1):
-            return GpuArray(self._holder[key])
-        from dlcore.ops.indexing import get_item
-        from dlcore.program.function import run_eagerly
-
-        return run_eagerly(get_item, (self,), (key,), {}, False, None)
-
-    def __repr__(self):
-        return f"<GpuArray {self.dtype}{list(self.shape)}>"
-
-
-class _Flags:
-    def __init__(self, interface, array):
-        strides, dense = interface.get("strides"), array.dtype.itemsize
-        self.c_contiguous = True
-        for n, stride in zip(array.shape[::-1], (strides or ())[::-1], strict=False):
-            self.c_contiguous &= n == 1 or stride == dense or not array.size
-            dense *= n
-
-
-class CudaArrays(cupy.CupyArrays):
-    """Arrays of CuPy, if the script uses it, or `GpuArray`s; see `arrays.Arrays`."""
-
-    @property
-    def module(self):
-        return sys.modules.get("cupy")
-
-    def own(self, x, dtype=None):
-        if self.module is not None:
-            return super().own(x, dtype)
-        if arrays.is_on_gpu(x):
-            x = x if isinstance(x, GpuArray) else GpuArray(_shown(x))
-        dtype = np.dtype(dtype or dtypes.standardize(np.dtype(_type(x)), "array"))
-        if isinstance(x, GpuArray):
-            if x.flags.c_contiguous and x.dtype == dtype:
-                return x
-            if not x.flags.c_contiguous:
-                raise ValueError(
-                    "array: expected C-contiguous memory on the GPU, got strides; install CuPy,"
-                    " or make a contiguous copy first"
-                )
-            x = x.get()
-        there = _empty(np.shape(x), dtype)
-        there.set(np.require(x, dtype, ["C", "A"]))
-        return GpuArray(there)
-
-    def empty(self, shape, dtype):
-        return (
-            GpuArray(_empty(shape, dtype)) if self.module is None else super().empty(shape, dtype)
-        )
-
-    def shown(self, x):
-        """A result of a program as an array of the caller's: on the GPU without a copy."""
-        if isinstance(x, np.ndarray):
-            return x
-        xp = self.module
-        if xp is None:
-            return GpuArray(x)
-        if not x.nbytes:
-            return xp.empty(x.shape, x.dtype)
-        # Work is in CuPy's current stream: its own way from the interface would wait for it.
-        memory = xp.cuda.UnownedMemory(x.address, x.nbytes, x)
-        return xp.ndarray(x.shape, x.dtype, xp.cuda.MemoryPointer(memory, 0))
-
-    def on_device(self, memory):
-        """The memory of variables as a flat CuPy array, with what programs left in it."""
-        there = memory.on_device(_empty)
-        _order()
-        return self.shown(there).reshape(-1)
-
-    def changed(self, variable):
-        _order()
-        super().changed(variable)
-
-
-def _type(x):
-    if not isinstance(x, GpuArray) and hasattr(x, "__cuda_array_interface__"):
-        return x.__cuda_array_interface__["typestr"]
-    return getattr(x, "dtype", None) or np.asarray(x).dtype
-
-
-def _shown(x):
-    if hasattr(x, "__cuda_array_interface__"):
-        return x
-    raise TypeError(
-        f"array: expected __cuda_array_interface__ of an array on the GPU, got"
-        f" {type(x).__name__}; install CuPy for DLPack"
-    )
-
-
-ARRAYS = CudaArrays()
-
-
 def compile(graph):
     """A `CudaProgram`, or the formulas."""
     return _first_that_can(CudaProgram, ArrayProgram, graph)
@@ -244,19 +93,6 @@ def place(given):
     return cupy.place_within(ARRAYS, given, _cuda.device()["free_bytes"])
 
 
-def _order():
-    """What CuPy does from now on comes after what programs do, and the other way round."""
-    from dlcore import _cuda
-
-    _cuda.order(_stream())
-
-
-def _stream():
-    """CuPy's current stream, where the script uses CuPy."""
-    xp = ARRAYS.module
-    return None if xp is None else xp.cuda.get_current_stream().ptr
-
-
 class _Native:
     """An emitted program and the memories of the variables that it reads and changes."""
 
@@ -273,7 +109,7 @@ class _Native:
     def follow(self):
         """Variables are where the program reads them."""
         for i, (slot, memory) in enumerate(self.emission.buffers):
-            there = memory.on_device(_empty)
+            there = memory.on_device(empty)
             if there is not self._memories[i]:
                 self.native.bind(slot, there)
                 self._memories[i] = there
@@ -313,22 +149,12 @@ class CudaProgram:
         program = self._program
         program.follow()
         try:
-            result = program.native(*map(_bare, inputs), stream=_stream())
+            result = program.native(*map(bare, inputs), stream=stream())
         except TypeError:
-            inputs = map(_dense, inputs, self._dtypes)
-            result = program.native(*map(_bare, inputs), stream=_stream())
+            inputs = map(dense, inputs, self._dtypes)
+            result = program.native(*map(bare, inputs), stream=stream())
         program.done()
         return tuple(map(ARRAYS.shown, result if self._many else (result,)))
-
-
-def _bare(x):
-    """What owns the memory of `x`: of arrays of ours the extension knows who uses them."""
-    return x._holder if type(x) is GpuArray else x
-
-
-def _dense(x, dtype):
-    """`x` as the native program takes it: contiguous, of the traced dtype."""
-    return ARRAYS.own(x, dtype) if arrays.is_on_gpu(x) else np.require(x, dtype, ["C", "A"])
 
 
 class CudaBatches:
@@ -370,15 +196,15 @@ class CudaBatches:
         if index is not None:
             native.bind(self._index_slot, self._index_there(index, start)[start:])
         for slot, x in zip(emission.inputs, given, strict=True):
-            native.bind(slot, _bare(x if index is not None else x[start:]))
+            native.bind(slot, bare(x if index is not None else x[start:]))
         places = []
         for i, (slot, y) in enumerate(zip(emission.outputs, outputs, strict=bool(outputs))):
-            there = _bare(y[start:]) if arrays.is_on_gpu(y) else None
+            there = bare(y[start:]) if arrays.is_on_gpu(y) else None
             place = self._buffer("out", i, y, steps * batch) if there is None else there
             native.bind(slot, place)
             places.append(place)
         self._program.follow()
-        done = native.run(0, steps, deadline_ms, stream=_stream())
+        done = native.run(0, steps, deadline_ms, stream=stream())
         self._program.done()
         for y, place in zip(outputs, places, strict=True):
             if isinstance(y, np.ndarray):
@@ -394,7 +220,7 @@ class CudaBatches:
         """Room on the GPU for `rows` rows like those of an array; the same as the last time."""
         there = self._buffers.get((kind, i))
         if there is None or there.shape[0] < rows:
-            there = self._buffers[kind, i] = _empty((rows, *like.shape[1:]), like.dtype)
+            there = self._buffers[kind, i] = empty((rows, *like.shape[1:]), like.dtype)
         return there
 
     def _index_there(self, index, start):

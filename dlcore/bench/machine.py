@@ -3,10 +3,12 @@
 import functools
 import math
 import os
+import typing
 
 from dlcore import backends
 
 NEAR = 200.0  # ns: below, a cache line passes inside one core complex; above, between two
+TWO_CORES = 1.5  # two threads that multiply less than that faster than one share a core
 DRAM_BYTES = 512 << 20  # beyond any cache
 
 
@@ -20,14 +22,30 @@ def limit(name, threads):
     return backends.read_bandwidth(size // 2 * threads if name == "l2" else size // 4, threads)
 
 
-def latency():
-    """Nanoseconds for a cache line from core to core; NaN if there is one core."""
-    return backends.latency_ns()
+class Cores(typing.NamedTuple):
+    """How two threads stand to one another; all NaN if there is one core or one thread."""
+
+    latency: float = math.nan  # ns for a cache line from one to the other
+    gain: float = math.nan  # multiply-adds of both at once / of one alone
+
+    @property
+    def state(self):
+        """ "A" (one core complex), "B" (two), "S" (they share a core), "-" (one thread)."""
+        if math.isnan(self.latency):
+            return "-"
+        return "S" if self.gain < TWO_CORES else "A" if self.latency < NEAR else "B"
 
 
-def state(*latencies):
-    """ "A" (one core complex), "B" (two), "-" (one core), or None if it changed in between."""
-    kinds = {"-" if math.isnan(x) else "A" if x < NEAR else "B" for x in latencies}
+def cores(threads):
+    """Measure how the cores of `threads` threads stand to one another."""
+    if threads == 1:
+        return Cores()
+    return Cores(backends.latency_ns(), backends.two_thread_gain())
+
+
+def state(*readings):
+    """The state of all `readings` (Cores), None if it changed in between."""
+    kinds = {reading.state for reading in readings}
     return kinds.pop() if len(kinds) == 1 else None
 
 

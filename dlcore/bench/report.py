@@ -21,7 +21,7 @@ def markdown(results):
         "training, read bandwidth for the others, measured in the same rounds; convolutions count "
         "as direct ones, so minimal filtering may pass it. Ratio: time of the "
         "best peer / time of dlcore. State A: both cores share an L3 (a cache line takes less than "
-        "200 ns between them), B: they do not.",
+        "200 ns between them), B: they do not, S: both threads run on one core.",
         "",
         *[f"- {name}: {value}" for name, value in about.items()],
         *[_limits(threads, limits) for threads, limits in results["limits"].items()],

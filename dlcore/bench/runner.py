@@ -1,11 +1,12 @@
 """Runs the cases: every library in a process of its own, their samples in turn.
 
 The processors of a virtual machine move, and with them the clock, the memory bandwidth and the
-time for a cache line between cores (state A: one core complex, B: two). So samples of all libraries
-interleave, that latency is measured before and after each, a sample during which the state changed
-is dropped, the machine's limit is measured in every round, and only samples of one state are
-compared. All processes but the one that is asked stand still: threads of some libraries spin for
-tens of milliseconds after a call, and would take a core from the next one.
+time for a cache line between cores (state A: one core complex, B: two); at times two of them are
+the two threads of one core (state S). So samples of all libraries interleave, the state is measured
+before and after each, a sample during which it changed is dropped, the machine's limit is measured
+in every round, only samples of one state are compared, and state S is waited out. All processes but
+the one that is asked stand still: threads of some libraries spin for tens of milliseconds after a
+call, and would take a core from the next one.
 """
 
 import json
@@ -16,6 +17,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import time
 
 from dlcore.bench import adapters, machine
 
@@ -23,6 +25,7 @@ TIMEOUT = 600  # seconds without an answer before a library is given up
 ATTEMPTS = 4  # times the wanted rounds, to find enough of them in one state
 SLOW, SLOW_ROUNDS = 3.0, 3  # a library that much slower than the best needs only a few samples
 FEWEST = 3  # samples in one state that make a figure
+PATIENCE, PAUSE = 10, 0.3  # times and seconds to wait for two threads to have a core each
 
 
 class Library:
@@ -177,7 +180,7 @@ def _limits(libraries, tell, threads, device):
         limits[name] = rate
         unit = "GFLOP/s multiply-add" if name == "fma" else f"GB/s read from {name.upper()}"
         tell(f"limit, {threads} thread(s): {rate / 1e9:.1f} {unit}")
-    tell(f"cache line between cores: {machine.latency():.0f} ns")
+    tell("cache line between cores: {:.0f} ns, two threads / one: {:.2f}".format(*machine.cores(2)))
     return limits
 
 
@@ -199,7 +202,7 @@ def measure(case, threads, libraries, rounds):
     peers = {x.name for x in libraries if x.as_installed and x.name != "dlcore"}
     return [
         _row(case, threads, state, samples, limits, latencies, absent, peers)
-        for state in sorted({state for _, state in samples})
+        for state in _comparable({state for _, state in samples})
         if len(samples.get((libraries[0].name, state), ())) >= min(FEWEST, rounds)
     ]
 
@@ -208,31 +211,44 @@ def _sample(case, threads, libraries, wanted, rounds):
     """Rounds over the libraries until one state has all the samples wanted."""
     samples, limits, latencies = {}, {}, {}
     do = "import_time" if case.method == "import_time" else "sample"
-    before = machine.latency() if threads > 1 else float("nan")
     for attempt in range(ATTEMPTS * rounds):
+        before = _cores(threads)
         for library, count in wanted.items():
-            if len(samples.get((library.name, machine.state(before)), ())) >= count:
+            if len(samples.get((library.name, before.state), ())) >= count:
                 continue
             answer = library.ask(do)
-            after = machine.latency() if threads > 1 else float("nan")
+            after = machine.cores(threads)
             state = machine.state(before, after)
             before = after
             if state and "seconds" in answer:
                 samples.setdefault((library.name, state), []).append(answer["seconds"])
-                latencies.setdefault(state, []).append(after)
+                latencies.setdefault(state, []).append(after.latency)
         if case.limit and attempt < rounds:
             rate = _limit(libraries if case.limit == "copy" else libraries[:1], case.limit)
-            after = machine.latency() if threads > 1 else float("nan")
-            if math.isfinite(rate) and machine.state(before, after):
-                limits.setdefault(machine.state(before, after), []).append(rate)
-            before = after
-        states = {state for _, state in samples}
+            state = machine.state(before, machine.cores(threads))
+            if state and math.isfinite(rate):
+                limits.setdefault(state, []).append(rate)
         if any(
             all(len(samples.get((x.name, s), ())) >= count for x, count in wanted.items())
-            for s in states
+            for s in {state for _, state in samples}
         ):
             break
     return samples, limits, latencies
+
+
+def _cores(threads):
+    """The state of the cores, after a wait if two threads share one."""
+    for _ in range(PATIENCE):
+        now = machine.cores(threads)
+        if now.state != "S":
+            break
+        time.sleep(PAUSE)
+    return now
+
+
+def _comparable(states):
+    """`states` in order; what two threads on one core do is told if nothing else can be."""
+    return sorted(states - {"S"} or states)
 
 
 def _row(case, threads, state, samples, limits, latencies, absent, names):

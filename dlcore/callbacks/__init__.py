@@ -1,5 +1,8 @@
 """Callbacks: what happens around epochs and batches, with the names of `keras.callbacks`."""
 
+from typing import TYPE_CHECKING
+
+from dlcore import lookup
 from dlcore.callbacks.averages import SwapEMAWeights
 from dlcore.callbacks.backup import BackupAndRestore
 from dlcore.callbacks.base import Callback
@@ -16,3 +19,6 @@ __all__ = [
     "LambdaCallback", "LearningRateScheduler", "ModelCheckpoint", "ProgbarLogger",
     "ReduceLROnPlateau", "SwapEMAWeights", "TensorBoard", "TerminateOnNaN",
 ]  # fmt: skip
+
+if not TYPE_CHECKING:  # checkers of types know what is there
+    __getattr__ = lookup.refusing(__name__)

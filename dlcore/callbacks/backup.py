@@ -43,7 +43,8 @@ class BackupAndRestore(Callback):
     def __new__(cls, *args, save_freq="epoch", **kwargs):
         # Only a backup by batches asks `fit` for every batch.
         by_batch = save_freq != "epoch" or (len(args) > 1 and args[1] != "epoch")
-        return super().__new__(_BatchBackup if by_batch and cls is BackupAndRestore else cls)
+        cls = _BatchBackup if by_batch and cls is BackupAndRestore else cls
+        return super().__new__(cls, **kwargs)
 
     def on_train_begin(self, logs=None):
         os.makedirs(self.backup_dir, exist_ok=True)

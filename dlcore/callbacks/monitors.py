@@ -73,6 +73,16 @@ class EarlyStopping(_Monitor):
         Whether the model gets back the weights of its best epoch.
     start_from_epoch : int, default 0
         Epochs to wait before watching.
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore as keras
+    >>> model = keras.Sequential([keras.layers.Dense(1, kernel_initializer="zeros")])
+    >>> model.compile(keras.optimizers.SGD(0.0), "mse")
+    >>> stop = EarlyStopping("loss", patience=2)
+    >>> x = np.ones((4, 1))
+    >>> len(model.fit(x, x, epochs=9, callbacks=[stop], verbose=0).history["loss"])
+    3
     """
 
     def __init__(
@@ -142,6 +152,17 @@ class ModelCheckpoint(_Monitor):
         Every epoch, or every so many batches.
     initial_value_threshold : float, optional
         The figure to be better than at first.
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore as keras
+    >>> model = keras.Sequential([keras.layers.Dense(1, kernel_initializer="zeros")])
+    >>> model.compile(keras.optimizers.SGD(0.0), "mse")
+    >>> x = np.ones((4, 1))
+    >>> save = ModelCheckpoint("epoch-{epoch}.dlcore")
+    >>> _ = model.fit(x, x, epochs=2, callbacks=[save], verbose=0)
+    >>> keras.models.load_model("epoch-2.dlcore").output_shape
+    (None, 1)
     """
 
     def __init__(
@@ -170,7 +191,8 @@ class ModelCheckpoint(_Monitor):
     def __new__(cls, *args, save_freq="epoch", **kwargs):
         # Only a checkpoint by batches asks `fit` for every batch.
         by_batch = save_freq != "epoch" or (len(args) > 6 and args[6] != "epoch")
-        return super().__new__(_BatchCheckpoint if by_batch and cls is ModelCheckpoint else cls)
+        cls = _BatchCheckpoint if by_batch and cls is ModelCheckpoint else cls
+        return super().__new__(cls, **kwargs)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
@@ -226,6 +248,17 @@ class ReduceLROnPlateau(_Monitor):
     cooldown : int, default 0
         Epochs to wait after a change.
     min_lr : float, default 0
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore as keras
+    >>> model = keras.Sequential([keras.layers.Dense(1, kernel_initializer="zeros")])
+    >>> model.compile(keras.optimizers.SGD(1e-9), "mse")
+    >>> lower = ReduceLROnPlateau("loss", factor=0.5, patience=1)
+    >>> x = np.ones((4, 1))
+    >>> _ = model.fit(x, x, epochs=3, callbacks=[lower], verbose=0)
+    >>> float(model.optimizer.learning_rate)
+    2.5e-10
     """
 
     def __init__(

@@ -93,7 +93,8 @@ def _cell(value):
 
 
 class TerminateOnNaN(Callback):
-    """Stop training when the loss is NaN or infinite (looked at after every native call).
+    """Stop training when the loss is NaN or infinite (looked at after every native call), and say
+    which layers have weights that are no numbers any more.
 
     Parameters
     ----------
@@ -108,8 +109,20 @@ class TerminateOnNaN(Callback):
     def on_progress(self, step):
         # NaN stays in the mean of the epoch, so that it is enough to look after each native call.
         loss = self.model._results().get("loss", 0.0)
-        if not math.isfinite(loss) and self.raise_error:
-            raise RuntimeError(f"fit: expected a finite loss, got {loss} by step {step}")
-        if not math.isfinite(loss) and not self.model.stop_training:
-            print(f"The loss is {loss}, training stops")
-            self.model.stop_training = True
+        if math.isfinite(loss) or self.model.stop_training:
+            return
+        where = _not_finite(self.model)
+        if self.raise_error:
+            raise RuntimeError(f"fit: expected a finite loss, got {loss} by step {step}; {where}")
+        print(f"The loss is {loss}, training stops; {where}")
+        self.model.stop_training = True
+
+
+def _not_finite(model):
+    """What `TerminateOnNaN` says of the layers."""
+    names = [
+        layer.name
+        for layer in model._layers_within()
+        if not all(np.isfinite(v.numpy()).all() for v in layer._parts()[0])
+    ]
+    return f"weights of {', '.join(names)} are not finite" if names else "all weights are finite"

@@ -121,7 +121,7 @@ class TensorBoard(Callback):
     def __new__(cls, *args, update_freq="epoch", **kwargs):
         # Only figures of batches ask `fit` for every batch.
         by_batch = update_freq != "epoch" or (len(args) > 5 and args[5] != "epoch")
-        return super().__new__(_BatchBoard if by_batch and cls is TensorBoard else cls)
+        return super().__new__(_BatchBoard if by_batch and cls is TensorBoard else cls, **kwargs)
 
     def _scalars(self, kind, prefix, logs, step, suffix=""):
         file = self._files.get(kind)

@@ -38,21 +38,34 @@ def main(argv=None):
 def _parse(argv):
     import argparse
 
-    from dlcore import version
+    from dlcore import lookup, version
 
     class Parser(argparse.ArgumentParser):
         def error(self, message):  # one sentence, without the usage lines
             self.exit(2, f"{self.prog}: {message}\n")
 
+        def _check_value(self, action, value):
+            if action.choices is not None and value not in action.choices:
+                known = [*action.choices]
+                raise ValueError(
+                    f"{(action.option_strings or [action.metavar])[0]}: expected one of"
+                    f" {', '.join(known)}, got {value!r}{lookup.suggestion(value, known)}"
+                )
+
     parser = Parser(prog="dlcore", description="Neural networks at the speed of the hardware.")
     parser.add_argument("--version", action="version", version=f"dlcore {version()}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
     for name, purpose in COMMANDS.items():
         command = commands.add_parser(name, help=purpose, description=purpose)
         module = importlib.import_module(f"dlcore.cli.{name}")
         module.add_arguments(command)
         command.set_defaults(run=module.run)
-    return parser.parse_args(argv)
+    options, unknown = parser.parse_known_args(argv)
+    if unknown:
+        known = commands.choices[options.command]._option_string_actions
+        hint = lookup.suggestion(unknown[0], known)
+        raise ValueError(f"{options.command}: expected a known option, got {unknown[0]!r}{hint}")
+    return options
 
 
 def writable(command, path):

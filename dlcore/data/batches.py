@@ -5,10 +5,10 @@ import warnings
 
 import numpy as np
 
-from dlcore import random
+from dlcore import lookup, random
 
 
-class PyDataset:
+class PyDataset(lookup.Checked):
     """Batches by number: the base of data sets that are read, or made, a batch at a time.
 
     Subclasses define ``__getitem__(self, index)``, which returns a batch (x, y), (x, y,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dlcore import config
+from dlcore import config, lookup
 from dlcore.data.folders import check_known as _check
 from dlcore.data.folders import loaders_of
 
@@ -31,6 +31,7 @@ def _check_format(who, data_format):
     )  # fmt: skip
 
 
+@lookup.checked
 def load_img(
     path, color_mode="rgb", target_size=None, interpolation="nearest", keep_aspect_ratio=False
 ):
@@ -188,6 +189,7 @@ def _padded(image, size):
     return file
 
 
+@lookup.checked
 def image_dataset_from_directory(
     directory,
     labels="inferred",

@@ -2,10 +2,12 @@
 
 import numpy as np
 
+from dlcore import lookup
 from dlcore.data.batches import Batches
 from dlcore.program import dtypes
 
 
+@lookup.checked
 def pad_sequences(
     sequences, maxlen=None, dtype="int32", padding="pre", truncating="pre", value=0.0
 ):
@@ -92,6 +94,7 @@ class Windows(Batches):
         return x if self.targets is None else (x, self.targets[starts])
 
 
+@lookup.checked
 def timeseries_dataset_from_array(
     data,
     targets,
@@ -169,4 +172,6 @@ def timeseries_dataset_from_array(
     if data.dtype.kind not in "OUS":
         data = data.astype(dtypes.standardize(data.dtype.newbyteorder("="), name), copy=False)
     offsets = np.arange(0, span + 1, sampling_rate)
-    return Windows(data, targets, starts, offsets, batch_size)
+    windows = Windows(data, targets, starts, offsets, batch_size)
+    windows.ordered = not shuffle
+    return windows

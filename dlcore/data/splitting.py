@@ -4,9 +4,10 @@ import itertools
 
 import numpy as np
 
-from dlcore import config
+from dlcore import config, lookup
 
 
+@lookup.checked
 def split(*arrays, fractions=(0.8, 0.2), stratify=None, shuffle=True, seed=None):
     """Cut arrays of equal length into parts.
 
@@ -42,6 +43,7 @@ def split(*arrays, fractions=(0.8, 0.2), stratify=None, shuffle=True, seed=None)
     return [tuple(array[index] for array in arrays) for index in indices]
 
 
+@lookup.checked
 def train_test_split(
     *arrays, test_size=0.25, train_size=None, stratify=None, shuffle=True, seed=None
 ):
@@ -177,6 +179,7 @@ def _cut(name, n, fractions, stratify, shuffle, seed):
     return [rng.permutation(order[a:b]) for a, b in itertools.pairwise(bounds)]
 
 
+@lookup.checked
 def split_dataset(
     dataset, left_size=None, right_size=None, shuffle=False, seed=None, preferred_backend=None
 ):

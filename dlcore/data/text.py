@@ -5,6 +5,8 @@ import json
 
 import numpy as np
 
+from dlcore import lookup
+
 FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
 
 
@@ -77,7 +79,7 @@ def as_text(name, x):
     return x
 
 
-class Tokenizer:
+class Tokenizer(lookup.Checked):
     """Numbers for the words (or characters) of texts: 1 is the most frequent one.
 
     Parameters
@@ -255,6 +257,7 @@ class TextFiles:
         return text if self.labels is None else (text, self.labels[i])
 
 
+@lookup.checked
 def text_dataset_from_directory(
     directory,
     labels="inferred",

@@ -2,21 +2,20 @@
 (Harrison and Rubinfeld 1978). One feature supposes that people's origin makes prices: for
 comparing with older figures only; `california_housing` is the better example."""
 
+from dlcore import lookup
+
 FILE = "boston_housing.npz"
 SHA256 = "f553886a1f8d56431e820c5b82552d9d95cfcb96d1e678153f8839538947dff5"
 
 
+@lookup.checked
 def load_data(path=FILE, test_split=0.2, seed=113):
     """Load the places, downloading them to `$DLCORE_DATA` (or `~/.dlcore`) at the first call.
 
     Parameters
     ----------
-    path : path-like
-        The file, in the folder of data sets.
-    test_split : float, 0 <= test_split < 1, default 0.2
-        Share of the rows that test.
-    seed : int, default 113
-        Of the order.
+    path, test_split, seed
+        As for `california_housing.load_data`.
 
     Returns
     -------

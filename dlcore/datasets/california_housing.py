@@ -1,10 +1,13 @@
 """Houses in California: 20,640 districts with 8 features each, and the median value of a house
 (Pace and Barry 1997)."""
 
+from dlcore import lookup
+
 FILE = "california_housing.npz"
 SHA256 = "1a2e3a52e0398de6463aebe6f4a8da34fb21fbb6b934cf88c3425e766f2a1a6f"
 
 
+@lookup.checked
 def load_data(version="large", path=FILE, test_split=0.2, seed=113):
     """Load the districts, downloading them to `$DLCORE_DATA` (or `~/.dlcore`) at the first call.
 

@@ -1,10 +1,13 @@
 """Reuters: 11,228 messages of 46 topics, as sequences of word numbers (Lewis 1987)."""
 
+from dlcore import lookup
+
 FILE, WORDS = "reuters.npz", "reuters_word_index.json"
 SHA256 = "d6586e694ee56d7a4e65172e12b3e987c03096cb01eab99753921ef915959916"
 WORDS_MD5 = "4d44cc38712099c9e383dc6e5f11a921"
 
 
+@lookup.checked
 def load_data(
     path=FILE, num_words=None, skip_top=0, maxlen=None, test_split=0.2, seed=113, start_char=1,
     oov_char=2, index_from=3,

@@ -1,11 +1,15 @@
 """One safetensors file: named arrays, and a JSON document in the header. No code, no pickle.
 
 Files are written whole to a new name in the same folder, flushed to the disk and renamed, so that
-a full disk or a crash leaves the old file as it was. Files are read as if an enemy wrote them.
+a full disk or a crash leaves the old file as it was. Files are read as if an enemy wrote them, and
+a checksum tells those that a disk or a network has changed.
 """
 
 import json
 import os
+import zlib
+
+import numpy as np
 
 # Header of a file: names, shapes and the document. A network of 10,000 layers takes some 5 MiB.
 _MAX_HEADER = 64 << 20
@@ -26,8 +30,9 @@ def write(path, tensors, document):
         text = json.dumps(document, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"save: expected a model that JSON can describe, got {error}") from None
-    data = save(tensors, {"format": _FORMAT, "document": text})
-    path = os.path.realpath(os.fspath(path))
+    path = os.path.realpath(_name("save", path))
+    metadata = {"format": _FORMAT, "document": text, "crc32": _checksum(tensors, text)}
+    data = save(tensors, metadata)
     folder, name = os.path.split(path)
     if os.path.isdir(path):
         raise IsADirectoryError(f"save: expected the name of a file, got the folder {path!r}")
@@ -51,6 +56,22 @@ def write(path, tensors, document):
     _sync_folder(folder)
 
 
+def _name(who, path):
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        raise TypeError(f"{who}: expected the name of a file, got {path!r}")
+    return os.fsdecode(path)
+
+
+def _checksum(tensors, text):
+    """Of names, types, shapes and contents of the arrays and of the document."""
+    crc = zlib.crc32(text.encode())
+    for name in sorted(tensors):
+        x = np.ascontiguousarray(tensors[name])
+        crc = zlib.crc32(f"{name} {x.dtype} {x.shape}".encode(), crc)
+        crc = zlib.crc32(x.reshape(-1).view(np.uint8), crc)
+    return f"{crc:08x}"
+
+
 def _sync_folder(folder):
     """Make the new name last through a power failure."""
     handle = os.open(folder, os.O_RDONLY)
@@ -72,7 +93,7 @@ def read(path):
     """
     from safetensors import SafetensorError, safe_open
 
-    path = os.fspath(path)
+    path = _name("load", path)
     _check_header(path)
     try:
         with safe_open(path, framework="np") as f:
@@ -84,8 +105,11 @@ def read(path):
         raise ValueError(
             f"load: expected a file written by dlcore, got {path!r} of another program"
         )
+    text = metadata.get("document", "")
+    if metadata.get("crc32") not in (None, _checksum(tensors, text)):  # older files have none
+        raise ValueError(f"load: expected the file that was saved, got {path!r} with other bytes")
     try:
-        document = json.loads(metadata.get("document", ""))
+        document = json.loads(text)
     except (ValueError, RecursionError):
         raise ValueError(
             f"load: expected a JSON description in {path!r}, got damaged text"
@@ -98,6 +122,9 @@ def read(path):
 
 
 def _check_header(path):
+    if not os.path.isfile(path):
+        error = IsADirectoryError if os.path.isdir(path) else FileNotFoundError
+        raise error(f"load: expected the file of a model, got no file {path!r}")
     with open(path, "rb") as f:
         size = os.fstat(f.fileno()).st_size
         first = f.read(8)

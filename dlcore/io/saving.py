@@ -143,6 +143,8 @@ def load_weights(model, filepath, skip_mismatch=False):
     tensors, document = files.read(filepath)
     if not model.built:
         raise ValueError(f"{model.name}: expected a built model; call build(input_shape) first")
+    if not _has_weights(tensors, document):
+        raise ValueError(f"load_weights: expected weights in {os.fspath(filepath)!r}, got too few")
     _restore_weights(model, tensors, document, skip_mismatch)
 
 
@@ -196,11 +198,15 @@ def _read_specs(value):
     return spec.Spec(shape, standardize(value["dtype"]))
 
 
-def _restore_weights(model, tensors, document, skip_mismatch=False):
+def _has_weights(tensors, document):
     names = document.get("weights")
-    if not isinstance(names, list) or any(name not in tensors for name in names):
+    return isinstance(names, list) and all(name in tensors for name in names)
+
+
+def _restore_weights(model, tensors, document, skip_mismatch=False):
+    if not _has_weights(tensors, document):
         raise ValueError("a file with missing weights")
-    variables, values = model.weights, [tensors[name] for name in names]
+    variables, values = model.weights, [tensors[name] for name in document["weights"]]
     if skip_mismatch:
         pairs = list(zip(variables, values, strict=False))
         fit = [(v, x) for v, x in pairs if v.shape == x.shape]

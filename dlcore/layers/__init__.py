@@ -9,13 +9,13 @@ from dlcore.layers.base import Layer
 # Module -> its public names; a module is loaded when one of them is first used.
 _MODULES = {
     "activations": ("ELU", "LeakyReLU", "PReLU", "ReLU", "Softmax"),
-    "attention": ("AdditiveAttention", "Attention", "MultiHeadAttention"),
+    "attention": ("MultiHeadAttention",),
     "augmentation": (
-        "MixUp", "RandomBrightness", "RandomContrast", "RandomCrop", "RandomErasing", "RandomFlip",
+        "RandomBrightness", "RandomContrast", "RandomCrop", "RandomErasing", "RandomFlip",
         "RandomRotation", "RandomTranslation", "RandomZoom",
     ),
     "bidirectional": ("Bidirectional",),
-    "categories": ("CategoryEncoding", "Discretization", "IntegerLookup", "StringLookup"),
+    "categories": ("CategoryEncoding", "Discretization"),
     "colors": (
         "RandomColorJitter", "RandomGrayscale", "RandomHue", "RandomInvert", "RandomPosterization",
         "RandomSaturation", "Solarization",
@@ -27,8 +27,7 @@ _MODULES = {
         "Convolution3D", "Convolution3DTranspose",
     ),
     "core": (
-        "Activation", "ActivityRegularization", "Dense", "Dropout", "Identity", "Input",
-        "InputLayer", "Lambda", "Maxout",
+        "Activation", "ActivityRegularization", "Dense", "Dropout", "Identity", "Lambda", "Maxout",
     ),
     "depthwise": (
         "DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D",
@@ -36,8 +35,10 @@ _MODULES = {
     ),
     "einsum_dense": ("EinsumDense",),
     "embedding": (
-        "Embedding", "PositionEmbedding", "SinePositionEncoding", "TokenAndPositionEmbedding",
+        "Embedding", "PositionEmbedding", "ReversibleEmbedding", "SinePositionEncoding",
+        "TokenAndPositionEmbedding",
     ),
+    "mixing": ("CutMix", "MixUp"),
     "noise": (
         "AlphaDropout", "GaussianDropout", "GaussianNoise", "SpatialDropout1D", "SpatialDropout2D",
         "SpatialDropout3D",
@@ -60,14 +61,18 @@ _MODULES = {
         "GlobalMaxPooling3D", "MaxPool1D", "MaxPool2D", "MaxPool3D", "MaxPooling1D",
         "MaxPooling2D", "MaxPooling3D",
     ),
+    "plain_attention": ("AdditiveAttention", "Attention"),
+    "policies": ("Equalization", "RandAugment"),
     "preprocessing": ("CenterCrop", "Normalization", "Rescaling", "Resizing"),
     "filters": (
-        "AutoContrast", "CutMix", "Pipeline", "RandomColorDegeneration", "RandomGaussianBlur",
+        "AutoContrast", "Pipeline", "RandomColorDegeneration", "RandomGaussianBlur",
         "RandomSharpness", "RandomShear",
     ),
     "grouped_attention": ("GroupQueryAttention",),
     "hashing": ("HashedCrossing", "Hashing"),
     "input_spec": ("InputSpec",),
+    "inputs": ("Input", "InputLayer"),
+    "lookups": ("IntegerLookup", "StringLookup"),
     "masking": ("Masking", "TimeDistributed", "Wrapper"),
     "merging": (
         "Add", "Average", "Concatenate", "Dot", "Maximum", "Minimum", "Multiply", "Subtract",

@@ -23,6 +23,12 @@ class ReLU(Layer):
     threshold : float, default 0
     **kwargs
         See `Layer`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> print(ReLU()(np.array([[-1.0, 2.0]], "float32")))
+    [[0. 2.]]
     """
 
     supports_masking = True
@@ -53,6 +59,12 @@ class LeakyReLU(Layer):
         Also `alpha`, its old name.
     **kwargs
         See `Layer`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> print(LeakyReLU(0.1)(np.array([[-1.0, 2.0]], "float32")))
+    [[-0.1  2. ]]
     """
 
     supports_masking = True
@@ -84,6 +96,12 @@ class PReLU(Layer):
     References
     ----------
     He et al. 2015, https://arxiv.org/abs/1502.01852
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> print(PReLU("ones")(np.array([[-1.0, 2.0]], "float32")))
+    [[-1.  2.]]
     """
 
     supports_masking = True
@@ -133,6 +151,12 @@ class ELU(Layer):
     alpha : float, default 1
     **kwargs
         See `Layer`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> print(ELU()(np.array([[-1.0, 2.0]], "float32")))
+    [[-0.63212055  2.        ]]
     """
 
     supports_masking = True
@@ -153,6 +177,12 @@ class Softmax(Layer):
     axis : int or tuple of int, default -1
     **kwargs
         See `Layer`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> print(Softmax()(np.array([[3.0, 3.0]], "float32")))
+    [[0.5 0.5]]
     """
 
     supports_masking = True

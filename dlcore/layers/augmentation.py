@@ -1,4 +1,4 @@
-"""Layers that prepare images at random while training: moved, mirrored, recolored, erased, mixed.
+"""Layers that prepare images at random while training: moved, mirrored, recolored, erased.
 
 Every draw is a counter's (dlcore.random), so the same seed gives the same images on every backend
 and for any number of threads. Images may come alone (H, W, C), as a batch, or as the entry "images"
@@ -14,7 +14,6 @@ from dlcore.layers import spec
 from dlcore.layers.images import ImageLayer, check_name, resized
 from dlcore.ops.resizing import middle_window
 from dlcore.ops.sampling import FILL_MODES, INTERPOLATIONS, stack_matrix
-from dlcore.program.dtypes import is_float
 
 
 class _RandomImages(ImageLayer):
@@ -346,64 +345,3 @@ class RandomErasing(_RandomImages):
         inside = ops.logical_and(self._side(n, h, (1, h, 1, 1)), self._side(n, w, (1, 1, w, 1)))
         changed = self._uniform((n, 1, 1, 1)) < self._uniform((n, 1, 1, 1), *self._probability)
         return ops.where(ops.logical_and(inside, changed), self._fill(x.shape), x)
-
-
-class MixUp(_RandomImages):
-    """While training, blends each image with another one of the batch, and their labels alike.
-
-    The share of the first is drawn from Beta(alpha, alpha) for each image; the second lies a random
-    number of rows further on, as rows are in random order already. Called with a dictionary of
-    "images" and "labels" (one-hot or values), it blends both.
-
-    Parameters
-    ----------
-    alpha : float, positive
-    data_format : {"channels_last", "channels_first"}, optional
-    seed : int, optional
-    **kwargs
-        See `Layer`.
-
-    References
-    ----------
-    Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", https://arxiv.org/abs/1710.09412
-
-    Examples
-    --------
-    >>> import numpy as np, dlcore
-    >>> batch = {"images": np.zeros((4, 8, 8, 1), "float32"), "labels": np.eye(4, dtype="float32")}
-    >>> mixed = dlcore.layers.MixUp(seed=1)(batch, training=True)
-    >>> mixed["labels"].sum(axis=1).round(6).tolist()
-    [1.0, 1.0, 1.0, 1.0]
-    """
-
-    def __init__(self, alpha=0.2, data_format=None, seed=None, **kwargs):
-        super().__init__(seed, data_format, **kwargs)
-        if not isinstance(alpha, (int, float)) or not alpha > 0:
-            raise ValueError(f"{self.name}: expected a positive alpha, got {alpha!r}")
-        self.alpha = alpha
-
-    def call(self, inputs, training=True):
-        alone = not isinstance(inputs, dict)
-        batch = {"images": inputs} if alone else dict(inputs)
-        x = batch["images"]
-        if training and x.shape[0] > 1:
-            n = x.shape[0]
-            share = random.beta((n,), self.alpha, self.alpha, self.dtype, self.seed_generator)
-            partner = self._partners(n)
-            for key in ("images", "labels"):
-                if key in batch:
-                    batch[key] = self._blend(batch[key], share, partner)
-        return batch["images"] if alone else batch
-
-    def _partners(self, n):
-        shift = random.randint((1,), 1, n, "int32", self.seed_generator)
-        return ops.mod(np.arange(n, dtype="int32") + shift, n)
-
-    def _blend(self, x, share, partner):
-        if not is_float(x.dtype) and x.ndim < 2:
-            raise ValueError(
-                f"{self.name}: expected labels as one-hot rows, got {x.dtype} {x.shape}"
-            )
-        x = self._as_float(x)
-        share = ops.reshape(share, (x.shape[0],) + (1,) * (x.ndim - 1))
-        return share * x + (1.0 - share) * ops.take(x, partner, axis=0)

@@ -8,15 +8,16 @@ attributes of the object, so there is nothing to register.
 
 import threading
 import weakref
+from typing import Any
 
 import numpy as np
 
 from dlcore import dtype_policies, lookup, ops
 from dlcore.layers import input_spec, spec, symbolic
+from dlcore.layers.losses import Losses
 from dlcore.layers.masks import array_masks, hand_on, mask_of, masks_of, with_masks
 from dlcore.layers.names import automatic_name
 from dlcore.layers.signatures import building, described, names_of, parameters, takes
-from dlcore.layers.weights import Weights
 from dlcore.program import current_trace, function, tracing
 from dlcore.program.dtypes import HALVES, is_float
 
@@ -38,7 +39,7 @@ class _WithMore(tuple):
     """(outputs, losses, masks) of a call on arrays that has more than outputs."""
 
 
-class Layer(Weights):
+class Layer(Losses):
     """Base of all layers.
 
     Subclasses define ``call(self, inputs)`` or ``call(self, inputs, training=None)`` with
@@ -78,7 +79,7 @@ class Layer(Weights):
     _callers = None  # layers whose compiled calls have this one in them
 
     def __new__(cls, *args, **kwargs):
-        self = super().__new__(cls)
+        self = super().__new__(cls, *args, **kwargs)
         self._given = (args, kwargs)  # for get_config
         self._weights = []
         self._connections = []  # calls on symbols
@@ -119,8 +120,8 @@ class Layer(Weights):
             raise TypeError(f"{type(self).__name__}: expected a string as name, got {name!r}")
         self._name = name or automatic_name(lookup.snake_case(type(self).__name__))
         if unknown:
-            known = dict.fromkeys(lookup.argument_names(type(self)))
-            lookup.lookup(f"{self._name} argument", known, next(iter(unknown)))
+            known = lookup.argument_names(type(self))
+            raise lookup.no_argument(type(self).__name__, next(iter(unknown)), known)
         self._trainable = bool(trainable)
         self.dtype_policy = dtype
         self.autocast = autocast
@@ -173,7 +174,7 @@ class Layer(Weights):
         """The type of the weights, as `dtype`."""
         return self.dtype
 
-    def __call__(self, inputs=_by_name, *args, training=None, **kwargs):
+    def __call__(self, inputs: Any = _by_name, *args, training=None, **kwargs) -> Any:
         if inputs is _by_name:
             inputs = self._first_input(kwargs)
         if not tracing():
@@ -333,50 +334,6 @@ class Layer(Weights):
                 " it to a Sequential whose input shape is known"
             )
         return self._connections[0]
-
-    # -- losses
-
-    def add_loss(self, loss):
-        """Add a scalar, computed in `call`, to the loss that training minimizes."""
-        if symbolic.has_symbols(loss):
-            raise ValueError(f"{self.name}: expected a loss computed in call, got {loss!r}")
-        self._call_losses += spec.leaves(loss)
-
-    def add_metric(self, value, name=None, aggregation=None):
-        """Report the mean of a tensor, computed in `call`, in `fit` and `evaluate`.
-
-        Parameters
-        ----------
-        value : Tensor
-        name : str, optional
-            By default the layer's.
-        aggregation
-            Accepted for the sake of older scripts: it is the mean over the batches.
-        """
-        self._call_metrics.append((name or self.name, value))
-
-    @property
-    def metrics(self):
-        """The `Metric` objects in the attributes of the layer and of inner ones."""
-        from dlcore.metrics import Metric
-
-        held = [x for layer in self._layers_within() for x in vars(layer).values()]
-        return list(dict.fromkeys(x for x in held if isinstance(x, Metric)))
-
-    @property
-    def losses(self):
-        """Losses of the last call (`add_loss`, activity) and penalties of the regularized
-        weights.
-        """
-        layers = self._layers_within()
-        called = [x for layer in layers for x in layer._call_losses]
-        weights = [v for v in self.trainable_weights if v.regularizer is not None]
-        return called + [v.regularizer(v) for v in weights]
-
-    def _clear_losses(self):
-        for layer in self._layers_within():
-            layer._call_losses = []
-            layer._call_metrics = []
 
     # -- configuration
 

@@ -65,6 +65,8 @@ class Embedding(_TakesIds):
             [1., 2.]]], dtype=float32)
     """
 
+    _further_arguments = ("input_length",)
+
     def __init__(
         self,
         input_dim,
@@ -111,6 +113,78 @@ class Embedding(_TakesIds):
         config = super().get_config()
         config.pop("weights", None)
         return config
+
+
+class ReversibleEmbedding(Embedding):
+    """An embedding that also leads back: ``layer(x, reverse=True)`` gives a score for every token
+    id, x . w[id], by the same vectors.
+
+    Parameters
+    ----------
+    input_dim, output_dim
+        See `Embedding`.
+    tie_weights : bool, default True
+        Otherwise the way back has a trainable matrix (D, V) of its own.
+    embeddings_initializer, embeddings_regularizer, embeddings_constraint, mask_zero
+        See `Embedding`.
+    reverse_dtype : str, optional
+        In which type the scores are computed; by default that of the layer.
+    logit_soft_cap : float, optional
+        Scores become cap tanh(score / cap).
+    **kwargs
+        See `Layer`.
+
+    References
+    ----------
+    Press and Wolf 2017, https://arxiv.org/abs/1608.05859
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore
+    >>> layer = dlcore.layers.ReversibleEmbedding(3, 2, weights=[[0.0, 0], [1, 2], [3, 4]])
+    >>> layer(np.array([[1.0, 0.5]], "float32"), reverse=True).tolist()
+    [[0.0, 2.0, 5.0]]
+    """
+
+    def __init__(
+        self, input_dim, output_dim, tie_weights=True, embeddings_initializer="uniform",
+        embeddings_regularizer=None, embeddings_constraint=None, mask_zero=False,
+        reverse_dtype=None, logit_soft_cap=None, **kwargs,
+    ):  # fmt: skip
+        self.tie_weights, self.reverse_dtype = tie_weights, reverse_dtype
+        self.logit_soft_cap = logit_soft_cap
+        super().__init__(
+            input_dim, output_dim, embeddings_initializer, embeddings_regularizer,
+            embeddings_constraint, mask_zero, **kwargs,
+        )  # fmt: skip
+
+    def build(self, input_shape):
+        if self.built:
+            return
+        super().build(input_shape)
+        if not self.tie_weights:
+            self.reverse_embeddings = self.add_weight(
+                (self.output_dim, self.input_dim),
+                self.embeddings_initializer,
+                name="reverse_embeddings",
+            )
+
+    def check_values(self, inputs):
+        if inputs.dtype.kind in "iu":
+            super().check_values(inputs)
+
+    def compute_mask(self, inputs, mask=None):
+        whole = inputs.dtype in ("int32", "int64", "uint8")
+        return super().compute_mask(inputs, mask) if whole else mask
+
+    def call(self, inputs, reverse=False):
+        if not reverse:
+            return super().call(inputs)
+        x, dtype = to_tensor(inputs), self.reverse_dtype or self.compute_dtype
+        w = ops.transpose(self.embeddings) if self.tie_weights else self.reverse_embeddings
+        scores = ops.matmul(ops.cast(x, dtype), ops.cast(w, dtype))
+        cap = self.logit_soft_cap
+        return scores if cap is None else ops.tanh(scores / cap) * cap
 
 
 class PositionEmbedding(Layer):

@@ -6,7 +6,7 @@ import numpy as np
 from dlcore.data.hashing import crossed, fingerprint, keyed
 from dlcore.layers import spec
 from dlcore.layers.base import Layer
-from dlcore.layers.categories import _check_mode, _dense, _encoded
+from dlcore.layers.categories import _encoded, _set_mode
 
 
 def _text(value):
@@ -49,14 +49,13 @@ class Hashing(Layer):
         self, num_bins, mask_value=None, salt=None, output_mode="int", sparse=False, **kwargs
     ):
         super().__init__(**kwargs)
-        _dense(self, sparse)
+        _set_mode(self, output_mode, self._modes, sparse)
         self.num_bins = spec.check_positive_int(self.name, "num_bins", num_bins)
-        self.mask_value, self.sparse = mask_value, False
+        self.mask_value = mask_value
         pair = salt if isinstance(salt, (tuple, list)) else (salt, salt)
         if salt is not None and (len(pair) != 2 or not all(isinstance(k, int) for k in pair)):
             raise ValueError(f"{self.name}: expected salt as one or two ints, got {salt!r}")
         self.salt = None if salt is None else list(pair)
-        self.output_mode = _check_mode(self, output_mode, self._modes)
 
     def _bin(self, value):
         masked = self.mask_value is not None and self.num_bins > 1
@@ -100,6 +99,7 @@ class HashedCrossing(Hashing):
     """
 
     _modes = ("int", "one_hot")
+    _fixed_arguments = ("mask_value", "salt")
 
     def __init__(self, num_bins, output_mode="int", sparse=False, name=None, dtype=None, **kwargs):
         super().__init__(

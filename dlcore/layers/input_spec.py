@@ -1,9 +1,10 @@
 """InputSpec: what a layer expects of its input; checked at every call that is traced."""
 
+from dlcore import lookup
 from dlcore.layers import spec
 
 
-class InputSpec:
+class InputSpec(lookup.Checked):
     """Rank, shape and type that an input must have; what is None may be anything.
 
     Parameters

@@ -62,6 +62,7 @@ class SpatialDropout1D(SpatialDropout2D):
     """
 
     rank = 1
+    _fixed_arguments = ("data_format",)
 
     def __init__(self, rate, seed=None, **kwargs):
         Dropout.__init__(self, rate, seed=seed, **kwargs)

@@ -182,6 +182,7 @@ class UpSampling1D(UpSampling2D):
 
     rank = 1
     interpolation = "nearest"
+    _fixed_arguments = ("data_format", "interpolation")
 
     def __init__(self, size=2, **kwargs):
         Layer.__init__(self, **kwargs)
@@ -201,6 +202,7 @@ class UpSampling3D(UpSampling2D):
 
     rank = 3
     interpolation = "nearest"
+    _fixed_arguments = ("interpolation",)
 
     def __init__(self, size=2, data_format=None, **kwargs):
         Layer.__init__(self, **kwargs)

@@ -99,6 +99,7 @@ class RNN(Layer):
                     f"{self.name}: expected {cells.n_states(self.cell)} initial states, got "
                     f"{len(given)}"
                 )
+            self._check_states(given, rows)
             return given
         if not self.stateful or spec.any_rows():
             return cells.initial_states(self.cell, rows)
@@ -109,9 +110,19 @@ class RNN(Layer):
         if self.states[0].shape[0] != rows:
             raise ValueError(
                 f"{self.name}: expected batches of {self.states[0].shape[0]} rows, as the first "
-                f"one of this stateful layer, got {rows}; call reset_states() or build a new model"
+                f"one of this stateful layer, got {rows}; build a new model for another batch size"
             )
         return [v.value for v in self.states]
+
+    def _check_states(self, given, rows):
+        if not hasattr(self.cell, "sequence"):  # of a user's cell any state may have any shape
+            return
+        for state in given:
+            shape = tuple(state.shape)
+            if len(shape) == 2 and shape[1] != self.cell.units:
+                raise ValueError(
+                    f"{self.name}: expected initial states ({rows}, {self.cell.units}), got {shape}"
+                )
 
     @property
     def states(self):

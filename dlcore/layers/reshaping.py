@@ -19,6 +19,11 @@ class Flatten(Layer):
         first).
     **kwargs
         See `Layer`.
+
+    Examples
+    --------
+    >>> Flatten()(np.ones((5, 4, 3), "float32")).shape
+    (5, 12)
     """
 
     def __init__(self, data_format=None, **kwargs):
@@ -46,6 +51,11 @@ class Reshape(Layer):
         Without the batch; one size may be -1.
     **kwargs
         See `Layer`.
+
+    Examples
+    --------
+    >>> Reshape((6, -1))(np.ones((5, 4, 3), "float32")).shape
+    (5, 6, 2)
     """
 
     def __init__(self, target_shape, **kwargs):
@@ -114,6 +124,11 @@ class RepeatVector(Layer):
     n : int
     **kwargs
         See `Layer`.
+
+    Examples
+    --------
+    >>> RepeatVector(3)(np.ones((5, 4), "float32")).shape
+    (5, 3, 4)
     """
 
     def __init__(self, n, **kwargs):

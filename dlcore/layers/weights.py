@@ -1,15 +1,17 @@
 """What a layer holds: its own weights, and inner layers, found in the attributes of the object."""
 
+from dlcore import lookup
 from dlcore.layers import spec
 from dlcore.program import Variable
 from dlcore.program.dtypes import is_float, standardize
 
 
-class Weights:
+class Weights(lookup.Checked):
     """Base of `Layer`: the weights, their values, and which of them are trained."""
 
     _casts_weights = True  # False: `call` sees them in their own type
 
+    @lookup.checked
     def add_weight(
         self,
         shape=None,

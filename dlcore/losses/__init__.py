@@ -88,6 +88,14 @@ _TABLE = lookup.table_of(
         "kullback_leibler_divergence": kl_divergence,
     },
 )
+
+
+def __getattr__(name):  # mse, MSE, ...: old spellings
+    if name.lower() in _SHORT:
+        return _TABLE[name]
+    raise lookup.no_attribute("dlcore.losses", name, __all__)
+
+
 _CROSSENTROPY = ("crossentropy", "ce")
 
 

@@ -39,6 +39,11 @@ def binary_crossentropy(y_true, y_pred, from_logits=False, label_smoothing=0.0, 
     Returns
     -------
     (N, ...) float
+
+    Examples
+    --------
+    >>> print(np.round(binary_crossentropy([[0, 1]], [[0.2, 0.7]]), 4))
+    [0.2899]
     """
     y, p = pair("binary_crossentropy", y_true, y_pred)
     if label_smoothing:
@@ -68,6 +73,11 @@ def categorical_crossentropy(y_true, y_pred, from_logits=False, label_smoothing=
     Returns
     -------
     (N, ...) float
+
+    Examples
+    --------
+    >>> print(np.round(categorical_crossentropy([[0, 1, 0]], [[0.1, 0.8, 0.1]]), 4))
+    [0.2231]
     """
     y, p = pair("categorical_crossentropy", y_true, y_pred)
     axis = _class_axis("categorical_crossentropy", p, axis)
@@ -108,6 +118,11 @@ def sparse_categorical_crossentropy(y_true, y_pred, from_logits=False, ignore_cl
     Returns
     -------
     (N, ...) float
+
+    Examples
+    --------
+    >>> print(np.round(sparse_categorical_crossentropy([1], [[0.1, 0.8, 0.1]]), 4))
+    [0.2231]
     """
     name = "sparse_categorical_crossentropy"
     p = as_float(y_pred)
@@ -190,19 +205,37 @@ def _signs(y):
 
 
 def hinge(y_true, y_pred):
-    """Mean of max(1 - y p, 0) over the last axis; targets are -1 and 1 (or 0 and 1)."""
+    """Mean of max(1 - y p, 0) over the last axis; targets are -1 and 1 (or 0 and 1).
+
+    Examples
+    --------
+    >>> print(np.round(hinge([[-1, 1]], [[0.2, 0.7]]), 4))
+    [0.75]
+    """
     y, p = pair("hinge", y_true, y_pred)
     return mean_of_last(ops.maximum(1.0 - _signs(y) * p, 0.0))
 
 
 def squared_hinge(y_true, y_pred):
-    """Mean of max(1 - y p, 0)^2 over the last axis; targets are -1 and 1 (or 0 and 1)."""
+    """Mean of max(1 - y p, 0)^2 over the last axis; targets are -1 and 1 (or 0 and 1).
+
+    Examples
+    --------
+    >>> print(np.round(squared_hinge([[-1, 1]], [[0.2, 0.7]]), 4))
+    [0.765]
+    """
     y, p = pair("squared_hinge", y_true, y_pred)
     return mean_of_last(ops.square(ops.maximum(1.0 - _signs(y) * p, 0.0)))
 
 
 def categorical_hinge(y_true, y_pred):
-    """max(1 + max of the wrong classes' p - p of the right class, 0); targets are one-hot."""
+    """max(1 + max of the wrong classes' p - p of the right class, 0); targets are one-hot.
+
+    Examples
+    --------
+    >>> print(np.round(categorical_hinge([[0, 1, 0]], [[0.1, 0.8, 0.3]]), 4))
+    [0.5]
+    """
     y, p = pair("categorical_hinge", y_true, y_pred)
     right = ops.sum(y * p, axis=-1)
     wrong = ops.max((1.0 - y) * p, axis=-1)
@@ -228,6 +261,11 @@ class BinaryCrossentropy(LossFunctionWrapper):
     axis : int, default -1
     reduction, name, dtype
         As in `Loss`.
+
+    Examples
+    --------
+    >>> round(float(BinaryCrossentropy()([[0, 1]], [[0.2, 0.7]])), 4)
+    0.2899
     """
 
     def __init__(
@@ -262,6 +300,11 @@ class CategoricalCrossentropy(LossFunctionWrapper):
     axis : int, default -1
     reduction, name, dtype
         As in `Loss`.
+
+    Examples
+    --------
+    >>> round(float(CategoricalCrossentropy()([[0, 1, 0]], [[0.1, 0.8, 0.1]])), 4)
+    0.2231
     """
 
     def __init__(
@@ -296,6 +339,11 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
     axis : int, default -1
     reduction, name, dtype
         As in `Loss`.
+
+    Examples
+    --------
+    >>> round(float(SparseCategoricalCrossentropy()([1, 2], [[0.1, 0.8, 0.1], [0.2, 0.2, 0.6]])), 4)
+    0.367
     """
 
     def __init__(
@@ -326,21 +374,39 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
 
 
 class Hinge(LossFunctionWrapper):
-    """`hinge`, reduced."""
+    """`hinge`, reduced.
+
+    Examples
+    --------
+    >>> round(float(Hinge()([[-1, 1]], [[0.2, 0.7]])), 4)
+    0.75
+    """
 
     def __init__(self, reduction="sum_over_batch_size", name="hinge", dtype=None):
         super().__init__(hinge, reduction, name, dtype)
 
 
 class SquaredHinge(LossFunctionWrapper):
-    """`squared_hinge`, reduced."""
+    """`squared_hinge`, reduced.
+
+    Examples
+    --------
+    >>> round(float(SquaredHinge()([[-1, 1]], [[0.2, 0.7]])), 4)
+    0.765
+    """
 
     def __init__(self, reduction="sum_over_batch_size", name="squared_hinge", dtype=None):
         super().__init__(squared_hinge, reduction, name, dtype)
 
 
 class CategoricalHinge(LossFunctionWrapper):
-    """`categorical_hinge`, reduced."""
+    """`categorical_hinge`, reduced.
+
+    Examples
+    --------
+    >>> round(float(CategoricalHinge()([[0, 1, 0]], [[0.1, 0.8, 0.3]])), 4)
+    0.5
+    """
 
     def __init__(self, reduction="sum_over_batch_size", name="categorical_hinge", dtype=None):
         super().__init__(categorical_hinge, reduction, name, dtype)

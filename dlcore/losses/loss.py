@@ -228,6 +228,8 @@ class LossFunctionWrapper(Loss):
         As in `Loss`.
     """
 
+    _any_arguments = True  # those of fn
+
     def __init__(self, fn, reduction="sum_over_batch_size", name=None, dtype=None, **kwargs):
         super().__init__(name or getattr(fn, "__name__", None), reduction, dtype)
         self.fn, self.fn_kwargs = fn, kwargs
@@ -293,6 +295,8 @@ def class_weights_to_sample_weights(y, class_weight):
     classes = y.argmax(-1) if y.ndim == 2 and y.shape[1] > 1 else np.rint(y.reshape(-1)).astype(int)
     weights = np.ones(len(classes), floatx())
     for label, weight in class_weight.items():
+        if isinstance(label, bool) or not isinstance(label, (int, float, np.number)):
+            raise ValueError(f"class_weight: expected classes as ints, got {label!r}")
         if not math.isfinite(weight) or weight < 0:
             raise ValueError(f"class_weight: expected weights >= 0, got {weight} for class {label}")
         weights[classes == int(label)] = weight

@@ -17,25 +17,48 @@ def mean_squared_error(y_true, y_pred):
     Returns
     -------
     (N, ...) float
+
+    Examples
+    --------
+    >>> print(mean_squared_error([[1.0, 2.0]], [[2.0, 4.0]]).round(4))
+    [2.5]
     """
     y, p = pair("mean_squared_error", y_true, y_pred)
     return mean_of_last(ops.square(p - y))
 
 
 def mean_absolute_error(y_true, y_pred):
-    """Mean of |p - y| over the last axis."""
+    """Mean of |p - y| over the last axis.
+
+    Examples
+    --------
+    >>> print(mean_absolute_error([[1.0, 2.0]], [[2.0, 4.0]]).round(4))
+    [1.5]
+    """
     y, p = pair("mean_absolute_error", y_true, y_pred)
     return mean_of_last(ops.abs(p - y))
 
 
 def mean_absolute_percentage_error(y_true, y_pred):
-    """Mean of 100 |p - y| / max(|y|, epsilon) over the last axis."""
+    """Mean of 100 |p - y| / max(|y|, epsilon) over the last axis.
+
+    Examples
+    --------
+    >>> print(mean_absolute_percentage_error([[1.0, 2.0]], [[2.0, 3.0]]).round(4))
+    [75.]
+    """
     y, p = pair("mean_absolute_percentage_error", y_true, y_pred)
     return mean_of_last(100.0 * ops.abs((y - p) / ops.maximum(ops.abs(y), epsilon())))
 
 
 def mean_squared_logarithmic_error(y_true, y_pred):
-    """Mean of (log(1 + p) - log(1 + y))^2 over the last axis, with p and y at least epsilon."""
+    """Mean of (log(1 + p) - log(1 + y))^2 over the last axis, with p and y at least epsilon.
+
+    Examples
+    --------
+    >>> print(mean_squared_logarithmic_error([[1.0, 2.0]], [[2.0, 3.0]]).round(4))
+    [0.1236]
+    """
     y, p = pair("mean_squared_logarithmic_error", y_true, y_pred)
     log_y = ops.log1p(ops.maximum(y, epsilon()))
     return mean_of_last(ops.square(ops.log1p(ops.maximum(p, epsilon())) - log_y))
@@ -45,6 +68,11 @@ def huber(y_true, y_pred, delta=1.0):
     """Mean of e^2 / 2 where |e| <= delta, else delta |e| - delta^2 / 2, with e = p - y.
 
     Source: Huber 1964, https://doi.org/10.1214/aoms/1177703732
+
+    Examples
+    --------
+    >>> print(huber([[0.0, 1.0]], [[0.5, 3.0]]).round(4))
+    [0.8125]
     """
     y, p = pair("huber", y_true, y_pred)
     error = ops.abs(p - y)
@@ -57,6 +85,11 @@ def log_cosh(y_true, y_pred):
 
     As |e| + log(1 + (exp(-2 |e|) - 1) / 2): it does not overflow, nor cancel near 0 as the form
     with log 2 does.
+
+    Examples
+    --------
+    >>> print(log_cosh([[0.0, 1.0]], [[0.5, 3.0]]).round(4))
+    [0.7226]
     """
     y, p = pair("log_cosh", y_true, y_pred)
     error = ops.abs(p - y)
@@ -67,6 +100,11 @@ def poisson(y_true, y_pred):
     """Mean of p - y log(p + epsilon) over the last axis.
 
     The negative log-likelihood of Poisson's distribution, but for log(y!).
+
+    Examples
+    --------
+    >>> print(poisson([[1.0, 2.0]], [[1.5, 2.5]]).round(4))
+    [0.881]
     """
     y, p = pair("poisson", y_true, y_pred)
     return mean_of_last(p - y * ops.log(p + epsilon()))
@@ -76,6 +114,11 @@ def kl_divergence(y_true, y_pred):
     """Sum of y log(y / p) over the last axis, with y and p limited to epsilon..1.
 
     Source: Kullback and Leibler 1951, https://doi.org/10.1214/aoms/1177729694
+
+    Examples
+    --------
+    >>> print(kl_divergence([[0.5, 0.5]], [[0.9, 0.1]]).round(4))
+    [0.5108]
     """
     y, p = pair("kl_divergence", y_true, y_pred)
     y, p = ops.clip(y, epsilon(), 1.0), ops.clip(p, epsilon(), 1.0)
@@ -117,14 +160,26 @@ class MeanSquaredError(LossFunctionWrapper):
 
 
 class MeanAbsoluteError(LossFunctionWrapper):
-    """`mean_absolute_error`, reduced."""
+    """`mean_absolute_error`, reduced.
+
+    Examples
+    --------
+    >>> round(float(MeanAbsoluteError()([[1.0, 2.0]], [[2.0, 4.0]])), 4)
+    1.5
+    """
 
     def __init__(self, reduction="sum_over_batch_size", name="mean_absolute_error", dtype=None):
         super().__init__(mean_absolute_error, reduction, name, dtype)
 
 
 class MeanAbsolutePercentageError(LossFunctionWrapper):
-    """`mean_absolute_percentage_error`, reduced."""
+    """`mean_absolute_percentage_error`, reduced.
+
+    Examples
+    --------
+    >>> round(float(MeanAbsolutePercentageError()([[1.0, 2.0]], [[2.0, 3.0]])), 4)
+    75.0
+    """
 
     def __init__(
         self, reduction="sum_over_batch_size", name="mean_absolute_percentage_error", dtype=None
@@ -133,7 +188,13 @@ class MeanAbsolutePercentageError(LossFunctionWrapper):
 
 
 class MeanSquaredLogarithmicError(LossFunctionWrapper):
-    """`mean_squared_logarithmic_error`, reduced."""
+    """`mean_squared_logarithmic_error`, reduced.
+
+    Examples
+    --------
+    >>> round(float(MeanSquaredLogarithmicError()([[1.0, 2.0]], [[2.0, 3.0]])), 4)
+    0.1236
+    """
 
     def __init__(
         self, reduction="sum_over_batch_size", name="mean_squared_logarithmic_error", dtype=None
@@ -150,6 +211,11 @@ class Huber(LossFunctionWrapper):
         Where the square turns into a line.
     reduction, name, dtype
         As in `Loss`.
+
+    Examples
+    --------
+    >>> round(float(Huber()([[0.0, 1.0]], [[0.5, 3.0]])), 4)
+    0.8125
     """
 
     def __init__(self, delta=1.0, reduction="sum_over_batch_size", name="huber_loss", dtype=None):
@@ -160,21 +226,39 @@ class Huber(LossFunctionWrapper):
 
 
 class LogCosh(LossFunctionWrapper):
-    """`log_cosh`, reduced."""
+    """`log_cosh`, reduced.
+
+    Examples
+    --------
+    >>> round(float(LogCosh()([[0.0, 1.0]], [[0.5, 3.0]])), 4)
+    0.7226
+    """
 
     def __init__(self, reduction="sum_over_batch_size", name="log_cosh", dtype=None):
         super().__init__(log_cosh, reduction, name, dtype)
 
 
 class Poisson(LossFunctionWrapper):
-    """`poisson`, reduced."""
+    """`poisson`, reduced.
+
+    Examples
+    --------
+    >>> round(float(Poisson()([[1.0, 2.0]], [[1.5, 2.5]])), 4)
+    0.881
+    """
 
     def __init__(self, reduction="sum_over_batch_size", name="poisson", dtype=None):
         super().__init__(poisson, reduction, name, dtype)
 
 
 class KLDivergence(LossFunctionWrapper):
-    """`kl_divergence`, reduced."""
+    """`kl_divergence`, reduced.
+
+    Examples
+    --------
+    >>> round(float(KLDivergence()([[0.5, 0.5]], [[0.9, 0.1]])), 4)
+    0.5108
+    """
 
     def __init__(self, reduction="sum_over_batch_size", name="kl_divergence", dtype=None):
         super().__init__(kl_divergence, reduction, name, dtype)
@@ -189,6 +273,11 @@ class CosineSimilarity(LossFunctionWrapper):
         Axis of the vectors.
     reduction, name, dtype
         As in `Loss`.
+
+    Examples
+    --------
+    >>> round(float(CosineSimilarity()([[3.0, 4.0]], [[4.0, 3.0]])), 4)
+    -0.96
     """
 
     def __init__(

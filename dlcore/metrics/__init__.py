@@ -137,6 +137,12 @@ _BY_SHAPE = {
 _BY_SHAPE.update(acc=_BY_SHAPE["accuracy"], ce=_BY_SHAPE["crossentropy"])
 
 
+def __getattr__(name):
+    if name.lower() in _losses._SHORT:  # mse, MSE, ...: old spellings, of the functions
+        return getattr(_losses, name)
+    raise lookup.no_attribute("dlcore.metrics", name, __all__)
+
+
 def get(identifier):
     """The metric that None, a name, a dictionary, a class, a function or a `Metric` stands for.
 

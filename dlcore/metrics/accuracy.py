@@ -94,6 +94,13 @@ class BinaryAccuracy(MeanMetricWrapper):
     name : str
     dtype : str, optional
     threshold : float, between 0 and 1
+
+    Examples
+    --------
+    >>> m = BinaryAccuracy()
+    >>> m.update_state([0, 1, 1, 1], [0.2, 0.7, 0.4, 0.9])
+    >>> round(float(m.result()), 4)
+    0.75
     """
 
     def __init__(self, name="binary_accuracy", dtype=None, threshold=0.5):
@@ -104,14 +111,30 @@ class BinaryAccuracy(MeanMetricWrapper):
 
 
 class CategoricalAccuracy(MeanMetricWrapper):
-    """Share of right classes, with one-hot targets."""
+    """Share of right classes, with one-hot targets.
+
+    Examples
+    --------
+    >>> m = CategoricalAccuracy()
+    >>> m.update_state([[0, 1], [1, 0]], [[0.2, 0.8], [0.4, 0.6]])
+    >>> round(float(m.result()), 4)
+    0.5
+    """
 
     def __init__(self, name="categorical_accuracy", dtype=None):
         super().__init__(categorical_accuracy, name, dtype)
 
 
 class SparseCategoricalAccuracy(MeanMetricWrapper):
-    """Share of right classes, with integer targets."""
+    """Share of right classes, with integer targets.
+
+    Examples
+    --------
+    >>> m = SparseCategoricalAccuracy()
+    >>> m.update_state([1, 0], [[0.2, 0.8], [0.4, 0.6]])
+    >>> round(float(m.result()), 4)
+    0.5
+    """
 
     def __init__(self, name="sparse_categorical_accuracy", dtype=None):
         super().__init__(sparse_categorical_accuracy, name, dtype)
@@ -125,6 +148,13 @@ class TopKCategoricalAccuracy(MeanMetricWrapper):
     k : int, default 5
     name : str
     dtype : str, optional
+
+    Examples
+    --------
+    >>> m = TopKCategoricalAccuracy(k=2)
+    >>> m.update_state([[0, 0, 1], [0, 1, 0]], [[0.5, 0.1, 0.4], [0.3, 0.2, 0.5]])
+    >>> round(float(m.result()), 4)
+    0.5
     """
 
     def __init__(self, k=5, name="top_k_categorical_accuracy", dtype=None):
@@ -140,6 +170,13 @@ class SparseTopKCategoricalAccuracy(MeanMetricWrapper):
     k : int, default 5
     name : str
     dtype : str, optional
+
+    Examples
+    --------
+    >>> m = SparseTopKCategoricalAccuracy(k=2)
+    >>> m.update_state([2, 1], [[0.5, 0.1, 0.4], [0.3, 0.2, 0.5]])
+    >>> round(float(m.result()), 4)
+    0.5
     """
 
     def __init__(self, k=5, name="sparse_top_k_categorical_accuracy", dtype=None):

@@ -32,6 +32,13 @@ class AUC(Metric):
     label_weights : list of L floats, optional
     from_logits : bool
         Predictions are logits, to go through a sigmoid.
+
+    Examples
+    --------
+    >>> m = AUC()
+    >>> m.update_state([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
+    >>> round(float(m.result()), 4)
+    0.75
     """
 
     def __init__(

@@ -102,25 +102,57 @@ class _OneCount(_Counts):
 
 
 class TruePositives(_OneCount):
-    """Weighted number of positive samples that are predicted positive."""
+    """Weighted number of positive samples that are predicted positive.
+
+    Examples
+    --------
+    >>> m = TruePositives()
+    >>> m.update_state([0, 1, 1, 1], [0.2, 0.7, 0.4, 0.9])
+    >>> round(float(m.result()), 4)
+    2.0
+    """
 
     kinds = ("true_positives",)
 
 
 class FalsePositives(_OneCount):
-    """Weighted number of negative samples that are predicted positive."""
+    """Weighted number of negative samples that are predicted positive.
+
+    Examples
+    --------
+    >>> m = FalsePositives()
+    >>> m.update_state([0, 1, 1, 1], [0.2, 0.7, 0.4, 0.9])
+    >>> round(float(m.result()), 4)
+    0.0
+    """
 
     kinds = ("false_positives",)
 
 
 class TrueNegatives(_OneCount):
-    """Weighted number of negative samples that are predicted negative."""
+    """Weighted number of negative samples that are predicted negative.
+
+    Examples
+    --------
+    >>> m = TrueNegatives()
+    >>> m.update_state([0, 1, 1, 1], [0.2, 0.7, 0.4, 0.9])
+    >>> round(float(m.result()), 4)
+    1.0
+    """
 
     kinds = ("true_negatives",)
 
 
 class FalseNegatives(_OneCount):
-    """Weighted number of positive samples that are predicted negative."""
+    """Weighted number of positive samples that are predicted negative.
+
+    Examples
+    --------
+    >>> m = FalseNegatives()
+    >>> m.update_state([0, 1, 1, 1], [0.2, 0.7, 0.4, 0.9])
+    >>> round(float(m.result()), 4)
+    1.0
+    """
 
     kinds = ("false_negatives",)
 
@@ -139,6 +171,13 @@ class Precision(_Counts):
         Only this class counts.
     name : str
     dtype : str, optional
+
+    Examples
+    --------
+    >>> m = Precision()
+    >>> m.update_state([0, 1, 1, 1], [0.2, 0.7, 0.4, 0.9])
+    >>> round(float(m.result()), 4)
+    1.0
     """
 
     kinds = ("true_positives", "false_positives")
@@ -155,6 +194,13 @@ class Recall(_Counts):
     ----------
     thresholds, top_k, class_id, name, dtype
         As in `Precision`.
+
+    Examples
+    --------
+    >>> m = Recall()
+    >>> m.update_state([0, 1, 1, 1], [0.2, 0.7, 0.4, 0.9])
+    >>> round(float(m.result()), 4)
+    0.6667
     """
 
     kinds = ("true_positives", "false_negatives")
@@ -178,6 +224,13 @@ class FBetaScore(Metric):
         single output, one above 0.5.
     name : str
     dtype : str, optional
+
+    Examples
+    --------
+    >>> m = FBetaScore(average="micro", beta=2.0, threshold=0.5)
+    >>> m.update_state([[1], [0], [1]], [[0.9], [0.6], [0.8]])
+    >>> round(float(m.result()), 4)
+    0.9091
     """
 
     def __init__(self, average=None, beta=1.0, threshold=None, name="fbeta_score", dtype=None):
@@ -240,6 +293,13 @@ class F1Score(FBetaScore):
     ----------
     average, threshold, name, dtype
         As in `FBetaScore`.
+
+    Examples
+    --------
+    >>> m = F1Score(average="micro", threshold=0.5)
+    >>> m.update_state([[1], [0], [1]], [[0.9], [0.6], [0.8]])
+    >>> round(float(m.result()), 4)
+    0.8
     """
 
     def __init__(self, average=None, threshold=None, name="f1_score", dtype=None):
@@ -254,6 +314,14 @@ class ConfusionMatrix(Metric):
     num_classes : int >= 2
     name : str
     dtype : str, optional
+
+    Examples
+    --------
+    >>> m = ConfusionMatrix(2)
+    >>> m.update_state([0, 1, 1], [0, 1, 0])
+    >>> print(m.result())
+    [[1. 0.]
+     [1. 1.]]
     """
 
     def __init__(self, num_classes, name="confusion_matrix", dtype=None):

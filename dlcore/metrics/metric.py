@@ -138,6 +138,13 @@ class Sum(Metric):
     ----------
     name : str, default "sum"
     dtype : str, optional
+
+    Examples
+    --------
+    >>> m = Sum()
+    >>> m.update_state([1.0, 3.0])
+    >>> round(float(m.result()), 4)
+    4.0
     """
 
     def __init__(self, name="sum", dtype=None):
@@ -162,6 +169,13 @@ class Mean(Metric):
     ----------
     name : str, default "mean"
     dtype : str, optional
+
+    Examples
+    --------
+    >>> m = Mean()
+    >>> m.update_state([1.0, 3.0])
+    >>> round(float(m.result()), 4)
+    2.0
     """
 
     def __init__(self, name="mean", dtype=None):
@@ -189,8 +203,10 @@ class MeanMetricWrapper(Mean):
     name, dtype : optional
     """
 
+    _any_arguments = True  # those of fn
+
     def __init__(self, fn, name=None, dtype=None, **kwargs):
-        own = getattr(fn, "name", None) or getattr(fn, "__name__", "metric")
+        own = getattr(fn, "name", None) or getattr(fn, "__name__", "metric").strip("<>")  # lambda
         super().__init__(name or own, dtype)
         self.fn, self.fn_kwargs = fn, kwargs
 

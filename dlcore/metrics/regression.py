@@ -195,6 +195,13 @@ class RootMeanSquaredError(Mean):
     ----------
     name : str
     dtype : str, optional
+
+    Examples
+    --------
+    >>> m = RootMeanSquaredError()
+    >>> m.update_state([[1.0], [2.0], [4.0]], [[1.5], [2.0], [3.0]])
+    >>> round(float(m.result()), 4)
+    0.6455
     """
 
     def __init__(self, name="root_mean_squared_error", dtype=None):
@@ -221,6 +228,13 @@ class R2Score(Metric):
         Number of inputs for the adjusted score, or 0.
     name : str
     dtype : str, optional
+
+    Examples
+    --------
+    >>> m = R2Score()
+    >>> m.update_state([[1.0], [2.0], [4.0]], [[1.5], [2.0], [3.0]])
+    >>> round(float(m.result()), 4)
+    0.7321
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 from functools import partial
 
 from dlcore import layers, lookup
-from dlcore.layers.core import InputLayer
+from dlcore.layers.inputs import InputLayer
 from dlcore.layers.operation import Operation
 from dlcore.models.model import Model
 from dlcore.models.sequential import Sequential
@@ -15,6 +15,7 @@ __all__ = [
 layers._TABLE.update(Model=Model, Sequential=Sequential)
 
 
+@lookup.checked
 def load_model(filepath, custom_objects=None, compile=True, safe_mode=True):
     """The model in a file that `Model.save` wrote.
 
@@ -38,6 +39,7 @@ def load_model(filepath, custom_objects=None, compile=True, safe_mode=True):
     return load_model(filepath, custom_objects, compile)
 
 
+@lookup.checked
 def save_model(model, filepath, overwrite=True, zipped=None):
     """`model.save(filepath)`."""
     model.save(filepath, overwrite)

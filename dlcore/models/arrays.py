@@ -72,7 +72,8 @@ def _kind(x):
         return f"a {type(x).__name__}; x.toarray() is dense"
     if hasattr(x, "columns") and hasattr(x, "dtypes"):  # a frame
         other = [c for c, t in zip(x.columns, x.dtypes, strict=True) if t.kind not in "biuf"]
-        return f"a {type(x).__name__} with something else in the columns {other}"
+        what = f"something else in the columns {other}" if other else "missing values"
+        return f"a {type(x).__name__} with {what}"
     return f"{type(x).__name__} of {getattr(x, 'dtype', 'mixed or non-numeric values')}"
 
 

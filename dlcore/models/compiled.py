@@ -189,7 +189,8 @@ class Compiled:
         if form is None:
             return []
         nothing = [None] * len(form)
-        targets = nothing if y is None else form.flatten(y)
+        looked_at = y is not None and any(h.needs_targets for h in self.heads)
+        targets = form.flatten(y) if looked_at else nothing
         weights = nothing if sample_weight is None else form.flatten(sample_weight)
         names = [""] if len(form) == 1 else [f" of {name}" for name in form.names]
         return zip(names, self.heads, targets, form.flatten(y_pred), weights, strict=True)

@@ -9,7 +9,7 @@ import math
 
 from dlcore import ops
 from dlcore.layers import spec
-from dlcore.layers.core import Input, InputLayer
+from dlcore.layers.inputs import Input, InputLayer
 from dlcore.layers.symbolic import KerasTensor
 from dlcore.models.form import Form
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from dlcore import lookup
 from dlcore.layers import deserialize, serialize, spec
-from dlcore.layers.core import InputLayer
+from dlcore.layers.inputs import InputLayer
 from dlcore.layers.symbolic import KerasTensor
 from dlcore.program.dtypes import standardize
 

@@ -195,6 +195,7 @@ class Model(Trainer):
 
     # -- layers
 
+    @lookup.checked
     def get_layer(self, name=None, index=None):
         """The layer of that name or at that place."""
         if index is not None:
@@ -220,6 +221,7 @@ class Model(Trainer):
         self.built = True
         self._build_specs = spec.batch_specs(inputs)
 
+    @lookup.checked
     def summary(
         self,
         line_length=None,
@@ -253,6 +255,7 @@ class Model(Trainer):
 
     # -- files
 
+    @lookup.checked
     def save(self, filepath, overwrite=True, zipped=None):
         """Write architecture, weights, `compile` arguments and the optimizer's state to one file.
 
@@ -274,12 +277,14 @@ class Model(Trainer):
 
         save_model(self, filepath, overwrite)
 
+    @lookup.checked
     def save_weights(self, filepath, overwrite=True):
         """Write the weights alone."""
         from dlcore.io import save_weights
 
         save_weights(self, filepath, overwrite)
 
+    @lookup.checked
     def load_weights(self, filepath, skip_mismatch=False):
         """Set the weights from a file of `save_weights` or `save`.
 

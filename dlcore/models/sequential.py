@@ -3,7 +3,7 @@
 from dlcore import lookup
 from dlcore.layers import deserialize, serialize, sharing, spec
 from dlcore.layers.base import Layer
-from dlcore.layers.core import InputLayer
+from dlcore.layers.inputs import InputLayer
 from dlcore.layers.symbolic import KerasTensor
 from dlcore.models.form import Form
 from dlcore.models.graph import LayerGraph

@@ -1,8 +1,10 @@
 """fit, evaluate and predict: the ways to run the steps over arrays."""
 
+from typing import Any
+
 import numpy as np
 
-from dlcore import backends, config
+from dlcore import backends, config, lookup
 from dlcore.callbacks import CallbackList
 from dlcore.data.batches import Stream, is_batches, pack_batch
 from dlcore.layers import spec
@@ -21,6 +23,7 @@ class Trainer(Steps):
 
     # -- fit
 
+    @lookup.checked
     def fit(
         self,
         x=None,
@@ -133,6 +136,7 @@ class Trainer(Steps):
 
     # -- evaluate
 
+    @lookup.checked
     def evaluate(
         self,
         x=None,
@@ -143,7 +147,7 @@ class Trainer(Steps):
         steps=None,
         callbacks=None,
         return_dict=False,
-    ):
+    ) -> Any:
         """Loss and metrics over the rows of `x`.
 
         Parameters
@@ -198,7 +202,7 @@ class Trainer(Steps):
 
     # -- predict
 
-    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
+    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None) -> Any:
         """Outputs for the rows of `x`.
 
         Parameters
@@ -227,7 +231,7 @@ class Trainer(Steps):
                 pass
         return self._predict(x, batch_size, verbose, steps, callbacks)
 
-    def predict_on_batch(self, x):
+    def predict_on_batch(self, x) -> Any:
         """Outputs for one batch."""
         try:
             call, at = self._fast_on_batch[x.shape, x.dtype]
@@ -299,7 +303,9 @@ class Trainer(Steps):
 
     # -- single batches
 
-    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
+    def train_on_batch(
+        self, x, y=None, sample_weight=None, class_weight=None, return_dict=False
+    ) -> Any:
         """One training step on one batch.
 
         Returns
@@ -311,7 +317,7 @@ class Trainer(Steps):
         data = self._data("train_on_batch", "train", x, y, sample_weight, class_weight)
         return self._one_step("train", data, return_dict)
 
-    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False) -> Any:
         """Loss and metrics of one batch."""
         self._check_compiled("test_on_batch")
         data = self._data("test_on_batch", "test", x, y, sample_weight)

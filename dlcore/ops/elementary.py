@@ -12,7 +12,7 @@ import numpy as np
 from dlcore.ops import pointwise as pw
 from dlcore.ops.creation import zeros_like
 from dlcore.ops.op import OPS, Op, as_float, broadcast_shapes, cast_to, promoted, traceable
-from dlcore.ops.pointwise import _sum_to
+from dlcore.ops.pointwise_table import sum_to
 from dlcore.program import dtypes
 
 _EIGHTH = math.tan(math.pi / 8)
@@ -267,7 +267,7 @@ def _declare(name, formula, gradient, parts, doc):
         return broadcast_shapes(name, *(x.shape for x in xs)), xs[0].dtype
 
     def unbroadcast(g, y, *xs):
-        return [_sum_to(dx, x.shape) for dx, x in zip(gradient(g, y, *xs), xs, strict=True)]
+        return [sum_to(dx, x.shape) for dx, x in zip(gradient(g, y, *xs), xs, strict=True)]
 
     Op(name, shape, formula, unbroadcast, parts=parts)
 

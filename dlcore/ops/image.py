@@ -1,7 +1,10 @@
 """Ops on images, with the names of `keras.ops.image`."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+from dlcore import lookup
 from dlcore.ops import pointwise as pw
 from dlcore.ops.convolution import depthwise_conv
 from dlcore.ops.indexing import take
@@ -324,3 +327,7 @@ def _joined(term, i, weight, n, mode):
         known = pw.logical_and(i >= 0.0, i < n)
         inside = known if inside is None else pw.logical_and(inside, known)
     return here if index is None else index * n + here, inside, weight * before
+
+
+if not TYPE_CHECKING:  # checkers of types know what is there
+    __getattr__ = lookup.refusing(__name__)

@@ -1,7 +1,7 @@
 """Matrix products: y = a b over the last two axes, batched by broadcasting over the others."""
 
 from dlcore.ops.op import OPS, Op, broadcast_shapes, cast_to, promoted, traceable
-from dlcore.ops.pointwise import _sum_to
+from dlcore.ops.pointwise_table import sum_to
 from dlcore.ops.shaping import expand_dims, reshape, squeeze, swapaxes
 from dlcore.program import dtypes
 
@@ -24,7 +24,7 @@ def _matmul_gradient(g, y, a, b):
         return [OPS["matmul"](g, swapaxes(b, -1, -2)), db]
     da = OPS["matmul"](g, swapaxes(b, -1, -2))
     db = OPS["matmul"](swapaxes(a, -1, -2), g)
-    return [_sum_to(da, a.shape), _sum_to(db, b.shape)]
+    return [sum_to(da, a.shape), sum_to(db, b.shape)]
 
 
 Op(
@@ -83,12 +83,15 @@ def dot(x1, x2):
 
 def __getattr__(name):
     """`ops.linalg` also has what `keras.ops.linalg` has."""
-    if not name.startswith("_"):  # imports ask for such
-        from dlcore import ops
-        from dlcore.ops import decompositions
+    from dlcore.lookup import no_attribute
 
-        if name == "norm":
-            return ops.norm
-        if name in decompositions.__all__:
-            return getattr(decompositions, name)
-    raise AttributeError(f"dlcore.ops.linalg: expected a function, got {name!r}")
+    if name.startswith("_"):  # imports ask for such
+        raise no_attribute("dlcore.ops.linalg", name, ())
+    from dlcore import ops
+    from dlcore.ops import decompositions
+
+    if name == "norm":
+        return ops.norm
+    if name in decompositions.__all__:
+        return getattr(decompositions, name)
+    raise no_attribute("dlcore.ops.linalg", name, ("norm", *decompositions.__all__))

@@ -5,7 +5,7 @@ import functools
 
 import numpy as np
 
-from dlcore import backends
+from dlcore import backends, lookup
 from dlcore.backends.memory import when_device_changes
 from dlcore.program import dtypes
 from dlcore.program.function import run_eagerly
@@ -341,7 +341,11 @@ def traceable(n_tensors=1):
         @functools.wraps(f)
         def call(*args, **kwargs):
             if kwargs:
-                return general(*args, **kwargs)
+                try:
+                    return general(*args, **kwargs)
+                except TypeError:
+                    lookup.check_keywords(f, kwargs)
+                    raise
             return fast(*args)
 
         fast = general

@@ -1,15 +1,18 @@
 """Optimizers and their learning-rate schedules, with the names of Keras."""
 
+from typing import TYPE_CHECKING
+
 from dlcore import lookup
 from dlcore.optimizers import schedules
 from dlcore.optimizers.further_rules import Adafactor, Ftrl, Lamb, Lion
 from dlcore.optimizers.loss_scale import LossScaleOptimizer
+from dlcore.optimizers.muon import Muon
 from dlcore.optimizers.optimizer import Optimizer
 from dlcore.optimizers.rules import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Nadam, RMSprop
 
 _CLASSES = [
     SGD, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Ftrl, Lamb, Lion, LossScaleOptimizer,
-    Nadam, Optimizer, RMSprop,
+    Muon, Nadam, Optimizer, RMSprop,
 ]  # fmt: skip
 _TABLE = {name: c for c in _CLASSES for name in (c.__name__, c.__name__.lower())}
 
@@ -50,3 +53,6 @@ def deserialize(config, custom_objects=None):
 
 
 __all__ = [*(c.__name__ for c in _CLASSES), "deserialize", "get", "schedules", "serialize"]
+
+if not TYPE_CHECKING:  # checkers of types know what is there
+    __getattr__ = lookup.refusing(__name__)

@@ -28,6 +28,13 @@ class SGD(Optimizer):
     nesterov : bool
 
     Source: Sutskever et al. 2013, https://proceedings.mlr.press/v28/sutskever13.html
+
+    Examples
+    --------
+    >>> w = Variable([1.0, 2.0])
+    >>> SGD(0.1).apply([[0.5, -0.25]], [w])
+    >>> print(w.numpy().round(3))
+    [0.95  2.025]
     """
 
     def __init__(self, learning_rate=0.01, momentum=0.0, nesterov=False, **kwargs):
@@ -66,6 +73,13 @@ class Adagrad(Optimizer):
     epsilon : float, default 1e-7
 
     Source: Duchi et al. 2011, https://jmlr.org/papers/v12/duchi11a.html
+
+    Examples
+    --------
+    >>> w = Variable([1.0, 2.0])
+    >>> Adagrad(0.1).apply([[0.5, -0.25]], [w])
+    >>> print(w.numpy().round(3))
+    [0.915 2.062]
     """
 
     def __init__(self, learning_rate=0.001, initial_accumulator_value=0.1, epsilon=1e-7, **kwargs):
@@ -105,6 +119,13 @@ class Adadelta(Optimizer):
     epsilon : float, default 1e-7
 
     Source: Zeiler 2012, https://arxiv.org/abs/1212.5701
+
+    Examples
+    --------
+    >>> w = Variable([1.0, 2.0])
+    >>> Adadelta(0.1).apply([[0.5, -0.25]], [w])
+    >>> print(w.numpy().round(3))
+    [1. 2.]
     """
 
     def __init__(self, learning_rate=0.001, rho=0.95, epsilon=1e-7, **kwargs):
@@ -142,6 +163,13 @@ class RMSprop(Optimizer):
     centered : bool
 
     Source: Hinton 2012, https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf
+
+    Examples
+    --------
+    >>> w = Variable([1.0, 2.0])
+    >>> RMSprop(0.1).apply([[0.5, -0.25]], [w])
+    >>> print(w.numpy().round(3))
+    [0.684 2.316]
     """
 
     def __init__(
@@ -196,6 +224,13 @@ class Adam(Optimizer):
 
     Source: Kingma and Ba 2015, https://arxiv.org/abs/1412.6980, the form before section 2.1;
     AMSGrad: Reddi et al. 2018, https://openreview.net/forum?id=ryQu7f-RZ
+
+    Examples
+    --------
+    >>> w = Variable([1.0, 2.0])
+    >>> Adam(0.1).apply([[0.5, -0.25]], [w])
+    >>> print(w.numpy().round(3))
+    [0.9 2.1]
     """
 
     def __init__(
@@ -248,6 +283,13 @@ class AdamW(Adam):
     amsgrad : bool
 
     Source: Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101
+
+    Examples
+    --------
+    >>> w = Variable([1.0, 2.0])
+    >>> AdamW(0.1).apply([[0.5, -0.25]], [w])
+    >>> print(w.numpy().round(3))
+    [0.9   2.099]
     """
 
     def __init__(
@@ -277,6 +319,13 @@ class Adamax(Optimizer):
     epsilon : float, default 1e-7
 
     Source: Kingma and Ba 2015, section 7.1
+
+    Examples
+    --------
+    >>> w = Variable([1.0, 2.0])
+    >>> Adamax(0.1).apply([[0.5, -0.25]], [w])
+    >>> print(w.numpy().round(3))
+    [0.9 2.1]
     """
 
     def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7, **kwargs):
@@ -314,6 +363,13 @@ class Nadam(Optimizer):
     epsilon : float, default 1e-7
 
     Source: Dozat 2015, http://cs229.stanford.edu/proj2015/054_report.pdf
+
+    Examples
+    --------
+    >>> w = Variable([1.0, 2.0])
+    >>> Nadam(0.1).apply([[0.5, -0.25]], [w])
+    >>> print(w.numpy().round(3))
+    [0.894 2.106]
     """
 
     def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7, **kwargs):

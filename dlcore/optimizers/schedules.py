@@ -96,6 +96,11 @@ class StepDecay(ExponentialDecay):
     decay_steps : int > 0
     decay_rate : float >= 0, default 0.1
     name : str, optional
+
+    Examples
+    --------
+    >>> round(float(StepDecay(0.1, 10)(25)), 4)
+    0.001
     """
 
     def __init__(self, initial_learning_rate, decay_steps, decay_rate=0.1, name="StepDecay"):
@@ -110,6 +115,11 @@ class PiecewiseConstantDecay(LearningRateSchedule):
     boundaries : list of int, increasing
     values : list of float, one more than boundaries
     name : str, optional
+
+    Examples
+    --------
+    >>> round(float(PiecewiseConstantDecay([10, 20], [0.1, 0.05, 0.01])(15)), 4)
+    0.05
     """
 
     def __init__(self, boundaries, values, name="PiecewiseConstant"):
@@ -146,6 +156,11 @@ class PolynomialDecay(LearningRateSchedule):
     cycle : bool
         Beyond decay_steps start again, with decay_steps doubled, tripled, ...
     name : str, optional
+
+    Examples
+    --------
+    >>> round(float(PolynomialDecay(0.1, 10, 0.0)(5)), 4)
+    0.05
     """
 
     def __init__(
@@ -181,6 +196,11 @@ class InverseTimeDecay(LearningRateSchedule):
     staircase : bool
         Round step / decay_steps down.
     name : str, optional
+
+    Examples
+    --------
+    >>> round(float(InverseTimeDecay(0.1, 10, 1.0)(10)), 4)
+    0.05
     """
 
     def __init__(
@@ -218,6 +238,11 @@ class CosineDecay(LearningRateSchedule):
     warmup_steps : int >= 0, default 0
 
     Source: Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983
+
+    Examples
+    --------
+    >>> round(float(CosineDecay(0.1, 10)(5)), 4)
+    0.05
     """
 
     def __init__(
@@ -269,6 +294,11 @@ class CosineDecayRestarts(LearningRateSchedule):
     name : str, optional
 
     Source: Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983
+
+    Examples
+    --------
+    >>> round(float(CosineDecayRestarts(0.1, 10)(15)), 4)
+    0.0854
     """
 
     def __init__(
@@ -310,6 +340,11 @@ class WarmUp(LearningRateSchedule):
         What follows; a number is a constant rate.
     steps : int > 0
     name : str, optional
+
+    Examples
+    --------
+    >>> round(float(WarmUp(0.1, 10)(4)), 4)
+    0.05
     """
 
     def __init__(self, schedule, steps, name="WarmUp"):

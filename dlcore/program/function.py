@@ -1,5 +1,7 @@
 """Python functions as compiled programs: traced once per signature, then run natively."""
 
+from typing import Any
+
 import numpy as np
 
 from dlcore import backends
@@ -154,7 +156,7 @@ class Function:
         self.__doc__ = f.__doc__
         self.__wrapped__ = f
 
-    def __call__(self, *args):
+    def __call__(self, *args) -> Any:
         if current_trace() is not None:
             return self._f(*args)
         if self._dispatcher is not None and self._layout == variables.layout():

@@ -186,9 +186,7 @@ class Variable(Operators):
 
     def __array__(self, dtype=None, copy=None):
         if current_trace() is not None:
-            raise TypeError(
-                f"{self.name}: use dlcore.ops instead of NumPy inside a traced function"
-            )
+            raise TypeError(f"{self.name}: expected dlcore.ops inside a traced function, got NumPy")
         array = self._look()
         return np.array(array, dtype=dtype) if copy or dtype else array
 

@@ -1,5 +1,6 @@
 """Helpers with the names of `keras.utils`."""
 
+from dlcore import lookup
 from dlcore.config import (
     disable_interactive_logging,
     enable_interactive_logging,
@@ -110,6 +111,7 @@ def unpack_x_y_sample_weight(data):
     return unpack("unpack_x_y_sample_weight", data)
 
 
+@lookup.checked
 def to_categorical(x, num_classes=None):
     """Labels as one-hot rows: out[..., c] = 1 where x[...] = c.
 
@@ -168,6 +170,7 @@ def normalize(x, axis=-1, order=2):
     return x / np.where(size == 0, 1, size)
 
 
+@lookup.checked
 def get_file(
     fname=None,
     origin=None,

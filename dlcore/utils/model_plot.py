@@ -3,6 +3,7 @@
 import math
 import os
 
+from dlcore import lookup
 from dlcore.utils.layered import Box, place
 from dlcore.utils.svg import Drawing
 
@@ -10,6 +11,7 @@ _SIZE, _LINE, _CHARACTER = 12, 16, 7.0  # pixels: letters, lines of text, the wi
 _INPUT, _LAYER, _MODEL = "#dbe9f6", "#f4f4f4", "#e4f1df"
 
 
+@lookup.checked
 def plot_model(
     model,
     to_file="model.png",

@@ -5,10 +5,11 @@ import time
 
 import numpy as np
 
+from dlcore import lookup
 from dlcore.callbacks import progress
 
 
-class Progbar:
+class Progbar(lookup.Checked):
     """A line that shows how far a loop is, and figures.
 
     Parameters

@@ -107,6 +107,8 @@ PYBIND11_MODULE(_cpu, m) {
   const py::call_guard<WithoutGil> without_gil;
   m.def("latency_ns", &latency_ns, without_gil,
         "Nanoseconds for a cache line to go from one team thread to another.");
+  m.def("two_thread_gain", &two_thread_gain, without_gil,
+        "Multiply-adds of two team threads at once over those of one.");
   m.def("fma_peak", &fma_peak, py::arg("threads"), without_gil, "float32 flop/s of multiply-adds.");
   m.def("read_bandwidth", &read_bandwidth, py::arg("bytes"), py::arg("threads"), without_gil,
         "bytes/s of reading.");

@@ -1,5 +1,8 @@
 #include "bind/cpu/program_object.h"
 
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstring>
 #include <string>
@@ -83,6 +86,16 @@ py::object ProgramObject::read(int slot, int64_t offset, int64_t code,
   return array;
 }
 
+// Whether a signal's handler raises. Python runs handlers in the main thread alone, so others need
+// not wait for the GIL.
+static bool signal_raised() {
+  if (syscall(SYS_gettid) != getpid()) return false;
+  const PyGILState_STATE state = PyGILState_Ensure();
+  const bool raised = PyErr_CheckSignals() != 0;
+  PyGILState_Release(state);
+  return raised;
+}
+
 int64_t ProgramObject::run(int64_t first, int64_t steps, double deadline_ms,
                            const py::list& arrays) {
   std::vector<std::pair<int, py::object>> given;
@@ -92,9 +105,19 @@ int64_t ProgramObject::run(int64_t first, int64_t steps, double deadline_ms,
     bind_memory(slot, array);
     turn.slots.push_back(slot);
   }
-  const WithoutGil release;
-  const Turn ending = std::move(turn);  // before the GIL is wanted again
-  return program_.run(first, steps, deadline_ms);
+  int64_t done;
+  bool torn;
+  {
+    const WithoutGil release;
+    const Turn ending = std::move(turn);  // before the GIL is wanted again
+    done = program_.run(first, steps, deadline_ms, signal_raised);
+    torn = program_.torn();
+  }
+  if (!PyErr_Occurred()) return done;
+  if (torn && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
+    PyErr_SetString(PyExc_KeyboardInterrupt,
+                    "stopped within a step: each variable is whole, but only some have its update");
+  throw py::error_already_set();
 }
 
 void ProgramObject::accept(PyObject* const* arguments, py::ssize_t n) const {

@@ -54,8 +54,9 @@ void CudaProgramObject::bind(int slot, py::object array) {
   }
   const DeviceView view = view_of(array);
   if (view.dtype < 0)
-    throw py::type_error("program: expected float32, float64, int32, int64, uint8 or bool on the "
-                         "GPU to bind, got another dtype");
+    throw py::type_error(
+        "program: expected float32, float64, int32, int64, uint8 or bool on the "
+        "GPU to bind, got another dtype");
   const auto held = mutex_.lock();
   program_.bind(slot, view.data, view.range, view.writable);
   std::swap(bound_[slot], array);  // the old one dies after the lock is free
@@ -193,8 +194,7 @@ py::object CudaProgramObject::run_on_device(const std::vector<Upload>& uploads,
   return packed(std::move(results));
 }
 
-py::object CudaProgramObject::run_to_host(const std::vector<Upload>& uploads,
-                                          cudaStream_t stream) {
+py::object CudaProgramObject::run_to_host(const std::vector<Upload>& uploads, cudaStream_t stream) {
   std::vector<py::object> results;
   for (size_t i = 0; i < outputs_.size(); ++i) {
     const Signature& s = outputs_[i];

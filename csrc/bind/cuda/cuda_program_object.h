@@ -44,8 +44,8 @@ class CudaProgramObject {
 
   CudaProgram program_;
   std::vector<Signature> inputs_, outputs_;
-  std::vector<py::object> bound_;               // per slot
-  std::vector<cuda::Memory> in_, out_;          // places of arguments and results of the host
+  std::vector<py::object> bound_;       // per slot
+  std::vector<cuda::Memory> in_, out_;  // places of arguments and results of the host
   Mutex mutex_;
 };
 

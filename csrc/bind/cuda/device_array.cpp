@@ -34,8 +34,9 @@ void check_pointer(const char* data) {
   if (result != cudaSuccess) cudaGetLastError();
   if (result != cudaSuccess || attributes.type == cudaMemoryTypeUnregistered ||
       attributes.type == cudaMemoryTypeHost) {
-    throw py::value_error("program: expected an array in the memory of a GPU, got an address that "
-                          "is not in it");
+    throw py::value_error(
+        "program: expected an array in the memory of a GPU, got an address that "
+        "is not in it");
   }
   if (attributes.device != 0 && attributes.type == cudaMemoryTypeDevice) {
     throw py::value_error("program: expected an array on GPU 0, got one on GPU " +
@@ -87,10 +88,10 @@ void DeviceArray::set(const py::array& source, bool beside) {
   const auto* a = proxy(source.ptr());
   const std::vector<py::ssize_t> shape(a->dimensions, a->dimensions + a->nd);
   if (dtype_of(source.ptr()) != static_cast<int>(dtype_) || shape != shape_) {
-    throw py::value_error("DeviceArray.set: expected " +
-                          describe(static_cast<int>(dtype_), static_cast<int>(shape_.size()),
-                                   shape_.data()) +
-                          ", got " + describe(source.ptr()));
+    throw py::value_error(
+        "DeviceArray.set: expected " +
+        describe(static_cast<int>(dtype_), static_cast<int>(shape_.size()), shape_.data()) +
+        ", got " + describe(source.ptr()));
   }
   const auto array = py::array::ensure(source, py::array::c_style);
   const void* from = array.data();
@@ -115,8 +116,8 @@ py::dict DeviceArray::interface() {
   py::dict fields;
   fields["shape"] = py::tuple(py::cast(shape_));
   fields["typestr"] = kTypes[static_cast<int>(dtype_)];
-  fields["data"] = py::make_tuple(reinterpret_cast<uintptr_t>(nbytes() > 0 ? data() : nullptr),
-                                  false);
+  fields["data"] =
+      py::make_tuple(reinterpret_cast<uintptr_t>(nbytes() > 0 ? data() : nullptr), false);
   fields["version"] = 3;
   fields["strides"] = py::none();
   fields["stream"] = reinterpret_cast<uintptr_t>(cuda::main_stream());

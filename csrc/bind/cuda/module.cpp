@@ -145,8 +145,9 @@ PYBIND11_MODULE(_cuda, m) {
   m.def("device", &device, "Name, capability, memory and versions of the GPU in use.");
   m.def("kernels", &kernel_names);
   m.def("half_kernels", &half_kernel_names, "Those whose operands may be bfloat16 or float16.");
-  m.def("allow_tf32", [](bool allow) { cuda::tf32_products = allow; },
-        "Whether products of float32, of programs made from now on, go through tensor cores.");
+  m.def(
+      "allow_tf32", [](bool allow) { cuda::tf32_products = allow; },
+      "Whether products of float32, of programs made from now on, go through tensor cores.");
   m.def("use_hopper", &use_hopper, py::arg("products"),
         "Which products go through kernels for Hopper: 'never', 'large' or 'always'; returns how "
         "many have gone through them.");

@@ -64,9 +64,14 @@ struct Image {
 
 template <class T>
 Image<T> image_of(const Call& call, const Tensor& t, int64_t n) {
-  return {t.as<T>() + n * t.stride[0], t.shape[1],   t.shape[2],
-          t.stride[1],                 t.stride[2],  t.stride[3],
-          call.ints[1],                static_cast<T>(call.floats[0])};
+  return {t.as<T>() + n * t.stride[0],
+          t.shape[1],
+          t.shape[2],
+          t.stride[1],
+          t.stride[2],
+          t.stride[3],
+          call.ints[1],
+          static_cast<T>(call.floats[0])};
 }
 
 template <class T>

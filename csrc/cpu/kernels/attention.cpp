@@ -80,8 +80,8 @@ void write(const Call& call, const Attention& a, const Block& b, int64_t batch, 
     const T* from = x.y + q * padded<T>(a.value_width);
     scale_run(from, 1, a.value_width, x.shrink[q], y.data + (b.q0 + q) * y.row, y.col);
     if (lse)
-      lse->as<T>()[batch * lse->stride[0] + head * lse->stride[1] +
-                   (b.q0 + q) * lse->stride[2]] = x.sum[q];
+      lse->as<T>()[batch * lse->stride[0] + head * lse->stride[1] + (b.q0 + q) * lse->stride[2]] =
+          x.sum[q];
   }
 }
 
@@ -139,8 +139,8 @@ void plan_parts(const Attention& a, Work& work) {
   work.scratch_bytes = pieces.used * sizeof(T);
   const double scores = double(a.batch) * a.heads * a.queries * a.keys / (a.causal ? 2 : 1);
   work.flops = scores * (2.0 * (a.width + a.value_width) + (a.counter ? 60 : 20));
-  work.bytes = sizeof(T) * double(a.batch) * (a.queries + a.keys) * a.heads *
-               (a.width + a.value_width);
+  work.bytes =
+      sizeof(T) * double(a.batch) * (a.queries + a.keys) * a.heads * (a.width + a.value_width);
 }
 
 }  // namespace

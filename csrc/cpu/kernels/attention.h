@@ -119,9 +119,18 @@ inline void product(T* c, int64_t c_row, int64_t rows, int64_t panels, const T* 
     const TileFunction<T> run = find_tile<T>(kVectors, h);
     for (int64_t j = p.panel; j < panels; ++j) {
       const T* panel = b + (j * b_rows + p.first) * kWide<T>;
-      run({a + r * a_row + p.first * a_col, a_row, a_col, {panel, panel}, {kWide<T>, kWide<T>},
-           {p.last - p.first, 0}, c + r * c_row + j * kWide<T>, c_row, accumulate, Store::plain,
-           nullptr, 0});
+      run({a + r * a_row + p.first * a_col,
+           a_row,
+           a_col,
+           {panel, panel},
+           {kWide<T>, kWide<T>},
+           {p.last - p.first, 0},
+           c + r * c_row + j * kWide<T>,
+           c_row,
+           accumulate,
+           Store::plain,
+           nullptr,
+           0});
     }
     r += h;
   }
@@ -150,9 +159,8 @@ inline Block block_at(const Attention& a, int64_t q0, int64_t s0, int64_t most_q
 template <class T>
 inline void multiply_keys(const Block& b, const Head<T>& k, int64_t width, const T* q, T* scores) {
   product(scores, kQueries<T>, b.ns, quotient_up(b.nq, kWide<T>), k.data + b.s0 * k.row, k.row,
-          k.col, q, width, false, [&](int64_t r, int64_t) {
-            return Part{b.first_query(r) / kWide<T>, 0, width};
-          });
+          k.col, q, width, false,
+          [&](int64_t r, int64_t) { return Part{b.first_query(r) / kWide<T>, 0, width}; });
 }
 
 // c (queries x columns) = or += scores^T @ x, x in panels of all keys.
@@ -202,9 +210,12 @@ inline int64_t hide_later_keys(const Block& b, int64_t q, T* scores) {
 template <class T>
 struct Dropout {
   Dropout(const Attention& a, int64_t batch, int64_t head)
-      : seed(a.seed), stream(a.stream),
-        step(a.counter ? static_cast<uint32_t>(*a.counter->as<int64_t>()) : 0), kept(a.kept()),
-        runs(a.runs()), first((batch * a.heads + head) * a.queries * runs),
+      : seed(a.seed),
+        stream(a.stream),
+        step(a.counter ? static_cast<uint32_t>(*a.counter->as<int64_t>()) : 0),
+        kept(a.kept()),
+        runs(a.runs()),
+        first((batch * a.heads + head) * a.queries * runs),
         scale(static_cast<T>(0x1p16 / kept)) {}
 
   uint64_t seed;

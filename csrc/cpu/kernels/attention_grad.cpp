@@ -14,12 +14,12 @@ namespace {
 
 template <class T>
 struct Scratch {
-  T *k;                    // panels across the columns; q and dy below too
-  T *q, *dy;               // q is scaled
+  T* k;                       // panels across the columns; q and dy below too
+  T *q, *dy;                  // q is scaled
   T *q_columns, *dy_columns;  // panels across the rows
-  T *weights, *ds;         // of a block
-  T *lse, *inner;          // inner = rowsum(dy y)
-  T* factors;              // of dropout
+  T *weights, *ds;            // of a block
+  T *lse, *inner;             // inner = rowsum(dy y)
+  T* factors;                 // of dropout
   T *dq, *dk, *dv;
 
   Scratch(const Attention& a, Pieces<T>& pieces) {
@@ -70,9 +70,9 @@ void prepare(const Call& call, const Attention& a, int64_t batch, int64_t head,
   for (int64_t t = 0; t < quotient_up(a.queries, kQueries<T>) * kQueries<T>; ++t) {
     const bool inside = t < a.queries;
     x.inner[t] = inside ? dot(dy, y, t, a.value_width) : T(0);
-    x.lse[t] = inside ? lse.as<T>()[batch * lse.stride[0] + head * lse.stride[1] +
-                                    t * lse.stride[2]]
-                      : kInfinity<T>;
+    x.lse[t] = inside
+                   ? lse.as<T>()[batch * lse.stride[0] + head * lse.stride[1] + t * lse.stride[2]]
+                   : kInfinity<T>;
   }
   clear(x.dq, a.queries * padded<T>(a.width));
 }
@@ -107,9 +107,8 @@ template <class T>
 void add_over_queries(const Block& b, const T* scores, const T* x, int64_t queries, int64_t columns,
                       T* c) {
   product(c + b.s0 * columns, columns, b.ns, columns / kWide<T>, scores, kQueries<T>, int64_t(1),
-          x + b.q0 * kWide<T>, queries, true, [&](int64_t r, int64_t) {
-            return Part{0, smaller(b.nq, b.first_query(r)), b.nq};
-          });
+          x + b.q0 * kWide<T>, queries, true,
+          [&](int64_t r, int64_t) { return Part{0, smaller(b.nq, b.first_query(r)), b.nq}; });
 }
 
 template <class T>
@@ -118,8 +117,8 @@ void add_block(const Attention& a, const Block& b, int64_t batch, int64_t head,
   const int64_t group = head / a.shared();
   multiply_keys(b, Head<T>(*a.k, batch, group), a.width, x.q_columns + b.q0 * a.width, x.weights);
   if (a.bias || a.mask) restrict_scores(a, b, batch, head, x.weights);
-  multiply_keys(b, Head<T>(*a.v, batch, group), a.value_width,
-                x.dy_columns + b.q0 * a.value_width, x.ds);
+  multiply_keys(b, Head<T>(*a.v, batch, group), a.value_width, x.dy_columns + b.q0 * a.value_width,
+                x.ds);
   const Dropout<T> dropout(a, batch, head);
   for (int64_t q = 0; q < b.nq; q += kLanes<T>)
     a.counter ? differentiate<true>(b, q, dropout, x) : differentiate<false>(b, q, dropout, x);
@@ -148,8 +147,7 @@ void run_group(const Call& call, const Attention& a, int64_t batch, int64_t grou
       for (int64_t q0 = first; q0 < a.queries; q0 += kQueries<T>)
         add_block(a, block_at(a, q0, s0, kQueries<T>), batch, head, x);
     }
-    write(Head<T>(call.tensors[0], batch, head), a.queries, a.width, x.dq,
-          static_cast<T>(a.scale));
+    write(Head<T>(call.tensors[0], batch, head), a.queries, a.width, x.dq, static_cast<T>(a.scale));
   }
   write(Head<T>(call.tensors[1], batch, group), a.keys, a.width, x.dk, T(1));
   write(Head<T>(call.tensors[2], batch, group), a.keys, a.value_width, x.dv, T(1));
@@ -183,8 +181,8 @@ const char* plan_attention_grad(const Call& call, Work& work) {
   work.scratch_bytes = type == DType::f32 ? scratch_size<float>(a) : scratch_size<double>(a);
   const double scores = double(a.batch) * a.heads * a.queries * a.keys / (a.causal ? 2 : 1);
   work.flops = scores * (6.0 * a.width + 4.0 * a.value_width + (a.counter ? 65 : 25));
-  work.bytes = 2.0 * size_of(type) * a.batch * (a.queries + a.keys) * a.heads *
-               (a.width + a.value_width);
+  work.bytes =
+      2.0 * size_of(type) * a.batch * (a.queries + a.keys) * a.heads * (a.width + a.value_width);
   return nullptr;
 }
 

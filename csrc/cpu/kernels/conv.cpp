@@ -28,6 +28,8 @@ struct Layout {
   int64_t panels, window, partial, sums, registers, total;
 };
 
+constexpr int64_t kCallProducts = 128;  // of all strips in a call of their tile
+
 int64_t evaluated_rows(const Conv& c) { return most(1, kBlockSums / c.group); }
 
 template <class T>
@@ -51,8 +53,8 @@ Layout lay_out(const Conv& c) {
   at.window = take(c.window, kSize);
   at.partial = take(!waits ? 0 : pixels * (stepped ? c.group : c.width * kLanes<T>), kSize);
   at.sums = take(c.direct ? 0 : pixels * c.group, kSize);
-  at.registers = take(
-      c.evaluates ? register_elements<T>(c.expression, evaluated_rows(c), c.group) : 0, kSize);
+  at.registers =
+      take(c.evaluates ? register_elements<T>(c.expression, evaluated_rows(c), c.group) : 0, kSize);
   return at;
 }
 
@@ -67,18 +69,12 @@ class Convolver {
     pixel_ = c.wide ? c.inner * c.group : c.channel_step;
   }
 
-  // Parts are numbered by columns, run of boxes, phase, box: phases read the same dy, while it is
-  // in the caches, and the shares of threads have the same of each, whose taps differ in number.
   void part(int64_t index) {
-    const int64_t boxes = box_count(c_), phases = c_.phases[0] * c_.phases[1] * c_.phases[2];
-    const int64_t i = index % (boxes * phases), first = i / (c_.run * phases) * c_.run;
-    const int64_t run = least(c_.run, boxes - first), phase = (i - first * phases) / run;
-    const int64_t box_index = first + (i - first * phases) % run;
-    const int64_t cell = phase * (conv_cells(c_) / phases) + index / (boxes * phases);
-    if (cell != cell_) begin_cell(cell_ = cell);
-    const Box b = find_box(c_, axis_, box_index);
+    const ConvPart part = find_part(c_, index);
+    if (part.cell != cell_) begin_cell(cell_ = part.cell);
+    const Box b = find_box(c_, axis_, part.box);
     ahead_ = {};
-    if (box_index + 1 < boxes) look_ahead(b, find_box(c_, axis_, box_index + 1));
+    if (part.box + 1 < box_count(c_)) look_ahead(b, find_box(c_, axis_, part.box + 1));
     if (b.o < axis_[0].out && b.images * b.rows * b.cols > 0) box(b);
   }
 
@@ -105,8 +101,7 @@ class Convolver {
     reach_ = find_reach(c_, axis_, in_, pixel_);
     table_ = Box{};
     if (c_.channel_step >= c_.inner) set_channels(0);
-    if (c_.evaluates)
-      prepare(c_.expression, evaluated_rows(c_), cols_, at<T>(at_.registers));
+    if (c_.evaluates) prepare(c_.expression, evaluated_rows(c_), cols_, at<T>(at_.registers));
   }
 
   // The products of channels [first, first + channel_step), by taps.
@@ -129,10 +124,11 @@ class Convolver {
   FilterView<T> filters() const {
     const bool back = c_.task == Task::input_grad;
     const int64_t row = back ? filter_.k : filter_.c;
-    int64_t col = back ? filter_.c : filter_.k;
-    if (c_.wide && back) col = c_.inner * filter_.k;
+    const int64_t col = back ? filter_.c : filter_.k, group = c_.inner * filter_.k;
     const T* first = w_ + group_ * (back ? c_.inner : c_.cols) * filter_.k;
-    return {first + j0_ * col + channel_ * row, row, col};
+    if (!c_.wide || !back) return {first + j0_ * col + channel_ * row, row, col};
+    if (c_.repeat == 1) return {first + j0_ * group, row, group};
+    return {first, row, col, j0_, c_.repeat, group};
   }
 
   void dots(const T* x) {
@@ -167,11 +163,13 @@ class Convolver {
   }
 
   void look_ahead(const Box& b, const Box& next) {
-    if (2 * (c_.wide ? c_.inner * c_.group : c_.channel_step) < in_.axis[2]) return;
     const Rows now = input_rows(axis_, in_, b), then = input_rows(axis_, in_, next);
-    const int64_t tiles = ceil_div(box_pixels(c_), sum_height(c_.width)) *
-                          ceil_div(cols_, c_.width * L);
-    ahead_ = {x_ + (next.n == b.n ? most(now.end, then.begin) : then.begin), x_ + then.end, tiles};
+    const int64_t tiles =
+        ceil_div(box_pixels(c_), sum_height(c_.width)) * ceil_div(cols_, c_.width * L);
+    const int64_t begin = next.n == b.n ? most(now.end, then.begin) : then.begin;
+    ahead_ = fetch_pixels(x_ + begin, x_ + then.end, in_.axis[2],
+                          c_.wide ? wide_first(c_, j0_) : group_ * c_.inner,
+                          c_.wide ? wide_count(c_) : c_.channel_step, tiles);
   }
 
   // Offsets of the box's pixels, in the order of its tiles.
@@ -204,11 +202,7 @@ class Convolver {
     const int64_t first = group_ * c_.inner + channel_;
     if (!c_.windowed) return window.in_place(x_, box_) + (c_.wide ? j0_ : first) * in_.c;
     const Channels narrow{first, channels_, channels_, 1, 0, 1, 0};
-    const Channels wide =
-        c_.task == Task::input_grad
-            ? Channels{j0_ * c_.inner, cols_ * c_.inner, cols_, c_.inner, 1, 1, c_.group}
-            : Channels{j0_, cols_, cols_, 1, 0, c_.multiplier, 0};
-    window.fill(x_, box_, c_.wide ? wide : narrow, at<T>(at_.window));
+    window.fill(x_, box_, c_.wide ? wide_channels(c_, j0_, cols_) : narrow, at<T>(at_.window));
     return at<T>(at_.window);
   }
 
@@ -242,7 +236,7 @@ class Convolver {
 
   // Between rows of w in place, which has one stride for taps and channels.
   int64_t filter_row() const {
-    if (c_.channels > 1 && !c_.wide) return filter_.c;
+    if (c_.inner > 1) return filter_.c;
     for (int d = 2; d >= 0; --d) {
       if (axis_[d].taps > 1) return filter_.axis[d];
     }
@@ -259,8 +253,8 @@ class Convolver {
     t.store = c_.store;
     if (c_.store == Store::plain) return;
     const Tensor& x = call_.tensors[c_.extra];
-    t.extra = c_.store == Store::relu_grad ? address(x, 0, 0, j)
-                                           : x.as<T>() + group_ * c_.cols + j0_ + j;
+    t.extra =
+        c_.store == Store::relu_grad ? address(x, 0, 0, j) : x.as<T>() + group_ * c_.cols + j0_ + j;
     t.extra_at = at<int64_t>(at_.extra);
   }
 
@@ -293,20 +287,23 @@ class Convolver {
     const int low = static_cast<int>(pixels / n);
     const int64_t high = pixels % n;
     const SumFunction<T> low_tile = find(low), high_tile = high ? find(low + 1) : low_tile;
-    for (int64_t s = 0, r = 0; s < n; ++s) {
+    const bool alone = c_.skips || c_.dots || height > kStripRows;
+    const int64_t most_strips = alone ? 1 : most(1, kCallProducts / most(1, t.k));
+    for (int64_t s = 0, r = 0; s < n; s += t.strips) {
       const int h = low + (s < high);
+      t.strips = least(most_strips, (s < high ? high : n) - s);
       t.row = at<int64_t>(at_.pixels) + r;
       t.c_at = first.c_at + r;
       t.extra_at = first.extra_at + r;
       if (first.start) t.start = first.start + r * first.start_row;
-      ahead_.step();
+      ahead_.step(t.strips);
       const SumFunction<T> tile = s < high ? high_tile : low_tile;
       if (c_.skips) {
         strip_in_runs(t, sums, r, h, tile);
       } else {
         tile(t);
       }
-      r += h;
+      r += t.strips * h;
     }
   }
 

@@ -15,7 +15,7 @@ constexpr int kPixels = 8;  // sums that hide the latency of the multiply-adders
 
 template <class T>
 struct LineSums {
-  const T* x;  // of the first pixel and tap
+  const T* x;                   // of the first pixel and tap
   int64_t pixel, x_row, x_col;  // between the inputs of pixels, and of taps
   const T* w;
   int64_t w_row, w_col;
@@ -119,7 +119,10 @@ using LineFunction = void (*)(const LineSums<T>&);
 
 template <class T>
 LineFunction<T> find_line(const LineSums<T>& t, int64_t pixels) {
-#define DL_LINES(f) {f<T, 1>, f<T, 2>, f<T, 3>, f<T, 4>, f<T, 5>, f<T, 6>, f<T, 7>, f<T, 8>}
+#define DL_LINES(f)                                                        \
+  {                                                                        \
+    f<T, 1>, f<T, 2>, f<T, 3>, f<T, 4>, f<T, 5>, f<T, 6>, f<T, 7>, f<T, 8> \
+  }
   static constexpr LineFunction<T> kAny[kPixels] = DL_LINES(sum_line);
   static constexpr LineFunction<T> kThree[kPixels] = DL_LINES(sum_line_of_three);
 #undef DL_LINES
@@ -141,7 +144,9 @@ template <class T>
 class DepthwiseConvolver {
  public:
   DepthwiseConvolver(const Call& call, const Conv& c, char* scratch)
-      : call_(call), c_(c), sums_(reinterpret_cast<T*>(scratch)),
+      : call_(call),
+        c_(c),
+        sums_(reinterpret_cast<T*>(scratch)),
         registers_(reinterpret_cast<T*>(scratch + line_bytes<T>(c))),
         in_(image_strides(call.tensors[c.n_out])),
         filter_(filter_strides(call.tensors[c.n_out + 1])) {}

@@ -13,7 +13,7 @@ constexpr int64_t kLinePixels = 14;  // three rows of inputs and one of dy stay 
 
 template <class T>
 struct TapSums {
-  const T* x;  // of the first pixel and tap
+  const T* x;               // of the first pixel and tap
   int64_t pixel, row, col;  // between the inputs of pixels, and of taps
   const T* dy;
   int64_t dy_pixel, pixels, channels;
@@ -67,9 +67,11 @@ template <class T>
 class DepthwiseSums {
  public:
   DepthwiseSums(const Call& call, const Conv& c)
-      : c_(c), x_(call.tensors[c.n_out].as<const T>()),
+      : c_(c),
+        x_(call.tensors[c.n_out].as<const T>()),
         dy_(call.tensors[c.n_out + 1].as<const T>()),
-        in_(image_strides(call.tensors[c.n_out])), out_(image_strides(call.tensors[c.n_out + 1])) {}
+        in_(image_strides(call.tensors[c.n_out])),
+        out_(image_strides(call.tensors[c.n_out + 1])) {}
 
   // Of rows [begin, end) of all images, channels [col, col + cols), to dw: a row of Conv::group for
   // each tap.

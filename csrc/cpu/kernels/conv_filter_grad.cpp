@@ -19,9 +19,7 @@ namespace {
 
 // A block of channels has so many rows of partial sums, one for each filter element.
 int64_t block_rows(const Conv& c) { return c.k_most; }
-int64_t channel_blocks(const Conv& c) {
-  return most(1, ceil_div(c.channel_step, c.channel_block));
-}
+int64_t channel_blocks(const Conv& c) { return most(1, ceil_div(c.channel_step, c.channel_block)); }
 int64_t cell_rows(const Conv& c) { return channel_blocks(c) * block_rows(c); }
 int64_t cell_sums(const Conv& c) { return cell_rows(c) * c.group; }
 int64_t finish_parts(const Conv& c) { return ceil_div(cell_sums(c), 4 * kBlockSums); }
@@ -54,8 +52,8 @@ Layout lay_out(const Conv& c) {
   at.tiles = take(WinogradSums<T>::scratch_elements(c), kSize);
   at.partial = take(c.chunks == 1 ? cell_sums(c) : 0, kSize);
   at.sums = take(evaluated_rows(c) * c.group, kSize);
-  at.registers = take(
-      c.evaluates ? register_elements<T>(c.expression, evaluated_rows(c), c.group) : 0, kSize);
+  at.registers =
+      take(c.evaluates ? register_elements<T>(c.expression, evaluated_rows(c), c.group) : 0, kSize);
   return at;
 }
 
@@ -67,7 +65,7 @@ class FilterGradient {
     const Tensor &x = call.tensors[c.n_out], &dy = call.tensors[c.n_out + 1];
     x_ = x.as<const T>(), in_ = image_strides(x);
     dy_ = dy.as<const T>(), dy_strides_ = image_strides(dy);
-    pixel_ = c.wide ? c.group : c.channel_block;
+    pixel_ = c.wide ? c.inner * c.group : c.channel_block;
   }
 
   // Parts of the first phase: cell, chunk.
@@ -132,8 +130,7 @@ class FilterGradient {
       at<int64_t>(at_.partial_rows)[i] = i * c_.width * L;
     table_ = Box{};
     channels_ = 0;
-    if (c_.evaluates)
-      prepare(c_.expression, evaluated_rows(c_), cols_, at<T>(at_.registers));
+    if (c_.evaluates) prepare(c_.expression, evaluated_rows(c_), cols_, at<T>(at_.registers));
   }
 
   // Channels of block i of the cell: their number may be 0.
@@ -144,20 +141,19 @@ class FilterGradient {
     rows_ = c_.axis[0].taps * c_.axis[1].taps * c_.axis[2].taps * channels_;
   }
 
-  // A cell that reads most of what lies between its first and last pixel has all of it prefetched.
   void look_ahead(const Box& b, const Box& next) {
-    x_ahead_ = dy_ahead_ = {};
-    const int64_t tiles = ceil_div(cell_rows(c_), sum_height(c_.width)) *
-                          ceil_div(cols_, c_.width * L);
+    const int64_t tiles =
+        ceil_div(cell_rows(c_), sum_height(c_.width)) * ceil_div(cols_, c_.width * L);
     const Rows now = input_rows(c_.axis, in_, b), then = input_rows(c_.axis, in_, next);
-    if (2 * (c_.wide ? c_.group : c_.channel_step) >= in_.axis[2])
-      x_ahead_ = {x_ + (next.n == b.n ? most(now.end, then.begin) : then.begin), x_ + then.end,
-                  tiles};
-    if (2 * c_.group >= dy_strides_.axis[2]) {
-      const T* begin = dy_ + next.n * dy_strides_.n + next.o * dy_strides_.axis[0] +
-                       next.p * dy_strides_.axis[1] + next.q * dy_strides_.axis[2];
-      dy_ahead_ = {begin, begin + next.images * next.rows * next.cols * dy_strides_.axis[2], tiles};
-    }
+    x_ahead_ =
+        fetch_pixels(x_ + (next.n == b.n ? most(now.end, then.begin) : then.begin), x_ + then.end,
+                     in_.axis[2], c_.wide ? wide_first(c_, j0_) : group_ * c_.inner + cell_channel_,
+                     c_.wide ? wide_count(c_) : c_.channel_step, tiles);
+    const Strides& out = dy_strides_;
+    const T* dy =
+        dy_ + next.n * out.n + next.o * out.axis[0] + next.p * out.axis[1] + next.q * out.axis[2];
+    dy_ahead_ = fetch_pixels(dy, dy + next.images * next.rows * next.cols * out.axis[2],
+                             out.axis[2], group_ * c_.cols + j0_, c_.group, tiles);
   }
 
   void box(const Box& b, bool accumulate) {
@@ -170,7 +166,11 @@ class FilterGradient {
       select_block(i);
       if (channels_ == 0) break;
       if (channels_ != before)
-        tap_offsets(reach_, c_.axis, channels_, c_.windowed ? 1 : in_.c, at<int64_t>(at_.rows));
+        tap_offsets(reach_, c_.axis, channels_,
+                    !c_.windowed ? in_.c
+                    : c_.wide    ? c_.group
+                                 : 1,
+                    at<int64_t>(at_.rows));
       panels(x + i * (c_.windowed ? c_.window : c_.channel_block), sums_of_block(i), accumulate);
     }
   }
@@ -230,8 +230,7 @@ class FilterGradient {
     if (!c_.windowed) return window.in_place(x_, box_) + first * in_.c;
     const int64_t total = least(c_.channel_step, c_.inner - cell_channel_), n = c_.channel_block;
     const Channels narrow{first, total, n, 1, n, 1, c_.window, true};
-    const Channels wide{first, cols_, cols_, 1, 0, c_.multiplier, 0};
-    window.fill(x_, box_, c_.wide ? wide : narrow, at<T>(at_.window));
+    window.fill(x_, box_, c_.wide ? wide_channels(c_, j0_, cols_) : narrow, at<T>(at_.window));
     return at<T>(at_.window);
   }
 
@@ -241,6 +240,7 @@ class FilterGradient {
     for (int64_t s = 0; s < strips; ++s) {
       const int64_t r0 = rows_ * s / strips, r1 = rows_ * (s + 1) / strips;
       const int h = static_cast<int>(r1 - r0);
+      t.strips = 1;
       t.row = at<int64_t>(at_.rows) + r0;
       t.c_at = at<int64_t>(at_.partial_rows) + r0;
       t.start = accumulate ? sums + r0 * t.start_row : nullptr;
@@ -288,7 +288,7 @@ class FilterGradient {
     for (int t = 0; t < call_.n_tensors; ++t) {
       if (t == c_.n_out || t == c_.n_out + 1) continue;
       const Strides s = filter_strides(call_.tensors[t]);
-      int64_t n = c_.wide ? 1 : c_.inner;
+      int64_t n = c_.inner;
       if (channels_ != n) return false;
       const int64_t row = row_stride(s);
       for (int d = 2; d >= 0; n *= c_.axis[d].taps, --d) {
@@ -299,7 +299,7 @@ class FilterGradient {
   }
 
   int64_t row_stride(const Strides& s) const {
-    if (channels_ > 1 && !c_.wide) return s.c;
+    if (channels_ > 1) return s.c;
     for (int d = 2; d >= 0; --d) {
       if (c_.axis[d].taps > 1) return s.axis[d];
     }
@@ -325,8 +325,7 @@ class FilterGradient {
     Operand out[kMaxOutputs], in[kMaxValues];
     in[0] = {reinterpret_cast<char*>(sums), c_.dtype, c_.group, 1};
     for (int x = 0; x < c_.n_out; ++x) out[x] = view(call_.tensors[x], r);
-    for (int x = 1; x < c_.expression.n_in; ++x)
-      in[x] = view(call_.tensors[c_.n_out + 1 + x], r);
+    for (int x = 1; x < c_.expression.n_in; ++x) in[x] = view(call_.tensors[c_.n_out + 1 + x], r);
     evaluate(c_.expression, rows, cols_, out, in, at<T>(at_.registers));
   }
 

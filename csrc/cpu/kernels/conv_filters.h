@@ -7,11 +7,22 @@
 
 namespace dl::DL_LEVEL {
 
-// Product i of column j at a tap is w[tap + i * row + j * col].
+// Product i of column j at a tap is w[tap + i * row + j * col], or of column first + j counted in
+// groups of `cols`, `group` elements apart.
 template <class T>
 struct FilterView {
   const T* w;
   int64_t row, col;
+  int64_t first = 0, cols = 0, group = 0;
+
+  const T* at(int64_t j) const {
+    if (cols == 0) return w + j * col;
+    return w + (first + j) / cols * group + (first + j) % cols * col;
+  }
+  // Of n columns from j on, those that lie `col` apart.
+  int64_t run(int64_t j, int64_t n) const {
+    return cols == 0 ? n : least(n, cols - (first + j) % cols);
+  }
 };
 
 // Calls visit(offset in the filter) for the taps of a phase in order.
@@ -35,8 +46,15 @@ void pack_filters(const ConvPhase (&phase)[3], const Strides& filter, const Filt
   for (int64_t j = 0; j < cols; j += width * L) {
     const int64_t panel = least(width, ceil_div(cols - j, L)) * L;
     each_tap(phase, filter, [&](int64_t tap) {
-      pack_panel(view.w + tap + j * view.col, view.row, view.col, products, least(panel, cols - j),
-                 to, panel);
+      const int64_t n = least(panel, cols - j);
+      if (view.run(j, n) == n) {
+        pack_panel(view.at(j) + tap, view.row, view.col, products, n, to, panel);
+      } else {
+        for (int64_t i = 0, run; i < n; i += run) {
+          run = view.run(j + i, n - i);
+          gather_block(view.at(j + i) + tap, view.row, view.col, products, run, to + i, panel);
+        }
+      }
       to += products * panel;
     });
   }

@@ -28,13 +28,14 @@ struct Conv {
 
   ConvAxis axis[3];  // of the forward convolution
   int64_t batch, groups;
-  int64_t channels, filters;  // of one group
-  bool wide;                  // depthwise: a column reads its own channel; one "group"
-  int64_t multiplier;         // depthwise: filters of a channel
 
   // C = columns of one group: filters, or channels in the input gradient. Each tap adds `inner`
   // products.
   int64_t cols, inner;
+  // Groups of few columns are one: a lane has inputs of its own, column j those of channels
+  // [j / repeat * inner, .. + inner).
+  bool wide;
+  int64_t repeat;
   int64_t phases[3];
   int64_t box_images, box_rows, box_cols;  // largest box
   int64_t boxes[4];                        // along images, first axis, rows, columns
@@ -45,14 +46,14 @@ struct Conv {
   int64_t channel_step;
   int64_t window;  // elements
 
-  bool skips;       // products with the padding are left out where they are many
-  bool dots;        // few columns: lanes are products (conv_tile.h)
-  bool packed;      // w (in filter gradients dy) is copied to panels
-  bool is_panel;    // it is one where it lies
-  int width;        // vectors of a panel
-  int64_t group;    // columns at a time
-  int64_t k_step;   // products between visits of a sum: a panel of B stays in L1
-  int64_t k_most;   // products of a sum, or of a channel step of it
+  bool skips;      // products with the padding are left out where they are many
+  bool dots;       // few columns: lanes are products (conv_tile.h)
+  bool packed;     // w (in filter gradients dy) is copied to panels
+  bool is_panel;   // it is one where it lies
+  int width;       // vectors of a panel
+  int64_t group;   // columns at a time
+  int64_t k_step;  // products between visits of a sum: a panel of B stays in L1
+  int64_t k_most;  // products of a sum, or of a channel step of it
 
   // By minimal filtering (conv_winograd.h): 2 x 2 outputs are a tile, `tiles` of them a block;
   // its columns are cut into parts where there are few tiles.
@@ -90,6 +91,33 @@ inline int64_t box_count(const Conv& c) {
 inline int64_t conv_cells(const Conv& c) {
   return c.groups * ceil_div(c.cols, c.group) * c.channel_parts * c.phases[0] * c.phases[1] *
          c.phases[2];
+}
+
+inline double real(int64_t x) { return static_cast<double>(x); }
+
+// Taps of the largest phase.
+int64_t taps(const Conv& c);
+double flops_of(const Conv& c);
+
+// Boxes, cells, chunks and channel steps, once the way and the columns are chosen.
+void cut_conv(Conv& c, int lanes, int64_t size);
+
+constexpr int64_t kLineBytes = 64;
+constexpr int64_t kPanelBytes = 524288;  // of copied filters
+
+// Parts of the forward pass and the input gradient are numbered by columns, run of boxes, phase,
+// box: phases read the same dy, while it is in the caches, and the shares of threads have the same
+// of each, whose taps differ in number.
+struct ConvPart {
+  int64_t cell, box;
+};
+
+inline ConvPart find_part(const Conv& c, int64_t index) {
+  const int64_t boxes = box_count(c), phases = c.phases[0] * c.phases[1] * c.phases[2];
+  const int64_t columns = index / (boxes * phases), i = index % (boxes * phases);
+  const int64_t first = i / (c.run * phases) * c.run, run = least(c.run, boxes - first);
+  const int64_t phase = (i - first * phases) / run, box = first + (i - first * phases) % run;
+  return {phase * (conv_cells(c) / phases) + columns, box};
 }
 
 // Fills flops and bytes.

@@ -95,7 +95,7 @@ __attribute__((always_inline)) inline void accumulate(const T* const (&a)[H], co
 }
 
 template <class T, bool kWide, int NV, int H>
-void sum_tile(const SumTile<T>& t) {
+__attribute__((always_inline)) inline void sum_strip(const SumTile<T>& t) {
   constexpr int L = kLanes<T>;
   Vec<T> acc[H][NV];
 #pragma GCC unroll 12
@@ -123,6 +123,21 @@ void sum_tile(const SumTile<T>& t) {
 }
 
 template <class T, bool kWide, int NV, int H>
+void sum_tile(const SumTile<T>& tile) {
+  if constexpr (H > kStripRows) {
+    sum_strip<T, kWide, NV, H>(tile);
+  } else {
+    SumTile<T> t = tile;
+    for (int64_t s = 0; s < tile.strips; ++s) {
+      sum_strip<T, kWide, NV, H>(t);
+      t.row += H, t.c_at += H;
+      if (t.extra) t.extra_at += H;
+      if (t.start) t.start += H * t.start_row;
+    }
+  }
+}
+
+template <class T, bool kWide, int NV, int H>
 constexpr SumFunction<T> sum_or_null() {
   if constexpr (H <= sum_height(NV)) {
     return sum_tile<T, kWide, NV, H>;
@@ -134,9 +149,9 @@ constexpr SumFunction<T> sum_or_null() {
 template <class T, bool kWide, int NV>
 SumFunction<T> sum_of_height(int h) {
 #define DL_H(H) sum_or_null<T, kWide, NV, H>()
-  static constexpr SumFunction<T> kTiles[kMostRows] = {
-      DL_H(1), DL_H(2), DL_H(3), DL_H(4), DL_H(5), DL_H(6),
-      DL_H(7), DL_H(8), DL_H(9), DL_H(10), DL_H(11), DL_H(12)};
+  static constexpr SumFunction<T> kTiles[kMostRows] = {DL_H(1), DL_H(2),  DL_H(3),  DL_H(4),
+                                                       DL_H(5), DL_H(6),  DL_H(7),  DL_H(8),
+                                                       DL_H(9), DL_H(10), DL_H(11), DL_H(12)};
 #undef DL_H
   return kTiles[h - 1];
 }
@@ -216,9 +231,9 @@ constexpr SumFunction<T> dot_or_null() {
 template <class T, int NC>
 SumFunction<T> dot_of_height(int h) {
 #define DL_H(H) dot_or_null<T, NC, H>()
-  static constexpr SumFunction<T> kTiles[kMostRows] = {
-      DL_H(1), DL_H(2), DL_H(3), DL_H(4), DL_H(5), DL_H(6),
-      DL_H(7), DL_H(8), DL_H(9), DL_H(10), DL_H(11), DL_H(12)};
+  static constexpr SumFunction<T> kTiles[kMostRows] = {DL_H(1), DL_H(2),  DL_H(3),  DL_H(4),
+                                                       DL_H(5), DL_H(6),  DL_H(7),  DL_H(8),
+                                                       DL_H(9), DL_H(10), DL_H(11), DL_H(12)};
 #undef DL_H
   return kTiles[h - 1];
 }

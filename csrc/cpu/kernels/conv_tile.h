@@ -15,6 +15,7 @@ namespace dl::DL_LEVEL {
 
 template <class T>
 struct SumTile {
+  int64_t strips;  // of h rows, one behind the other
   const T* a;
   const int64_t *row, *col;
   int64_t k;
@@ -32,16 +33,18 @@ struct SumTile {
 // A pointer for each row must fit the general registers, beside those of col, b and k.
 constexpr int kMostRows = 12;
 
-constexpr int sum_height(int nv) {
-  return max_height(nv) < kMostRows ? max_height(nv) : kMostRows;
-}
+constexpr int sum_height(int nv) { return max_height(nv) < kMostRows ? max_height(nv) : kMostRows; }
+
+// Tiles of so many rows take several strips a call, which with few products would take longer than
+// they do; for more there are no registers.
+constexpr int kStripRows = 6;
 
 template <class T>
 using SumFunction = void (*)(const SumTile<T>&);
 
 // The tile of h rows and nv vectors; nv <= 3, or 4 with 16 registers and not kWide, and
-// h <= sum_height(nv). kWide: every column has an A of its own, next to its neighbour's (depthwise
-// convolution).
+// h <= sum_height(nv); one strip where h > kStripRows. kWide: every column has an A of its own,
+// next to its neighbour's (depthwise convolution, groups of few columns).
 template <class T, bool kWide>
 SumFunction<T> find_sum(int nv, int h);
 

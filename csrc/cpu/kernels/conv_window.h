@@ -55,31 +55,93 @@ inline Box find_box(const Conv& c, const ConvAxis (&axis)[3], int64_t i) {
 }
 
 // Which channels of a pixel are copied, and to where: runs of `count` (the last may be shorter), so
-// that all of them are read while their lines are there.
+// that all of them are read while their lines are there. Element j of run r is channel
+// (first + j) / repeat * stride + r * begin.
 struct Channels {
-  int64_t first, total;   // in the order of the runs
-  int64_t count;          // of a run
-  int64_t stride, begin;  // within a run, and between the first ones of two
-  int64_t repeat;         // each is copied so often
-  int64_t run_step;       // between runs of the copy
-  bool apart = false;     // every run is a window of its own
+  int64_t first, total;  // of all runs
+  int64_t count;         // of a run
+  int64_t stride, begin, repeat;
+  int64_t run_step;    // between runs of the copy
+  bool apart = false;  // every run is a window of its own
 
   int64_t windows() const { return apart ? ceil_div(total, count) : 1; }
 };
+
+// The lanes of v with every R of them replaced by their r-th.
+template <class T, int R, int r, int... lane>
+inline Vec<T> spread(Vec<T> v, std::integer_sequence<int, lane...>) {
+  return __builtin_shufflevector(v, v, (lane / R * R + r)...);
+}
+
+// Runs of n pixels, of whole vectors of columns that read as many neighbours as they are.
+template <class T, int R, int... r>
+void spread_vectors(const T* x, int64_t step, int64_t n, int64_t cols, T* y, int64_t pixel,
+                    int64_t run_step, std::integer_sequence<int, r...>) {
+  constexpr auto kAll = std::make_integer_sequence<int, kLanes<T>>();
+  for (int64_t i = 0; i < n; ++i, x += step, y += pixel) {
+    for (int64_t j = 0; j < cols; j += kLanes<T>) {
+      const Vec<T> v = load(x + j);
+      (store(y + r * run_step + j, spread<T, R, r>(v, kAll)), ...);
+    }
+  }
+}
+
+// Every channel R times.
+template <class T, int R, int... lane>
+void repeat_vectors(const T* x, int64_t step, int64_t n, int64_t cols, T* y, int64_t pixel,
+                    std::integer_sequence<int, lane...>) {
+  for (int64_t i = 0; i < n; ++i, x += step, y += pixel) {
+    for (int64_t j = 0; j < cols; j += kLanes<T>) {
+      Vec<T> v{};
+      std::memcpy(&v, x + j / R, sizeof v / R);
+      store(y + j, Vec<T>(__builtin_shufflevector(v, v, (lane / R)...)));
+    }
+  }
+}
+
+template <class T, int R>
+bool spread_groups(const T* x, int64_t step, int64_t n, const Channels& ch, T* y, int64_t pixel) {
+  if constexpr (R < kLanes<T>) {
+    if (ch.repeat != R) return false;
+    if (ch.stride == 1) {
+      repeat_vectors<T, R>(x + ch.first / R, step, n, ch.count, y, pixel,
+                           std::make_integer_sequence<int, kLanes<T>>());
+    } else {
+      spread_vectors<T, R>(x + ch.first, step, n, ch.count, y, pixel, ch.run_step,
+                           std::make_integer_sequence<int, R>());
+    }
+    return true;
+  }
+  return false;
+}
+
+// Columns that share channels.
+template <class T>
+void spread_pixels(const T* x, int64_t step, int64_t channel, int64_t n, const Channels& ch, T* y,
+                   int64_t pixel) {
+  const bool even = ch.stride == ch.repeat || ch.stride == 1;
+  const bool regular = even && ch.total == ch.stride * ch.count;
+  if (regular && channel == 1 && ch.first % kLanes<T> == 0 && ch.count % kLanes<T> == 0) {
+    if (spread_groups<T, 2>(x, step, n, ch, y, pixel)) return;
+    if (spread_groups<T, 4>(x, step, n, ch, y, pixel)) return;
+    if (spread_groups<T, 8>(x, step, n, ch, y, pixel)) return;
+  }
+  for (int64_t i = 0; i < n; ++i, x += step, y += pixel) {
+    for (int64_t r = 0; r * ch.count < ch.total; ++r) {
+      for (int64_t j = 0; j < ch.count; ++j)
+        y[r * ch.run_step + j] =
+            x[((ch.first + j) / ch.repeat * ch.stride + r * ch.begin) * channel];
+    }
+  }
+}
 
 // Copies n pixels, `step` elements apart.
 template <class T>
 void copy_pixels(const T* x, int64_t step, int64_t channel, int64_t n, const Channels& ch, T* y,
                  int64_t pixel) {
-  if (ch.repeat > 1) {
-    for (int64_t i = 0; i < n; ++i) {
-      for (int64_t j = 0; j < ch.count; ++j)
-        y[i * pixel + j] = x[i * step + (ch.first + j) / ch.repeat * channel];
-    }
-    return;
-  }
-  const T* from = x + ch.first * channel;
+  if (ch.repeat > 1) return spread_pixels(x, step, channel, n, ch, y, pixel);
   const int64_t col = ch.stride * channel;
+  const T* from = x + ch.first * col;
   for (int64_t done = 0; done < ch.total; done += ch.count) {
     const int64_t count = least(ch.count, ch.total - done);
     if ((col == 1 || count == 1) && step == count && pixel == count) {
@@ -160,9 +222,8 @@ class Window {
                 T* y) const {
     fill_pixels(y, channels, valid.begin);
     if (valid.begin < valid.end) {
-      copy_pixels(x + (cols.first + valid.begin * cols.step) * in_.axis[2],
-                  cols.step * in_.axis[2], in_.c, valid.end - valid.begin, channels,
-                  y + valid.begin * pixel_, pixel_);
+      copy_pixels(x + (cols.first + valid.begin * cols.step) * in_.axis[2], cols.step * in_.axis[2],
+                  in_.c, valid.end - valid.begin, channels, y + valid.begin * pixel_, pixel_);
     }
     fill_pixels(y + valid.end * pixel_, channels, cols.count - valid.end);
   }
@@ -178,25 +239,43 @@ class Window {
   const int64_t pixel_;
 };
 
-// Lines that the next box will read arrive in L2 while this one is worked on, some at every tile.
+// Lines that the next box will read arrive in L2 while this one is worked on, some at every tile:
+// the first `width` of every `step` bytes.
 class Ahead {
  public:
   Ahead() = default;
-  Ahead(const void* begin, const void* end, int64_t tiles)
-      : at_(static_cast<const char*>(begin)), end_(static_cast<const char*>(end)) {
-    each_ = kLine * ceil_div(end_ - at_, kLine * most(1, tiles));
+  Ahead(const void* begin, const void* end, int64_t tiles, int64_t step = kLine,
+        int64_t width = kLine)
+      : at_(static_cast<const char*>(begin)),
+        end_(static_cast<const char*>(end)),
+        step_(step),
+        width_(width) {
+    each_ = step * ceil_div(end_ - at_, step * most(1, tiles));
   }
 
-  void step() {
-    const char* stop = each_ < end_ - at_ ? at_ + each_ : end_;
-    for (; at_ < stop; at_ += kLine) __builtin_prefetch(at_, 0, 2);
+  void step(int64_t tiles = 1) {
+    if (at_ >= end_) return;
+    const char* stop = tiles * each_ < end_ - at_ ? at_ + tiles * each_ : end_;
+    for (int64_t i = 0; i < width_; i += kLine) {
+      for (const char* line = at_; line < stop; line += step_) __builtin_prefetch(line + i, 0, 2);
+    }
+    at_ = stop;
   }
 
  private:
   static constexpr int64_t kLine = 64;
   const char *at_ = nullptr, *end_ = nullptr;
-  int64_t each_ = 0;
+  int64_t each_ = 0, step_ = 0, width_ = 0;
 };
+
+// Of pixels [begin, end): whole, or `count` of their `pixel` elements, from `first` on, if few.
+template <class T>
+Ahead fetch_pixels(const T* begin, const T* end, int64_t pixel, int64_t first, int64_t count,
+                   int64_t tiles) {
+  constexpr int64_t kSize = sizeof(T);
+  if (2 * count >= pixel) return {begin, end, tiles};
+  return {begin + first, end, tiles, pixel * kSize, count * kSize};
+}
 
 // Where the rows that a box reads begin and end, whole images if it has several.
 struct Rows {
@@ -243,6 +322,13 @@ inline bool serves(const Box& t, const Box& b) {
   return b.images == 1 ? b.rows <= t.rows : b.rows == t.rows && b.images <= t.images;
 }
 
+// What columns [j0, j0 + cols) of Conv::wide read.
+inline Channels wide_channels(const Conv& c, int64_t j0, int64_t cols) {
+  return {j0, cols * c.inner, cols, c.inner, 1, c.repeat, c.group};
+}
+inline int64_t wide_first(const Conv& c, int64_t j0) { return j0 / c.repeat * c.inner; }
+inline int64_t wide_count(const Conv& c) { return ceil_div(c.group, c.repeat) * c.inner; }
+
 // Calls visit(i, n, p, q) for the box's pixels in the order of its tiles, i being the place in rows
 // of pixels. Columns at the edges come last, one after the other, so that the pixels of a tile miss
 // the same taps.
@@ -260,8 +346,7 @@ void each_pixel(const ConvAxis (&axis)[3], const Box& b, bool edges_last, F visi
   }
   const auto columns = [&](int64_t from, int64_t to) {
     for (int64_t row = 0; row < b.images * b.rows; ++row) {
-      for (int64_t q = from; q < to; ++q)
-        visit(row * b.cols + q, row / b.rows, row % b.rows, q);
+      for (int64_t q = from; q < to; ++q) visit(row * b.cols + q, row / b.rows, row % b.rows, q);
     }
   };
   columns(q0, q1);

@@ -23,7 +23,7 @@ int64_t evaluated_rows(int64_t panel) { return most(1, kBlockSums / panel); }
 
 struct Layout {
   int64_t matrix, sum_matrix, filter_matrix;  // elements between two of the 16
-  int64_t taps;                // of phase 0
+  int64_t taps;                               // of phase 0
   int64_t inputs, sums, patch, outputs, registers, total;
 };
 
@@ -44,8 +44,8 @@ Layout lay_out(const Conv& c) {
   at.sums = take(kPoints * at.sum_matrix);
   at.patch = take(kPoints * c.inner);
   at.outputs = take(c.direct ? 0 : 4 * kRunTiles * panel);
-  at.registers = take(
-      c.evaluates ? register_elements<T>(c.expression, evaluated_rows(panel), panel) : 0);
+  at.registers =
+      take(c.evaluates ? register_elements<T>(c.expression, evaluated_rows(panel), panel) : 0);
   at.total = most(at.total, round_up(taps * int64_t{sizeof(T)}, 64));
   return at;
 }
@@ -110,11 +110,15 @@ template <class T>
 class WinogradConvolver {
  public:
   WinogradConvolver(const Call& call, const Conv& c, char* scratch)
-      : call_(call), c_(c), at_(lay_out<T>(c)), scratch_(scratch), panel_(c.width * L),
+      : call_(call),
+        c_(c),
+        at_(lay_out<T>(c)),
+        scratch_(scratch),
+        panel_(c.width * L),
         store_(find_store<T>(c.store)) {
     for (int d = 0; d < 3; ++d)
-      phase_[d] = c.task == Task::input_grad ? gradient_phase(c.axis[d], 0)
-                                             : forward_phase(c.axis[d]);
+      phase_[d] =
+          c.task == Task::input_grad ? gradient_phase(c.axis[d], 0) : forward_phase(c.axis[d]);
   }
 
   // Parts of phase 0: panel, block of channels.
@@ -146,8 +150,7 @@ class WinogradConvolver {
 
   // Before block_part.
   void prepare_blocks() {
-    if (c_.evaluates)
-      prepare(c_.expression, evaluated_rows(panel_), panel_, at<T>(at_.registers));
+    if (c_.evaluates) prepare(c_.expression, evaluated_rows(panel_), panel_, at<T>(at_.registers));
   }
 
  private:

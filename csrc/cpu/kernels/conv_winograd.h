@@ -32,8 +32,7 @@ int64_t matrix_step(int64_t elements) {
 
 // B^T x B of one tile: v[point * matrix + c].
 template <class T>
-void transform_input(const T* x, int64_t row, int64_t col, int64_t channels, T* v,
-                     int64_t matrix) {
+void transform_input(const T* x, int64_t row, int64_t col, int64_t channels, T* v, int64_t matrix) {
   constexpr int kFirst[] = {0, 1, 2, 1}, kSecond[] = {2, 2, 1, 3};
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
@@ -56,8 +55,7 @@ void transform_input(const T* x, int64_t row, int64_t col, int64_t channels, T* 
 
 // E^T dy E of 2 x 2 outputs: d[point * matrix + k].
 template <class T>
-void transform_gradient(const T* dy, int64_t row, int64_t col, int64_t cols, T* d,
-                        int64_t matrix) {
+void transform_gradient(const T* dy, int64_t row, int64_t col, int64_t cols, T* d, int64_t matrix) {
   for (int64_t k = 0; k < cols; k += kLanes<T>) {
     const T* x = dy + k;
     const Vec<T> a = load(x), b = load(x + col), c = load(x + row), e = load(x + row + col);

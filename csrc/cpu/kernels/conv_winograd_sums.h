@@ -24,7 +24,10 @@ class WinogradSums {
   }
 
   WinogradSums(const Call& call, const Conv& c, T* scratch)
-      : c_(c), x_(call.tensors[c.n_out]), dy_(call.tensors[c.n_out + 1]), at_(c),
+      : c_(c),
+        x_(call.tensors[c.n_out]),
+        dy_(call.tensors[c.n_out + 1]),
+        at_(c),
         scratch_(scratch) {}
 
   // Of tiles [begin, end) to dw: for each panel of Conv::width vectors `rows` rows, of which a
@@ -77,8 +80,8 @@ class WinogradSums {
       const Patch<T> patch =
           read_patch(x_.as<const T>() + t.n * s.n + cell_.channel, s, rows.in, cols.in,
                      t.p - rows.pad, t.q - cols.pad, 4, cell_.channels, scratch_ + at_.patch);
-      transform_input(patch.x, patch.row, patch.col, cell_.channels,
-                      scratch_ + i * cell_.channels, at_.matrix);
+      transform_input(patch.x, patch.row, patch.col, cell_.channels, scratch_ + i * cell_.channels,
+                      at_.matrix);
     }
   }
 
@@ -90,8 +93,8 @@ class WinogradSums {
       const Patch<T> patch =
           read_patch(dy_.as<const T>() + t.n * s.n + cell_.col + j, s, c_.axis[1].out,
                      c_.axis[2].out, t.p, t.q, 2, width, scratch_ + at_.patch);
-      transform_gradient(patch.x, patch.row, patch.col, width,
-                         scratch_ + at_.gradients + i * width, at_.gradient_matrix);
+      transform_gradient(patch.x, patch.row, patch.col, width, scratch_ + at_.gradients + i * width,
+                         at_.gradient_matrix);
     }
   }
 

@@ -149,11 +149,9 @@ static void copy(int64_t rows, int64_t cols, const Operand& to, const Operand& f
 
 using Copy = void (*)(int64_t, int64_t, const Operand&, const Operand&);
 
-#define DL_FROM(D)                                                                         \
-  {                                                                                        \
-    copy<D, float>, copy<D, double>, copy<D, int32_t>, copy<D, int64_t>, copy<D, uint8_t>, \
-        copy<D, Bool>                                                                      \
-  }
+#define DL_FROM(D)                                       \
+  {copy<D, float>,   copy<D, double>,  copy<D, int32_t>, \
+   copy<D, int64_t>, copy<D, uint8_t>, copy<D, Bool>}
 static constexpr Copy kCopies[6][6] = {DL_FROM(float),   DL_FROM(double),  DL_FROM(int32_t),
                                        DL_FROM(int64_t), DL_FROM(uint8_t), DL_FROM(Bool)};
 

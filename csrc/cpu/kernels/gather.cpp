@@ -93,12 +93,10 @@ struct Conversion {
 };
 
 #define DL_CONVERSION(to, from) \
-  { convert_run<DType::to, DType::from>, gather_elements<DType::to, DType::from> }
-#define DL_CONVERSIONS(to)                                                   \
-  {                                                                          \
-    DL_CONVERSION(to, f32), DL_CONVERSION(to, f64), DL_CONVERSION(to, i32),  \
-        DL_CONVERSION(to, i64), DL_CONVERSION(to, u8), DL_CONVERSION(to, b8) \
-  }
+  {convert_run<DType::to, DType::from>, gather_elements<DType::to, DType::from>}
+#define DL_CONVERSIONS(to)                                                 \
+  {DL_CONVERSION(to, f32), DL_CONVERSION(to, f64), DL_CONVERSION(to, i32), \
+   DL_CONVERSION(to, i64), DL_CONVERSION(to, u8),  DL_CONVERSION(to, b8)}
 constexpr Conversion kConversions[kArrayDTypes][kArrayDTypes] = {
     DL_CONVERSIONS(f32), DL_CONVERSIONS(f64), DL_CONVERSIONS(i32),
     DL_CONVERSIONS(i64), DL_CONVERSIONS(u8),  DL_CONVERSIONS(b8)};

@@ -319,8 +319,8 @@ class Multiplier {
   bool copies_ = false;  // the first strip of rows packs this group
 };
 
-// Parts are numbered by batch, column part, row part; neighbours are joined into the largest
-// rectangles.
+// Parts are numbered by batch, column part, row part (by rows: row part, column part); neighbours
+// are joined into the largest rectangles.
 template <class T>
 void run_parts(const Call& call, const Product& p, int64_t begin, int64_t end, char* scratch) {
   Multiplier<T> work(call, p, scratch);
@@ -334,13 +334,16 @@ void run_parts(const Call& call, const Product& p, int64_t begin, int64_t end, c
   const int64_t panel = p.width * kLanes<T>, panels = ceil_div(p.n, panel);
   auto col = [&](int64_t part) { return least(p.n, panels * part / p.col_parts * panel); };
   auto row = [&](int64_t part) { return p.m * part / p.row_parts; };
+  const int64_t inner = p.by_rows ? p.col_parts : p.row_parts;
+  const int64_t outer = p.by_rows ? p.row_parts : p.col_parts;
   while (begin < end) {
-    const int64_t cell = begin / p.row_parts, j = cell % p.col_parts, i = begin % p.row_parts;
-    int64_t wide = 1, tall = least(p.row_parts - i, end - begin);
-    if (tall == p.row_parts) wide = least(p.col_parts - j, (end - begin) / p.row_parts);
-    work.select(cell / p.col_parts);
-    work.rectangle(row(i), row(i + tall), col(j), col(j + wide));
-    begin += wide * tall;
+    const int64_t cell = begin / inner, x = begin % inner, y = cell % outer;
+    const int64_t nx = least(inner - x, end - begin);
+    const int64_t ny = nx == inner ? least(outer - y, (end - begin) / inner) : 1;
+    const int64_t i = p.by_rows ? y : x, j = p.by_rows ? x : y;
+    work.select(cell / outer);
+    work.rectangle(row(i), row(i + (p.by_rows ? ny : nx)), col(j), col(j + (p.by_rows ? nx : ny)));
+    begin += nx * ny;
   }
 }
 

@@ -157,8 +157,8 @@ void pack_panel(const T* x, int64_t x_row, int64_t x_col, int64_t rows, int64_t 
 }
 
 // Rows of w elements, one after another, from `rows` of x. Whole vectors are copied, what they hold
-// beyond a row is overwritten by the next ones; of the `left` rows that there still are, those whose
-// vector would end beyond the last are copied element by element.
+// beyond a row is overwritten by the next ones; of the `left` rows that there still are, those
+// whose vector would end beyond the last are copied element by element.
 template <class T>
 void pack_narrow_rows(const T* x, int64_t x_row, int64_t rows, int64_t left, int64_t w, T* y) {
   constexpr int64_t L = kLanes<T>;

@@ -32,14 +32,15 @@ struct Product {
 
   int height, width;  // of the register tile: rows, vectors
   bool pack_a, pack_b;
-  bool copies;     // the first strip of rows packs B while it reads it in place
-  bool by_panels;  // a panel of B stays in L1 while a block of A, in L2, passes by
+  bool copies;          // the first strip of rows packs B while it reads it in place
+  bool by_panels;       // a panel of B stays in L1 while a block of A, in L2, passes by
   int64_t k_step;       // rows of B at a time
   int64_t group;        // columns of C at a time
   int64_t row_limit;    // rows of C at a time
   int64_t packed_rows;  // rows of A packed at a time
 
   int64_t batch_step, batch_parts, col_parts, row_parts;
+  bool by_rows;  // parts of the same rows follow each other, else those of the same columns
 };
 
 // For a call that check_gemm (common/gemm.h) accepts.

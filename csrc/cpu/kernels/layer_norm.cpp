@@ -20,8 +20,8 @@ namespace {
 
 constexpr int kRows = 4;  // at a time
 constexpr int64_t kPartElements = 16 << 10;
-constexpr int64_t kMostParts = 64;  // of the gradient: each has a row of partial sums
-constexpr int64_t kColumns = 128;   // of a part of the second phase
+constexpr int64_t kMostParts = 64;        // of the gradient: each has a row of partial sums
+constexpr int64_t kColumns = 128;         // of a part of the second phase
 constexpr int64_t kPastCaches = 8 << 20;  // bytes of a result that is mostly gone when it is read
 
 int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }

@@ -8,7 +8,7 @@
 
 namespace dl::DL_LEVEL {
 
-#define DL_KERNEL(name)                      \
+#define DL_KERNEL(name)                        \
   const char* plan_##name(const Call&, Work&); \
   void run_##name(const Call&, int phase, int64_t begin, int64_t end, char* scratch);
 #include "kernels.def"

@@ -138,7 +138,7 @@ struct Partial {
 // More values, n of them for each channel: their means and sums of squared distances from these.
 inline void meet(Partial& p, double n, const double* mean, const double* m2, int64_t channels) {
   const double share = n / (p.count + n), weight = p.count * share;
-  double *__restrict first = p.first, *__restrict second = p.second;
+  double* __restrict first = p.first, * __restrict second = p.second;
   for (int64_t c = 0; c < channels; ++c) {
     const double delta = mean[c] - first[c];
     first[c] += delta * share;
@@ -256,8 +256,7 @@ struct Runner {
         for (int64_t i = 0; i < n; i += p.group)
           store_group((b * p.channels + c + i) / p.group, sum, i);
       else
-        for (int64_t i = 0; i < n; ++i)
-          store(b * p.channels + c + i, sum.first[i], sum.second[i]);
+        for (int64_t i = 0; i < n; ++i) store(b * p.channels + c + i, sum.first[i], sum.second[i]);
     }
   }
 };

@@ -8,21 +8,21 @@ namespace dl::DL_LEVEL {
 
 // ---- the functions: s are the sources, d the destinations ----
 
-#define DL_APPLY(name, result)                                          \
-  template <class T, int N>                                             \
-  DL_INLINE void apply_##name(const Pack<T, N>* s, Pack<T, N>* d) {        \
-    for (int k = 0; k < N; ++k) {                                       \
-      const Vec<T>&x = s[0].v[k], &y = s[1].v[k], &z = s[2].v[k];       \
-      (void)y, (void)z;                                                 \
-      d[0].v[k] = result;                                               \
-    }                                                                   \
-  }
-#define DL_APPLY_PACK(name, result)                              \
-  template <class T, int N>                                      \
+#define DL_APPLY(name, result)                                      \
+  template <class T, int N>                                         \
   DL_INLINE void apply_##name(const Pack<T, N>* s, Pack<T, N>* d) { \
-    const Pack<T, N>&x = s[0], &y = s[1];                        \
-    (void)y;                                                     \
-    d[0] = result;                                               \
+    for (int k = 0; k < N; ++k) {                                   \
+      const Vec<T>&x = s[0].v[k], &y = s[1].v[k], &z = s[2].v[k];   \
+      (void)y, (void)z;                                             \
+      d[0].v[k] = result;                                           \
+    }                                                               \
+  }
+#define DL_APPLY_PACK(name, result)                                 \
+  template <class T, int N>                                         \
+  DL_INLINE void apply_##name(const Pack<T, N>* s, Pack<T, N>* d) { \
+    const Pack<T, N>&x = s[0], &y = s[1];                           \
+    (void)y;                                                        \
+    d[0] = result;                                                  \
   }
 
 template <class T, class M>
@@ -81,8 +81,7 @@ constexpr double kGeluLinear = 1.5957691216057307118, kGeluCubic = kGeluLinear *
 
 template <class T, int N>
 DL_INLINE Pack<T, N> gelu_tanh(Pack<T, N> x) {
-  return at_least(x, -Format<T>::kTailEnd) *
-         sigmoid(x * (x * x * T(kGeluCubic) + T(kGeluLinear)));
+  return at_least(x, -Format<T>::kTailEnd) * sigmoid(x * (x * x * T(kGeluCubic) + T(kGeluLinear)));
 }
 
 template <class T, int N>
@@ -197,7 +196,7 @@ DL_APPLY_PACK(gelu, gelu(x))
 DL_APPLY_PACK(gelu_grad, x* gelu_slope(y))
 DL_APPLY_PACK(gelu_tanh, gelu_tanh(x))
 DL_APPLY_PACK(gelu_tanh_grad, x* gelu_tanh_slope(y))
-DL_APPLY(sigmoid_grad, x* y*(T(1) - y))
+DL_APPLY(sigmoid_grad, x * y * (T(1) - y))
 DL_APPLY(tanh_grad, x*(T(1) - y * y))
 DL_APPLY(relu_grad, y > T(0) ? x : Vec<T>{})
 #undef DL_APPLY
@@ -220,9 +219,8 @@ DL_INLINE void apply_adam_update(const Pack<T, N>* s, Pack<T, N>* d) {
 // Vectors that loops take at a time: several for functions written for packs.
 constexpr int vectors_of(int64_t opcode) {
   switch (opcode) {
-    case op_tanh:  // more do not fit into the registers
-      return 2;
     case op_exp:
+    case op_tanh:
     case op_sigmoid:
     case op_silu:
     case op_silu_grad:
@@ -246,15 +244,15 @@ struct Place {
   bool scalar;  // one element a row instead of cols
 };
 
-#define DL_OP(name, inputs, outputs)                       \
-  struct Op_##name {                                       \
-    static constexpr int kIn = inputs, kOut = outputs;     \
-    static constexpr bool kLong = cost(op_##name) >= 20;                  \
-    static constexpr int kVectors = vectors_of(op_##name);                \
-    template <class T, int N>                                             \
-    static DL_INLINE void apply(const Pack<T, N>* s, Pack<T, N>* d) {        \
-      apply_##name(s, d);                                                 \
-    }                                                                     \
+#define DL_OP(name, inputs, outputs)                                  \
+  struct Op_##name {                                                  \
+    static constexpr int kIn = inputs, kOut = outputs;                \
+    static constexpr bool kLong = cost(op_##name) >= 20;              \
+    static constexpr int kVectors = vectors_of(op_##name);            \
+    template <class T, int N>                                         \
+    static DL_INLINE void apply(const Pack<T, N>* s, Pack<T, N>* d) { \
+      apply_##name(s, d);                                             \
+    }                                                                 \
   };
 #include "opcodes.def"
 #undef DL_OP

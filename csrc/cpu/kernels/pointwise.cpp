@@ -156,8 +156,7 @@ static void evaluate_folded(const Pointwise& p, int64_t rows, Operand* operands,
   evaluate<T>(p.e, wide_rows, cols, wide, wide + p.e.n_out, registers);
   if (wide_rows * p.fold == rows) return;
   for (int t = 0; t < p.loops.n_tensors; ++t)
-    operands[t].data +=
-        wide_rows * p.fold * operands[t].row_stride * size_of(operands[t].dtype);
+    operands[t].data += wide_rows * p.fold * operands[t].row_stride * size_of(operands[t].dtype);
   evaluate<T>(p.e, rows - wide_rows * p.fold, p.cols, operands, operands + p.e.n_out, registers);
 }
 
@@ -189,7 +188,7 @@ static void run(const Call& call, const Pointwise& p, int64_t begin, int64_t end
   T* past = registers + register_elements<T>(p);  // room that only one of the two needs
   T* vectors = past;
   const char* known[kMaxValues] = {};  // whose repetitions lie there
-  bool stream = p.stream;  // not over an input, whose lines are in the cache already
+  bool stream = p.stream;              // not over an input, whose lines are in the cache already
   for (int i = p.e.n_out; i < n; ++i) stream &= call.tensors[i].data != call.tensors[0].data;
   const int64_t blocks = p.outer * p.row_blocks * p.col_blocks;
   const int64_t first = begin * p.blocks_per_part, last = end * p.blocks_per_part;

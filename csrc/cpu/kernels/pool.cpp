@@ -32,8 +32,8 @@ struct Image {
 
 struct Pool : PoolWindows {
   Image x, y, index;
-  bool apart;    // windows share no element
-  bool tiled[3];  // windows cover the axis without a gap
+  bool apart;             // windows share no element
+  bool tiled[3];          // windows cover the axis without a gap
   int64_t block, blocks;  // of channels
   int64_t units, per_part, parts;
 };
@@ -168,8 +168,8 @@ inline void sum_window(const T* x, const Taps& taps, int64_t channels, T* y, boo
 
 // dx at the taps of one window: += where windows overlap, else =.
 template <class T, int K, bool apart>
-inline void window_grad(T* dx, const Taps& taps, int64_t channels, const T* dy,
-                        const Int<T>* index, bool average) {
+inline void window_grad(T* dx, const Taps& taps, int64_t channels, const T* dy, const Int<T>* index,
+                        bool average) {
   const Places<T, K> places(dx, taps);
   const T count = T(average ? places.n() : 1);
   for_vectors<T>(channels, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
@@ -304,8 +304,7 @@ struct Walk {
         T* to = x().template as<T>() + n * p.x.batch + a * p.x.axis[0] + b * p.x.axis[1] + c;
         const bool dense = p.x.axis[2] == channels;
         for (int64_t w = 0; w < (dense ? 1 : p.in[2]); ++w)
-          std::memset(to + w * p.x.axis[2], 0,
-                      (dense ? p.in[2] : 1) * channels * sizeof(T));
+          std::memset(to + w * p.x.axis[2], 0, (dense ? p.in[2] : 1) * channels * sizeof(T));
       }
   }
 
@@ -362,8 +361,8 @@ const char* plan(const Call& call, bool gradient, Work& work) {
   work.flops =
       double(call.n_tensors) * p.taps * count(call.tensors[gradient], 0, call.tensors[0].rank);
   for (int i = 0; i < call.n_tensors; ++i)
-    work.bytes += double(count(call.tensors[i], 0, call.tensors[i].rank)) *
-                  size_of(call.tensors[i].dtype);
+    work.bytes +=
+        double(count(call.tensors[i], 0, call.tensors[i].rank)) * size_of(call.tensors[i].dtype);
   return nullptr;
 }
 

@@ -120,8 +120,7 @@ inline void add_wide_rows(T* acc, const T* x, int64_t rows, int64_t cols, int64_
     };
     int64_t c = 0;
     for (; c + L <= cols; c += L)
-      step(
-          c, [](const T* q) { return load<T>(q); }, [](T* q, Vec<T> v) { store<T>(q, v); });
+      step(c, [](const T* q) { return load<T>(q); }, [](T* q, Vec<T> v) { store<T>(q, v); });
     const int64_t tail = cols - c;
     if (tail)
       step(

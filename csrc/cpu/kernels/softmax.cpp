@@ -67,15 +67,6 @@ inline Vec<T> larger(Vec<T> a, Vec<T> b) {
   return a > b ? a : b;
 }
 
-template <class T, int width = kLanes<T> / 2>
-inline T max_of(Vec<T> v) {
-  if constexpr (width == 0)
-    return v[0];
-  else
-    return max_of<T, width / 2>(
-        larger<T>(v, exchange<T, width>(v, std::make_integer_sequence<int, kLanes<T>>())));
-}
-
 // One row into the scratch, in whole vectors.
 template <class T, class S>
 inline void pack(const S* from, int64_t stride, const Rows& r, T padding, T* to) {
@@ -102,7 +93,7 @@ inline T top_of(const T* row, const Rows& r) {
     top[1] = larger<T>(load(row + c + n), top[1]);
   }
   if (c < r.padded) top[0] = larger<T>(load(row + c), top[0]);
-  return max_of<T>(larger<T>(top[0], top[1]));
+  return fold<T>(larger<T>(top[0], top[1]), larger<T>);
 }
 
 // Writes a row of any stride; f(c) makes the classes from c on.

@@ -86,36 +86,39 @@ __device__ inline T fraction(int64_t place) {  // the 24 or 32 highest bits: exa
   return static_cast<T>(bits) * static_cast<T>(0x1p-32);
 }
 
-template <class T>
-__device__ inline T read(const Sample& p, int64_t n, int64_t pixel, int64_t k) {
-  if (pixel < 0) return static_cast<T>(p.fill);
+// Images are stored as E.
+template <class E>
+__device__ inline Computed<E> read(const Sample& p, int64_t n, int64_t pixel, int64_t k) {
+  if (pixel < 0) return static_cast<Computed<E>>(p.fill);
   const int64_t r = pixel / p.x.shape[2], c = pixel - r * p.x.shape[2];
-  return reinterpret_cast<const T*>(p.x.data)[n * p.x.stride[0] + r * p.x.stride[1] +
-                                              c * p.x.stride[2] + k * p.x.stride[3]];
+  return reinterpret_cast<const E*>(
+      p.x.data)[n * p.x.stride[0] + r * p.x.stride[1] + c * p.x.stride[2] + k * p.x.stride[3]];
 }
 
-template <class T>
+template <class E>
 __global__ void __launch_bounds__(kThreads) affine_sample(const __grid_constant__ Sample p) {
+  using T = Computed<E>;
   __shared__ int64_t m[6];
   const int64_t channels = p.y.shape[3], width = p.y.shape[2],
                 elements = p.y.shape[1] * width * channels;
   for (int64_t n = blockIdx.y; n < p.y.shape[0]; n += gridDim.y) {
     load_matrix<T>(p, n, m);
-    for (int64_t e = int64_t{blockIdx.x} * kThreads + threadIdx.x; e < elements;
-         e += int64_t{gridDim.x} * kThreads) {
-      const int64_t pixel = e / channels, k = e - pixel * channels;
+    for (int64_t at = int64_t{blockIdx.x} * kThreads + threadIdx.x; at < elements;
+         at += int64_t{gridDim.x} * kThreads) {
+      const int64_t pixel = at / channels, k = at - pixel * channels;
       const int64_t i = pixel / width, j = pixel - i * width;
       const Spot spot(p, m, i, j);
-      T value = read<T>(p, n, spot.pixel(p, 0), k);
+      T value = read<E>(p, n, spot.pixel(p, 0), k);
       if (spot.bilinear) {
         const T down = fraction<T>(spot.row), right = fraction<T>(spot.column);
-        const T b = read<T>(p, n, spot.pixel(p, 1), k), d = read<T>(p, n, spot.pixel(p, 2), k),
-                e = read<T>(p, n, spot.pixel(p, 3), k);
-        const T top = value + right * (b - value), bottom = d + right * (e - d);
+        const T b = read<E>(p, n, spot.pixel(p, 1), k), c = read<E>(p, n, spot.pixel(p, 2), k),
+                d = read<E>(p, n, spot.pixel(p, 3), k);
+        const T top = value + right * (b - value), bottom = c + right * (d - c);
         value = top + down * (bottom - top);
       }
-      reinterpret_cast<T*>(p.y.data)[n * p.y.stride[0] + i * p.y.stride[1] + j * p.y.stride[2] +
-                                     k * p.y.stride[3]] = value;
+      reinterpret_cast<E*>(
+          p.y.data)[n * p.y.stride[0] + i * p.y.stride[1] + j * p.y.stride[2] + k * p.y.stride[3]] =
+          E(value);
     }
   }
 }
@@ -166,8 +169,8 @@ __global__ void __launch_bounds__(kThreads) affine_sample_grad(const __grid_cons
   const int64_t r = mine / p.x.shape[2], c = mine - r * p.x.shape[2];
   for (int64_t n = blockIdx.y; n < p.x.shape[0]; n += gridDim.y) {
     load_matrix<T>(p, n, m);
-    T* to = reinterpret_cast<T*>(p.x.data) + n * p.x.stride[0] + r * p.x.stride[1] +
-            c * p.x.stride[2];
+    T* to =
+        reinterpret_cast<T*>(p.x.data) + n * p.x.stride[0] + r * p.x.stride[1] + c * p.x.stride[2];
     if (mine < pixels) {
       for (int64_t k = 0; k < p.x.shape[3]; ++k) to[k * p.x.stride[3]] = 0;
     }
@@ -231,8 +234,10 @@ cudaError_t launch_affine_sample(const Call& call, cudaStream_t stream) {
   const Tensor& y = call.tensors[0];
   const Sample p = sample_of(call, call.tensors[1], y);
   const dim3 grid(grid_for(count(y, 1, 4), kThreads), images_at_once(y.shape[0]));
-  return y.dtype == DType::f32 ? launch(affine_sample<float>, grid, kThreads, 0, stream, p)
-                               : launch(affine_sample<double>, grid, kThreads, 0, stream, p);
+  if (y.dtype == DType::f64) return launch(affine_sample<double>, grid, kThreads, 0, stream, p);
+  return with_storage<float>(y.dtype, [&](auto kind) {
+    return launch(affine_sample<decltype(kind)>, grid, kThreads, 0, stream, p);
+  });
 }
 
 const char* plan_affine_sample_grad(const Call& call, Work& work) {

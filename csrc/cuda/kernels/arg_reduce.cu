@@ -45,8 +45,7 @@ __device__ void store(const ArgReduce& p, int64_t output, const Winner<T>& w) {
 
 // T is f32, or f64 for all other input types.
 template <class T>
-__global__ void __launch_bounds__(kReduceThreads)
-    arg_reduce(const __grid_constant__ ArgReduce p) {
+__global__ void __launch_bounds__(kReduceThreads) arg_reduce(const __grid_constant__ ArgReduce p) {
   __shared__ Winner<T> meet[kReduceThreads];
   const ReducePart part(p.cut, 1);
   const Better<T> better{p.smallest};
@@ -66,8 +65,7 @@ __global__ void __launch_bounds__(kReduceThreads)
 }
 
 template <class T>
-__global__ void __launch_bounds__(kReduceThreads)
-    meet_chunks(const __grid_constant__ ArgReduce p) {
+__global__ void __launch_bounds__(kReduceThreads) meet_chunks(const __grid_constant__ ArgReduce p) {
   __shared__ Winner<T> meet[kMostWarps];
   const Better<T> better{p.smallest};
   const auto* chunks = reinterpret_cast<const Winner<T>*>(p.chunks) + blockIdx.x * p.cut.chunks;

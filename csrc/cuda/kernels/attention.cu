@@ -3,6 +3,7 @@
 //
 //   q (B, T, N, H)  k (B, S, K, H)  v (B, S, K, D)  y (B, T, N, D)  lse (B, N, T)
 //   bias, mask (B, N, T, S), of any strides; query heads [i N/K, (i+1) N/K) share key head i
+//   halves are computed with in float32; lse is float32 then
 //   with dropout weights of the softmax become 0 or are divided by the probability to be kept
 //
 // A block has a tile of queries of one head and goes over the keys once. top, the largest score so
@@ -106,9 +107,8 @@ struct Softmax {
   }
 };
 
-template <class C>
-__global__ void __launch_bounds__(C::kThreads)
-    attention(const __grid_constant__ AttentionCall c) {
+template <class C, class E>
+__global__ void __launch_bounds__(C::kThreads) attention(const __grid_constant__ AttentionCall c) {
   using T = typename C::Type;
   DL_SHARED(T, weights);
   T* shared = weights + kWeights<C>;
@@ -124,9 +124,9 @@ __global__ void __launch_bounds__(C::kThreads)
 #pragma unroll
   for (int n = 0; n < kRanges; ++n) clear<C>(y[n]);
   for (int64_t s = 0; s < keys; s += C::kCols) {
-    multiply_rows<C>(c.q, q, p.row, c.k, k, s, c.width, shared, x);
+    multiply_rows<C, E>(c.q, q, p.row, c.k, k, s, c.width, shared, x);
     for_sums<C>([&](int i, int j, int row, int col) {
-      x[i][j] = score(c, p.batch, p.head, p.row + row, s + col, x[i][j]);
+      x[i][j] = score<E>(c, p.batch, p.head, p.row + row, s + col, x[i][j]);
     });
     softmax.weigh(x, shared);
     put_weights<C>(x, weights);
@@ -136,24 +136,24 @@ __global__ void __launch_bounds__(C::kThreads)
       const int64_t col = p.col + n * C::kCols;
       if (col >= c.value_width) continue;
       softmax.shrink_sums(y[n]);
-      add_weighted<C>(weights, c.v, v, s, c.keys - s, col, shared, y[n]);
+      add_weighted<C, E>(weights, c.v, v, s, c.keys - s, col, shared, y[n]);
     }
   }
 #pragma unroll
   for (int n = 0; n < kRanges; ++n) {
     softmax.divide(y[n]);
-    store_heads<C>(c.y, p.batch, p.head, p.row, p.col + n * C::kCols, y[n], T(1));
+    store_heads<C, E>(c.y, p.batch, p.head, p.row, p.col + n * C::kCols, y[n], T(1));
   }
   softmax.store_lse(c, p);
 }
 
-template <class C>
+template <class C, class E>
 cudaError_t start(const AttentionCall& c, cudaStream_t stream) {
   const int64_t ranges = max(ceil_div(c.value_width, kRanges * C::kCols), int64_t{1});
   const int64_t blocks = ceil_div(c.queries, C::kRows) * ranges * c.heads * c.batch;
   if (blocks >= int64_t{1} << 31) return cudaErrorInvalidValue;
-  if (const cudaError_t error = allow_shared(attention<C>, kAttentionBytes<C>)) return error;
-  return launch(attention<C>, static_cast<unsigned>(blocks), C::kThreads, kAttentionBytes<C>,
+  if (const cudaError_t error = allow_shared(attention<C, E>, kAttentionBytes<C>)) return error;
+  return launch(attention<C, E>, static_cast<unsigned>(blocks), C::kThreads, kAttentionBytes<C>,
                 stream, c);
 }
 
@@ -181,9 +181,12 @@ cudaError_t launch_attention(const Call& call, cudaStream_t stream) {
   AttentionCall c = attention_call(a);
   c.y = heads_of(call.tensors[0]);
   if (first == 2) set_lse(call.tensors[1], c);
-  if (a.q->dtype == DType::f64) return start<SmallTile<double>>(c, stream);
-  if (a.queries <= kShort) return start<SmallTile<float>>(c, stream);
-  return start<MiddleTile<float>>(c, stream);
+  if (a.q->dtype == DType::f64) return start<SmallTile<double>, double>(c, stream);
+  return with_storage<float>(a.q->dtype, [&](auto kind) {
+    using E = decltype(kind);
+    return a.queries <= kShort ? start<SmallTile<float>, E>(c, stream)
+                               : start<MiddleTile<float>, E>(c, stream);
+  });
 }
 
 }  // namespace dl::cuda

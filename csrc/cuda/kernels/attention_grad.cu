@@ -16,16 +16,17 @@ template <class T>
 constexpr int kRanges = 16 / sizeof(T);  // tiles of columns of a result in registers
 constexpr int kThreads = 256;
 
-template <class T>
+template <class E>
 __global__ void __launch_bounds__(kThreads)
     inner_products(const __grid_constant__ AttentionCall c) {
+  using T = Computed<E>;
   const int64_t rows = c.batch * c.heads * c.queries;
   const int64_t row = int64_t{blockIdx.x} * (kThreads / kWarp) + threadIdx.x / kWarp;
   if (row >= rows) return;
   const int64_t t = row % c.queries, n = row / c.queries % c.heads, b = row / c.queries / c.heads;
   T sum = 0;
   for (int64_t d = threadIdx.x % kWarp; d < c.value_width; d += kWarp)
-    sum += *c.dy.at<T>(b, n, t, d) * *c.y.at<T>(b, n, t, d);
+    sum += static_cast<T>(*c.dy.at<E>(b, n, t, d)) * static_cast<T>(*c.y.at<E>(b, n, t, d));
 #pragma unroll
   for (int mask = kWarp / 2; mask > 0; mask /= 2) sum += __shfl_xor_sync(kAllLanes, sum, mask);
   if (threadIdx.x % kWarp == 0) reinterpret_cast<T*>(c.inner)[row] = sum;
@@ -44,10 +45,10 @@ struct Query {
 };
 
 // From products q k and dy v, and the factor of the dropout: weights p, and ds.
-template <class T>
+template <class E, class T>
 __device__ inline void differentiate(const AttentionCall& c, int64_t b, int64_t n, int64_t t,
                                      int64_t s, T factor, T& p, T& ds) {
-  const T x = score(c, b, n, t, s, p);
+  const T x = score<E>(c, b, n, t, s, p);
   const Query<T> query(c, b, n, t);
   const bool hidden = x == minus_infinity<T>();
   p = hidden ? T(0) : exp(x - query.lse);
@@ -55,7 +56,7 @@ __device__ inline void differentiate(const AttentionCall& c, int64_t b, int64_t 
   p *= factor;
 }
 
-template <class C>
+template <class C, class E>
 __global__ void __launch_bounds__(C::kThreads)
     query_gradient(const __grid_constant__ AttentionCall c) {
   using T = typename C::Type;
@@ -73,29 +74,28 @@ __global__ void __launch_bounds__(C::kThreads)
 #pragma unroll
   for (int n = 0; n < kRanges<T>; ++n) clear<C>(dq[n]);
   for (int64_t s = 0; s < keys; s += C::kCols) {
-    multiply_rows<C>(c.q, q, p.row, c.k, k, s, c.width, shared, x);
-    multiply_rows<C>(c.dy, dy, p.row, c.v, v, s, c.value_width, shared, ds);
+    multiply_rows<C, E>(c.q, q, p.row, c.k, k, s, c.width, shared, x);
+    multiply_rows<C, E>(c.dy, dy, p.row, c.v, v, s, c.value_width, shared, ds);
     for_sums<C>([&](int i, int j, int row, int col) {
       const int64_t query = p.row + row, key = s + col;
       const bool first = j % C::kVector == 0;
       const T factor = dropout.factor(p.batch, p.head, query, key, first);
-      differentiate(c, p.batch, p.head, query, key, factor, x[i][j], ds[i][j]);
+      differentiate<E>(c, p.batch, p.head, query, key, factor, x[i][j], ds[i][j]);
     });
     put_weights<C>(ds, weights);
 #pragma unroll
     for (int n = 0; n < kRanges<T>; ++n) {
       const int64_t col = p.col + n * C::kCols;
-      if (col < c.width)
-        add_weighted<C>(weights, c.k, k, s, c.keys - s, col, shared, dq[n]);
+      if (col < c.width) add_weighted<C, E>(weights, c.k, k, s, c.keys - s, col, shared, dq[n]);
     }
   }
 #pragma unroll
   for (int n = 0; n < kRanges<T>; ++n)
-    store_heads<C>(c.dq, p.batch, p.head, p.row, p.col + n * C::kCols, dq[n],
-                   static_cast<T>(c.scale));
+    store_heads<C, E>(c.dq, p.batch, p.head, p.row, p.col + n * C::kCols, dq[n],
+                      static_cast<T>(c.scale));
 }
 
-template <class C>
+template <class C, class E>
 __global__ void __launch_bounds__(C::kThreads)
     key_gradient(const __grid_constant__ AttentionCall c) {
   using T = typename C::Type;
@@ -113,33 +113,34 @@ __global__ void __launch_bounds__(C::kThreads)
   for (int64_t head = p.head * each; head < (p.head + 1) * each; ++head) {
     const int64_t q = c.q.offset(p.batch, head), dy = c.dy.offset(p.batch, head);
     for (int64_t t = c.causal ? p.row / C::kCols * C::kCols : 0; t < c.queries; t += C::kCols) {
-      multiply_rows<C>(c.k, k, p.row, c.q, q, t, c.width, shared, x);
-      multiply_rows<C>(c.v, v, p.row, c.dy, dy, t, c.value_width, shared, ds);
+      multiply_rows<C, E>(c.k, k, p.row, c.q, q, t, c.width, shared, x);
+      multiply_rows<C, E>(c.v, v, p.row, c.dy, dy, t, c.value_width, shared, ds);
       for_sums<C>([&](int i, int j, int row, int col) {
         const int64_t query = t + col, key = p.row + row;
         const T factor = dropout.factor(p.batch, head, query, key, true);
-        differentiate(c, p.batch, head, query, key, factor, x[i][j], ds[i][j]);
+        differentiate<E>(c, p.batch, head, query, key, factor, x[i][j], ds[i][j]);
       });
       put_weights<C>(x, weights);
 #pragma unroll
       for (int n = 0; n < kRanges<T>; ++n) {
         const int64_t col = p.col + n * C::kCols;
         if (col < c.value_width)
-          add_weighted<C>(weights, c.dy, dy, t, c.queries - t, col, shared, dv[n]);
+          add_weighted<C, E>(weights, c.dy, dy, t, c.queries - t, col, shared, dv[n]);
       }
       put_weights<C>(ds, weights);
 #pragma unroll
       for (int n = 0; n < kRanges<T>; ++n) {
         const int64_t col = p.col + n * C::kCols;
-        if (col < c.width) add_weighted<C>(weights, c.q, q, t, c.queries - t, col, shared, dk[n]);
+        if (col < c.width)
+          add_weighted<C, E>(weights, c.q, q, t, c.queries - t, col, shared, dk[n]);
       }
     }
   }
 #pragma unroll
   for (int n = 0; n < kRanges<T>; ++n) {
     const int64_t col = p.col + n * C::kCols;
-    store_heads<C>(c.dk, p.batch, p.head, p.row, col, dk[n], static_cast<T>(c.scale));
-    store_heads<C>(c.dv, p.batch, p.head, p.row, col, dv[n], T(1));
+    store_heads<C, E>(c.dk, p.batch, p.head, p.row, col, dk[n], static_cast<T>(c.scale));
+    store_heads<C, E>(c.dv, p.batch, p.head, p.row, col, dv[n], T(1));
   }
 }
 
@@ -154,17 +155,17 @@ cudaError_t start(void (*kernel)(AttentionCall), const AttentionCall& c, int64_t
   return launch(kernel, static_cast<unsigned>(blocks), C::kThreads, kAttentionBytes<C>, stream, c);
 }
 
-template <class T>
+template <class E>
 cudaError_t run(const AttentionCall& c, cudaStream_t stream) {
-  using C = SmallTile<T>;
+  using C = SmallTile<Computed<E>>;
   const int64_t rows = c.batch * c.heads * c.queries;
   const unsigned blocks = static_cast<unsigned>(ceil_div(rows, kThreads / kWarp));
-  if (const cudaError_t error = launch(inner_products<T>, blocks, kThreads, 0, stream, c))
+  if (const cudaError_t error = launch(inner_products<E>, blocks, kThreads, 0, stream, c))
     return error;
   if (const cudaError_t error =
-          start<C>(query_gradient<C>, c, c.queries, c.heads, c.width, stream))
+          start<C>(query_gradient<C, E>, c, c.queries, c.heads, c.width, stream))
     return error;
-  return start<C>(key_gradient<C>, c, c.keys, c.groups, max(c.width, c.value_width), stream);
+  return start<C>(key_gradient<C, E>, c, c.keys, c.groups, max(c.width, c.value_width), stream);
 }
 
 }  // namespace
@@ -174,7 +175,7 @@ const char* plan_attention_grad(const Call& call, Work& work) {
   const Attention a = attention_of(call, 6);
   const int64_t size = size_of(a.q->dtype);
   work.outputs = 3;
-  work.shared_bytes = a.batch * a.heads * a.queries * size;
+  work.shared_bytes = a.batch * a.heads * a.queries * size_of(compute_type(a.q->dtype));
   const double heads = static_cast<double>(a.batch) * static_cast<double>(a.heads);
   const double scores = heads * static_cast<double>(a.queries) * static_cast<double>(a.keys);
   const double width = static_cast<double>(a.width);
@@ -194,8 +195,8 @@ cudaError_t launch_attention_grad(const Call& call, cudaStream_t stream) {
   c.dy = heads_of(t[3]), c.y = heads_of(t[4]);
   set_lse(t[5], c);
   c.inner = call.shared;
-  if (a.q->dtype == DType::f32) return run<float>(c, stream);
-  return run<double>(c, stream);
+  if (a.q->dtype == DType::f64) return run<double>(c, stream);
+  return with_storage<float>(a.q->dtype, [&](auto kind) { return run<decltype(kind)>(c, stream); });
 }
 
 }  // namespace dl::cuda

@@ -82,10 +82,16 @@ cudaError_t run_filter_grad(const Call& call, const ConvCall& c, Results& r, cud
   const ConvPhase whole[3] = {forward_phase(c.axis[0]), forward_phase(c.axis[1]),
                               forward_phase(c.axis[2])};
   const Strides in = image_strides(x), out = image_strides(dy);
-  p.a = {x.data + first_pixel(whole, in) * size_of(x.dtype), tap_map(whole, in, c.channels),
-         pixel_map(whole, in), {}, uint32_t(p.rows), false, false};
-  p.b = {dy.data, channel_map(c.filters, out.c), result_map(whole, out), {}, uint32_t(p.cols),
-         false, false};
+  p.a = {x.data + first_pixel(whole, in) * size_of(x.dtype),
+         tap_map(whole, in, c.channels),
+         pixel_map(whole, in),
+         {},
+         uint32_t(p.rows),
+         false,
+         false};
+  p.b = {
+      dy.data, channel_map(c.filters, out.c), result_map(whole, out), {}, uint32_t(p.cols), false,
+      false};
   set_limits(whole, p.a);
   set_no_limits(p.b);
   p.a_group = c.channels * in.c, p.b_group = c.filters * out.c;
@@ -122,12 +128,21 @@ cudaError_t run_phase(const Call& call, const ConvCall& c, const ConvPhase (&pha
   p.groups = static_cast<int>(c.groups), p.parts = 1;
   p.rows = c.batch * phase[0].axis.out * phase[1].axis.out * phase[2].axis.out;
   p.cols = cols;
-  p.depth = p.part_depth =
-      phase[0].axis.taps * phase[1].axis.taps * phase[2].axis.taps * inner;
-  p.a = {image.data + first_pixel(phase, in) * size_of(image.dtype), pixel_map(phase, in),
-         tap_map(phase, in, inner), {}, uint32_t(p.rows), false, false};
-  p.b = {w.data + first_tap(phase, f) * size_of(w.dtype), channel_map(cols, back ? f.c : f.k),
-         filter_map(phase, f, inner, back ? f.k : f.c), {}, uint32_t(p.cols), false, false};
+  p.depth = p.part_depth = phase[0].axis.taps * phase[1].axis.taps * phase[2].axis.taps * inner;
+  p.a = {image.data + first_pixel(phase, in) * size_of(image.dtype),
+         pixel_map(phase, in),
+         tap_map(phase, in, inner),
+         {},
+         uint32_t(p.rows),
+         false,
+         false};
+  p.b = {w.data + first_tap(phase, f) * size_of(w.dtype),
+         channel_map(cols, back ? f.c : f.k),
+         filter_map(phase, f, inner, back ? f.k : f.c),
+         {},
+         uint32_t(p.cols),
+         false,
+         false};
   set_limits(phase, p.a);
   set_no_limits(p.b);
   p.tensor = is_half(image.dtype) || c.tf32;
@@ -157,8 +172,7 @@ const char* plan(const Call& call, Task task, Work& work) {
   Expression e;
   if (const char* wrong = c.read_expression(call, e, r)) return wrong;
   const DType dtype = compute_type(call.tensors[e.n_out].dtype);
-  if (const char* wrong =
-          place_results(call.tensors, call.tensors + e.n_out + 2, dtype, e, r))
+  if (const char* wrong = place_results(call.tensors, call.tensors + e.n_out + 2, dtype, e, r))
     return wrong;
   work.outputs = e.n_out;
   if (task == Task::filter_grad) {
@@ -180,8 +194,8 @@ cudaError_t run(const Call& call, const ConvCall& c, cudaStream_t stream) {
   Results r{};
   Expression e;
   c.read_expression(call, e, r);
-  place_results(call.tensors, call.tensors + e.n_out + 2,
-                compute_type(call.tensors[e.n_out].dtype), e, r);
+  place_results(call.tensors, call.tensors + e.n_out + 2, compute_type(call.tensors[e.n_out].dtype),
+                e, r);
   if (tap_count(c) * c.channels * c.filters == 0) return cudaSuccess;
   if (!c.depthwise) return run_filter_grad<T>(call, c, r, stream);
   set_addresses<T>(call.tensors, call.tensors + e.n_out + 2, r);

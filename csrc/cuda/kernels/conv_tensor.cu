@@ -16,7 +16,9 @@ class GatherChunks {
  public:
   __device__ GatherChunks(const Gathered& g, int64_t offset, uint32_t first_x, uint32_t first_k,
                           int64_t depth)
-      : g_(g), chunks_(g.along_k), data_(reinterpret_cast<const E*>(g.data) + offset),
+      : g_(g),
+        chunks_(g.along_k),
+        data_(reinterpret_cast<const E*>(g.data) + offset),
         x_(first_x + (g.along_k ? chunks_.row : chunks_.chunk * V)),
         k_(first_k + (g.along_k ? chunks_.chunk * V : chunks_.row)),
         end_(first_k + static_cast<uint32_t>(depth)) {}
@@ -102,8 +104,7 @@ cudaError_t start_tiles(ConvProduct& c, const Results& r, cudaStream_t stream) {
 
 }  // namespace
 
-cudaError_t launch_tensor_conv(DType dtype, ConvProduct& c, const Results& r,
-                               cudaStream_t stream) {
+cudaError_t launch_tensor_conv(DType dtype, ConvProduct& c, const Results& r, cudaStream_t stream) {
   if (dtype == DType::bf16) return start_tiles<Bf16>(c, r, stream);
   if (dtype == DType::f16) return start_tiles<F16>(c, r, stream);
   return start_tiles<float>(c, r, stream);

@@ -30,8 +30,9 @@ __device__ inline To convert(From x) {
 template <class To, class From, int V>
 __device__ inline void copy(const Gather& p, int64_t to, int64_t from, bool there) {
   Neighbours<From, V> x{};
-  if (there) x = *reinterpret_cast<const Neighbours<From, V>*>(
-                 reinterpret_cast<const From*>(p.table) + from);
+  if (there)
+    x = *reinterpret_cast<const Neighbours<From, V>*>(reinterpret_cast<const From*>(p.table) +
+                                                      from);
   Neighbours<To, V> y;
 #pragma unroll
   for (int v = 0; v < V; ++v)
@@ -87,8 +88,8 @@ const char* plan_gather(const Call& call, Work& work) {
   if (const char* wrong = check_gather(call)) return wrong;
   const Tensor &out = call.tensors[0], &table = call.tensors[1], &index = call.tensors[2];
   const int64_t row = count(out, 1, out.rank), bytes = size_of(out.dtype) + size_of(table.dtype);
-  work.bytes = static_cast<double>(out.shape[0]) *
-               static_cast<double>(row * bytes + size_of(index.dtype));
+  work.bytes =
+      static_cast<double>(out.shape[0]) * static_cast<double>(row * bytes + size_of(index.dtype));
   return nullptr;
 }
 

@@ -159,8 +159,7 @@ cudaError_t run(const Call& call, GemmPlan& p, cudaStream_t stream) {
   set_addresses<T>(call.tensors, a + 2, p.r);
   if (p.g.parts == 1) return start_tiles<T>(call, p, p.r, stream);
   T* partial = reinterpret_cast<T*>(call.shared);
-  if (const cudaError_t error =
-          start_tiles<T>(call, p, partial_results(partial, p.g.n), stream))
+  if (const cudaError_t error = start_tiles<T>(call, p, partial_results(partial, p.g.n), stream))
     return error;
   return launch_finish<T>(p.r, partial, p.g.parts, p.batches * p.g.m, stream);
 }
@@ -177,8 +176,8 @@ const char* plan_gemm(const Call& call, Work& work) {
   if (call.prepared) std::memcpy(call.prepared, &p, sizeof p);
   if (p.g.parts > 1)
     work.shared_bytes = p.g.parts * p.batches * p.g.m * p.g.n * size_of(compute_type(a.dtype));
-  const double sums = static_cast<double>(p.batches) * static_cast<double>(p.g.m) *
-                      static_cast<double>(p.g.n);
+  const double sums =
+      static_cast<double>(p.batches) * static_cast<double>(p.g.m) * static_cast<double>(p.g.n);
   work.flops = sums * (2.0 * static_cast<double>(p.g.k) + (call.n_ints > 0 ? cost(e) : 0));
   work.bytes = distinct_bytes(call);
   return nullptr;

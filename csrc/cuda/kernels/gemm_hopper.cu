@@ -70,8 +70,8 @@ decltype(&cuTensorMapEncodeTiled) encoder() {
 }
 
 // m, of which boxes of `extent` x by 128 bytes of k are copied, or of 128 bytes of x by as many k.
-bool describe_tensor(const Matrix& m, int64_t k, int64_t batches, int64_t batch_stride,
-                     DType dtype, int extent, CUtensorMap& map) {
+bool describe_tensor(const Matrix& m, int64_t k, int64_t batches, int64_t batch_stride, DType dtype,
+                     int extent, CUtensorMap& map) {
   const int64_t size = size_of(dtype), other = m.along_k ? m.x_stride : m.k_stride;
   const cuuint64_t inner = m.along_k ? k : m.extent, outer = m.along_k ? m.extent : k;
   const cuuint64_t row_bytes = outer == 1 ? ceil_div(inner * size, 16) * 16 : other * size;
@@ -103,8 +103,7 @@ bool fits(const Matrix& m, const GemmPlan& p, const int64_t* batch, int64_t size
 // As many stages as the results leave shared memory for; 0: too little.
 int choose_stages(const Results& r) {
   constexpr size_t kFree = kAllShared - kSwizzleBytes - kBarrierBytes - kPartsBytes;
-  const size_t needed =
-      r.simple ? 0 : registers_bytes<float, kWidth>(r.e, kConsumers * kWarpgroup);
+  const size_t needed = r.simple ? 0 : registers_bytes<float, kWidth>(r.e, kConsumers * kWarpgroup);
   for (int stages = kMostStages; stages >= kLeastStages; --stages) {
     if (stages * kStageBytes + needed <= kFree) return stages;
   }

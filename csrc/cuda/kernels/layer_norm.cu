@@ -103,8 +103,7 @@ __device__ Two<T> meet_moments(const Norm& p, int64_t row) {
 }
 
 template <class T, int V, int P>
-__global__ void __launch_bounds__(most_threads(V * P))
-    layer_norm(const __grid_constant__ Norm p) {
+__global__ void __launch_bounds__(most_threads(V* P)) layer_norm(const __grid_constant__ Norm p) {
   __shared__ Two<T> meet[kMostWarps];
   const RowPart<T, V, P> part(p.cut, group_of(p.cut));
   Pack<T, V> x[P];
@@ -139,7 +138,7 @@ __global__ void __launch_bounds__(most_threads(V * P))
 // Rows k parts + part, k = 0, 1, ..: neighbouring groups have neighbouring rows. A group is of one
 // part, and of one chunk of its rows.
 template <class T, int V, int P>
-__global__ void __launch_bounds__(most_threads(V * P))
+__global__ void __launch_bounds__(most_threads(V* P))
     layer_norm_grad(const __grid_constant__ Norm p) {
   __shared__ Two<T> meet[kMostWarps];
   const int width = p.cut.width();
@@ -182,8 +181,7 @@ __global__ void __launch_bounds__(most_threads(V * P))
 #pragma unroll
     for (int j = 0; j < P; ++j)
 #pragma unroll
-      for (int v = 0; v < V; ++v)
-        g[j].v[v] = inv * (g[j].v[v] - x[j].v[v] * slope - shift);
+      for (int v = 0; v < V; ++v) g[j].v[v] = inv * (g[j].v[v] - x[j].v[v] * slope - shift);
     part.store(p.y, g);
   }
   if (p.phase == kChunks || !p.partial || mine >= p.parts) return;
@@ -273,8 +271,8 @@ cudaError_t start_backward(const Call& call, cudaStream_t stream) {
   const dim3 blocks(static_cast<unsigned>(ceil_div(p.cut.size, kMeet)),
                     static_cast<unsigned>(n_results - 1));
   return launch(meet_parts<T>, blocks, kMeet * kMeet, 0, stream,
-                reinterpret_cast<const T*>(p.partial), p.parts, p.cut.size,
-                t[1].template as<T>(), n_results > 2 ? t[2].template as<T>() : nullptr);
+                reinterpret_cast<const T*>(p.partial), p.parts, p.cut.size, t[1].template as<T>(),
+                n_results > 2 ? t[2].template as<T>() : nullptr);
 }
 
 }  // namespace
@@ -301,8 +299,8 @@ const char* plan_layer_norm_grad(const Call& call, Work& work) {
   const RowCut cut = cut_of(x);
   const double elements = static_cast<double>(x.shape[0]) * static_cast<double>(x.shape[1]);
   work.outputs = call.n_tensors - 5;
-  work.shared_bytes = chunk_bytes(cut, x.dtype) +
-                      parts_of(cut) * 2 * cut.size * size_of(compute_type(x.dtype));
+  work.shared_bytes =
+      chunk_bytes(cut, x.dtype) + parts_of(cut) * 2 * cut.size * size_of(compute_type(x.dtype));
   work.flops = 16 * elements;
   work.bytes = 3 * elements * static_cast<double>(size_of(x.dtype));
   return nullptr;

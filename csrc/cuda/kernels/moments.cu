@@ -114,16 +114,6 @@ __device__ inline Spread<T, V> spread_of(const Pack<T, V> (&x)[kRows], int n) {
   return s;
 }
 
-// V neighbours that are stored as E.
-template <class E, int V>
-__device__ inline Pack<Computed<E>, V> load(const E* from) {
-  const Pack<E, V> stored = *reinterpret_cast<const Pack<E, V>*>(from);
-  Pack<Computed<E>, V> x;
-#pragma unroll
-  for (int v = 0; v < V; ++v) x.v[v] = stored.v[v];
-  return x;
-}
-
 template <class E, int V>
 __global__ void __launch_bounds__(kThreads) moments(const __grid_constant__ Plan p) {
   using T = Computed<E>;
@@ -132,8 +122,7 @@ __global__ void __launch_bounds__(kThreads) moments(const __grid_constant__ Plan
   const E* x = reinterpret_cast<const E*>(p.x) + part.b * p.rows * p.channels + part.c;
   Spread<T, V> all{};
   Pack<T, V> origin{};
-  if (part.valid && p.rows > 0)
-    origin = load<E, V>(x + part.chunk * p.chunk * p.channels);
+  if (part.valid && p.rows > 0) origin = load_stored<V>(x + part.chunk * p.chunk * p.channels);
 #pragma unroll
   for (int v = 0; v < V; ++v) origin.v[v] = isfinite(origin.v[v]) ? origin.v[v] : T(0);
   for (int64_t r = part.begin; r < part.end; r += kRows * part.step) {
@@ -142,7 +131,7 @@ __global__ void __launch_bounds__(kThreads) moments(const __grid_constant__ Plan
 #pragma unroll
     for (int k = 0; k < kRows; ++k) {
       if (r + k * part.step >= part.end) continue;
-      some[k] = load<E, V>(x + (r + k * part.step) * p.channels);
+      some[k] = load_stored<V>(x + (r + k * part.step) * p.channels);
 #pragma unroll
       for (int v = 0; v < V; ++v) some[k].v[v] -= origin.v[v];
       n = k + 1;
@@ -173,8 +162,8 @@ __global__ void __launch_bounds__(kThreads) finish_moments(const __grid_constant
     const int64_t chunk = i / each, left = p.rows - chunk * p.chunk;
     const double* from =
         p.partial + (b * p.chunks + chunk) * 2 * p.channels + g * each + (i - chunk * each);
-    const Spread<double, 1> one{static_cast<double>(left < p.chunk ? left : p.chunk),
-                                {{from[0]}}, {{from[p.channels]}}};
+    const Spread<double, 1> one{
+        static_cast<double>(left < p.chunk ? left : p.chunk), {{from[0]}}, {{from[p.channels]}}};
     all = MeetSpreads()(all, one);
   }
   all = reduce_group(all, p.width, meet, MeetSpreads());
@@ -200,7 +189,7 @@ __global__ void __launch_bounds__(kThreads) centered_sums(const __grid_constant_
   Sums<T, V> all{};
 #pragma unroll 4
   for (int64_t r = part.begin; r < part.end; r += part.step) {
-    const P d = load<E, V>(dy + r * p.channels), h = load<E, V>(x + r * p.channels);
+    const P d = load_stored<V>(dy + r * p.channels), h = load_stored<V>(x + r * p.channels);
 #pragma unroll
     for (int v = 0; v < V; ++v) {
       all.s1.v[v] += d.v[v];
@@ -229,8 +218,7 @@ __global__ void __launch_bounds__(kMeet* kMeet) finish_sums(const __grid_constan
   }
   sum = reduce_columns(sum, kMeet, meet, Sum());
   if (threadIdx.x < kMeet && c < p.channels)
-    reinterpret_cast<T*>(blockIdx.y ? p.second : p.first)[b * p.channels + c] =
-        static_cast<T>(sum);
+    reinterpret_cast<T*>(blockIdx.y ? p.second : p.first)[b * p.channels + c] = static_cast<T>(sum);
 }
 
 const char* make(const Call& call, bool moments, Plan& p) {
@@ -282,8 +270,7 @@ constexpr int kPack = 16 / sizeof(Computed<E>);
 // Whole packs for every row: dense rows of a multiple of V, from an aligned start.
 template <class E>
 bool is_wide(const Plan& p) {
-  return p.channels % kPack<E> == 0 && is_aligned(p.x) && is_aligned(p.dy) &&
-         is_aligned(p.mean);
+  return p.channels % kPack<E> == 0 && is_aligned(p.x) && is_aligned(p.dy) && is_aligned(p.mean);
 }
 
 template <class E>
@@ -320,8 +307,8 @@ cudaError_t start_sums(const Call& call, cudaStream_t stream) {
 const char* plan(const Call& call, bool moments, Work& work) {
   Plan p{};
   if (const char* wrong = make(call, moments, p)) return wrong;
-  const double elements = static_cast<double>(p.batch) * static_cast<double>(p.rows) *
-                          static_cast<double>(p.channels);
+  const double elements =
+      static_cast<double>(p.batch) * static_cast<double>(p.rows) * static_cast<double>(p.channels);
   work.outputs = 2;
   work.shared_bytes = p.batch * p.chunks * 2 * p.channels * 8;
   work.flops = 4 * elements;
@@ -345,8 +332,8 @@ const char* plan_centered_sums(const Call& call, Work& work) { return plan(call,
 cudaError_t launch_centered_sums(const Call& call, cudaStream_t stream) {
   const DType dtype = call.tensors[3].dtype;
   if (dtype == DType::f64) return start_sums<double>(call, stream);
-  return with_storage<float>(
-      dtype, [&](auto kind) { return start_sums<decltype(kind)>(call, stream); });
+  return with_storage<float>(dtype,
+                             [&](auto kind) { return start_sums<decltype(kind)>(call, stream); });
 }
 
 }  // namespace dl::cuda

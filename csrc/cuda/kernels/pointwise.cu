@@ -87,8 +87,7 @@ struct Elements {  // a pack of the result's elements, wherever they lie
 };
 
 template <class T, int V>
-__global__ void __launch_bounds__(kThreads)
-    pointwise(const __grid_constant__ Pointwise p) {
+__global__ void __launch_bounds__(kThreads) pointwise(const __grid_constant__ Pointwise p) {
   using P = Pack<T, V>;
   DL_SHARED(P, registers);
   const int64_t step = int64_t{gridDim.x} * kThreads * V;

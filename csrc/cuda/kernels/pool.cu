@@ -48,8 +48,7 @@ __device__ inline int64_t taps_inside(const Pool& p, int64_t a, int64_t b, int64
 // Windows of an axis that cover element h.
 __device__ inline Range covering(const Pool& p, int axis, int64_t h) {
   const int64_t last = h + p.before[axis], first = last - p.size[axis];
-  const int64_t begin = first < 0 ? 0 : first / p.stride[axis] + 1,
-                end = last / p.stride[axis] + 1;
+  const int64_t begin = first < 0 ? 0 : first / p.stride[axis] + 1, end = last / p.stride[axis] + 1;
   return {begin, end < p.out[axis] ? end : p.out[axis]};
 }
 
@@ -81,19 +80,12 @@ __device__ inline Pack<T, V>& pack_at(const Image& m, int64_t offset) {
 // Elements that are stored as E.
 template <class E, int V>
 __device__ inline Pack<Computed<E>, V> load_at(const Image& m, int64_t offset) {
-  const Pack<E, V> from = pack_at<E, V>(m, offset);
-  Pack<Computed<E>, V> x;
-#pragma unroll
-  for (int v = 0; v < V; ++v) x.v[v] = from.v[v];
-  return x;
+  return load_stored<V>(reinterpret_cast<const E*>(m.data) + offset);
 }
 
 template <class E, int V>
 __device__ inline void store_at(const Image& m, int64_t offset, const Pack<Computed<E>, V>& x) {
-  Pack<E, V> to;
-#pragma unroll
-  for (int v = 0; v < V; ++v) to.v[v] = E(x.v[v]);
-  pack_at<E, V>(m, offset) = to;
+  store_stored<V>(reinterpret_cast<E*>(m.data) + offset, x);
 }
 
 template <int V>
@@ -124,8 +116,8 @@ __device__ inline void pool_window(const Pool& p, const Spot& spot) {
     for (int64_t b = j.begin; b < j.end; ++b) {
 #pragma unroll 4
       for (int64_t c = k.begin; c < k.end; ++c) {
-        const Pack<T, V> x = load_at<E, V>(
-            p.x, at + a * p.x.axis[0] + b * p.x.axis[1] + c * p.x.axis[2]);
+        const Pack<T, V> x =
+            load_at<E, V>(p.x, at + a * p.x.axis[0] + b * p.x.axis[1] + c * p.x.axis[2]);
         const int32_t here = static_cast<int32_t>((a * p.size[1] + b) * p.size[2] + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -242,11 +234,10 @@ cudaError_t start(const Pool& p, bool gradient, cudaStream_t stream) {
   constexpr int V = 16 / sizeof(E);
   const bool wide = p.channels % V == 0 && is_packed(p.x, V, 16) && is_packed(p.y, V, 16) &&
                     (!p.indexed || is_packed(p.index, V, p.narrow ? V : 4 * V));
-  const int64_t(&shape)[3] = gradient ? p.in : p.out;
-  const int64_t packs =
-      p.batch * shape[0] * shape[1] * shape[2] * (p.channels / (wide ? V : 1));
-  const auto kernel = gradient ? (wide ? pool_grad<E, V> : pool_grad<E, 1>)
-                               : (wide ? pool<E, V> : pool<E, 1>);
+  const int64_t (&shape)[3] = gradient ? p.in : p.out;
+  const int64_t packs = p.batch * shape[0] * shape[1] * shape[2] * (p.channels / (wide ? V : 1));
+  const auto kernel =
+      gradient ? (wide ? pool_grad<E, V> : pool_grad<E, 1>) : (wide ? pool<E, V> : pool<E, 1>);
   return launch(kernel, grid_for(packs, kThreads), kThreads, 0, stream, p, packs);
 }
 
@@ -269,8 +260,8 @@ cudaError_t start(const Call& call, bool gradient, cudaStream_t stream) {
   make(call, gradient, p);
   const DType dtype = call.tensors[0].dtype;
   if (dtype == DType::f64) return start<double>(p, gradient, stream);
-  return with_storage<float>(
-      dtype, [&](auto kind) { return start<decltype(kind)>(p, gradient, stream); });
+  return with_storage<float>(dtype,
+                             [&](auto kind) { return start<decltype(kind)>(p, gradient, stream); });
 }
 
 }  // namespace

@@ -29,7 +29,7 @@ struct Random {
   Layout layout;
   int64_t size, kind;
   uint64_t seed;
-  uint32_t stream, last;       // bernoulli: word <= last is a yes, if there is any
+  uint32_t stream, last;  // bernoulli: word <= last is a yes, if there is any
   bool dense, some;
   double low, scale, below_high;  // uniform; low and scale are mean and stddev of normal
 };
@@ -81,10 +81,7 @@ template <class E, int V>
 __device__ inline void store(const Random& p, int64_t first, const Pack<Computed<E>, V>& x) {
   E* out = reinterpret_cast<E*>(p.out);
   if (p.dense && first + V <= p.size) {
-    Pack<E, V> y;
-#pragma unroll
-    for (int v = 0; v < V; ++v) y.v[v] = E(x.v[v]);
-    *reinterpret_cast<Pack<E, V>*>(out + first) = y;
+    store_stored<V>(out + first, x);
     return;
   }
 #pragma unroll
@@ -124,8 +121,8 @@ void set_range(const double* floats, Random& p) {
   const T low = static_cast<T>(floats[0]), high = static_cast<T>(floats[1]);
   p.low = low;
   p.scale = static_cast<T>(static_cast<double>(high) - low);
-  p.below_high =
-      sizeof(T) == 4 ? std::nextafter(static_cast<float>(high), static_cast<float>(low))
+  p.below_high = sizeof(T) == 4
+                     ? std::nextafter(static_cast<float>(high), static_cast<float>(low))
                      : std::nextafter(static_cast<double>(high), static_cast<double>(low));
 }
 

@@ -1,13 +1,14 @@
 // A recurrence over T steps (common/recurrence.h): for each step and stage, a product of gemm.cu
 // into scratch, then its expression by pointwise.cu. Inside a recorded graph a launch costs a
 // microsecond or two, about what a barrier across the whole GPU would.
-#include "common/loops.h"
-#include "cuda/expression.cuh"
+#include "cuda/gemm.cuh"
+#include "cuda/precision.h"
 
 #include "common/recurrence.h"
 
 namespace dl::cuda {
 
+const char* plan_gemm(const Call&, Work&);
 cudaError_t launch_gemm(const Call&, cudaStream_t);
 cudaError_t launch_pointwise(const Call&, cudaStream_t);
 
@@ -27,6 +28,7 @@ Tensor matrix(char* data, DType dtype, int64_t rows, int64_t cols, int64_t row, 
 struct Runner {
   const Call& call;
   const Recurrence& r;
+  bool tf32;
   cudaStream_t stream;
 
   DType dtype() const { return call.tensors[0].dtype; }
@@ -58,10 +60,15 @@ struct Runner {
   cudaError_t product(const Stage& s, int64_t t) const {
     const Tensor& m = call.tensors[s.m];
     const int row = s.transposed ? 1 : 0;
-    const Tensor tensors[3] = {
-        matrix(call.shared, dtype(), r.rows, s.n, s.n, 1), view({s.a, s.shift, s.slice}, t, s.k),
-        matrix(m.data, m.dtype, s.k, s.n, m.stride[row], m.stride[1 - row])};
-    return launch_gemm({tensors, 3, nullptr, 0, nullptr, 0, nullptr}, stream);
+    const Tensor tensors[3] = {matrix(call.shared, dtype(), r.rows, s.n, s.n, 1),
+                               view({s.a, s.shift, s.slice}, t, s.k),
+                               matrix(m.data, m.dtype, s.k, s.n, m.stride[row], m.stride[1 - row])};
+    GemmPlan plan;
+    Work work;
+    const Call gemm{tensors, 3, nullptr, 0, nullptr, 0, nullptr, &plan};
+    if (plan_gemm(gemm, work)) return cudaErrorInvalidValue;
+    plan.tf32 = tf32;
+    return launch_gemm(gemm, stream);
   }
 
   cudaError_t pointwise(const Stage& s, int64_t t) const {
@@ -69,10 +76,10 @@ struct Runner {
     for (int i = 0; i < s.n_out; ++i) tensors[i] = view(s.out[i], t, r.width);
     for (int i = 0; i < s.n_in; ++i) {
       const Value& v = s.in[i];
-      tensors[s.n_out + i] =
-          v.tensor >= 0 ? view(v, t, r.width)
-                        : matrix(call.shared + v.slice * r.width * size_of(dtype()), dtype(),
-                                 r.rows, r.width, s.n, 1);
+      tensors[s.n_out + i] = v.tensor >= 0
+                                 ? view(v, t, r.width)
+                                 : matrix(call.shared + v.slice * r.width * size_of(dtype()),
+                                          dtype(), r.rows, r.width, s.n, 1);
     }
     const Call e{tensors, s.n_out + s.n_in, s.ints, s.n_ints, s.floats, s.n_floats, nullptr};
     return launch_pointwise(e, stream);
@@ -103,6 +110,9 @@ const char* plan_recurrence(const Call& call, Work& work) {
   const int64_t size = size_of(call.tensors[0].dtype);
   work.outputs = static_cast<int>(call.ints[3]);
   work.shared_bytes = r.rows * widest_product(r) * size;
+  work.prepared_bytes = sizeof(bool);
+  const bool tf32 = tf32_products && call.tensors[0].dtype == DType::f32;
+  if (call.prepared) *static_cast<bool*>(call.prepared) = tf32;
   double each = 0, read = 0;
   for (int i = 0; i < r.n_stages; ++i) {
     const Stage& s = r.stages[i];
@@ -123,7 +133,8 @@ cudaError_t launch_recurrence(const Call& call, cudaStream_t stream) {
   Recurrence r{};
   if (read_recurrence(call, r)) return cudaErrorInvalidValue;
   if (r.rows == 0) return cudaSuccess;
-  return Runner{call, r, stream}.run();
+  const bool tf32 = call.prepared && *static_cast<const bool*>(call.prepared);
+  return Runner{call, r, tf32, stream}.run();
 }
 
 }  // namespace dl::cuda

@@ -200,8 +200,8 @@ const char* make(const Call& call, Expression& e, Reduce& p) {
     }
   }
   if (p.plain && !p.place[1].packed) p.width = 1;
-  p.cut = cut_reduction(across, l.size(0, kept), l.size(kept, l.rank),
-                        kept ? l.shape[kept - 1] : 1, p.width);
+  p.cut = cut_reduction(across, l.size(0, kept), l.size(kept, l.rank), kept ? l.shape[kept - 1] : 1,
+                        p.width);
   return nullptr;
 }
 

@@ -1,5 +1,5 @@
 // scatter_add: out[v] = base[v] (or 0) + sum of rows[l] over the l with index[l] = v, added in the
-// order of l up to 64 at a time; out of range adds nothing.
+// order of l up to 64 at a time; out of range adds nothing. Halves are added in float32.
 //
 // There are no atomics: the pairs (index[l], l) are sorted, blocks first, then runs of them merged
 // in pairs, every pair finding its place by bisection. Then each tile of 64 pairs adds its rows. An
@@ -73,17 +73,16 @@ __global__ void __launch_bounds__(kRowThreads)
   to[(mine < other ? mine : other) + (i - mine) + (low - (other < n ? other : n))] = pair;
 }
 
-template <class T, int V>
+// Rows are stored as E, and added as T.
+template <class E, int V>
 struct Adder {
+  using T = Computed<E>;
   const Scatter& p;
   int64_t c;  // the column, or the first of a pack of them
 
   __device__ Pack<T, V> row(int64_t l) const {
-    const T* from = reinterpret_cast<const T*>(p.rows) + l * p.rows_stride;
-    if (V > 1) return *reinterpret_cast<const Pack<T, V>*>(from + c);
-    Pack<T, V> x;
-    x.v[0] = from[p.axes.offset(1, c)];
-    return x;
+    const E* from = reinterpret_cast<const E*>(p.rows) + l * p.rows_stride;
+    return load_stored<V>(from + (V > 1 ? c : p.axes.offset(1, c)));
   }
 
   __device__ Pack<T, V>& partial(char* base, int64_t tile) const {
@@ -91,15 +90,9 @@ struct Adder {
   }
 
   __device__ void store(int64_t target, Pack<T, V> x) const {
-    T* to = reinterpret_cast<T*>(p.out) + target * p.out_stride;
-    if (V > 1) {
-      auto& y = *reinterpret_cast<Pack<T, V>*>(to + c);
-      if (p.adds) add(x, y);
-      y = x;
-    } else {
-      T& y = to[p.axes.offset(0, c)];
-      y = p.adds ? y + x.v[0] : x.v[0];
-    }
+    E* to = reinterpret_cast<E*>(p.out) + target * p.out_stride + (V > 1 ? c : p.axes.offset(0, c));
+    if (p.adds) add(x, load_stored<V>(to));
+    store_stored<V>(to, x);
   }
 
   static __device__ void add(Pack<T, V>& sum, const Pack<T, V>& x) {
@@ -114,19 +107,20 @@ __device__ inline int64_t target_at(const Scatter& p, const uint64_t* sorted, in
 }
 
 // f(tile, adder) for what is this thread's.
-template <class T, int V, class F>
+template <class E, int V, class F>
 __device__ inline void each_tile(const Scatter& p, F&& f) {
   const int width = static_cast<int>(p.width), lane = threadIdx.x & (width - 1);
   const int64_t tile = int64_t{blockIdx.x} * (kRowThreads / width) + threadIdx.x / width;
   if (tile >= p.tiles) return;
   for (int64_t c = int64_t{lane} * V; c < p.row; c += int64_t{width} * V)
-    f(tile, Adder<T, V>{p, c});
+    f(tile, Adder<E, V>{p, c});
 }
 
-template <class T, int V>
+template <class E, int V>
 __global__ void __launch_bounds__(kRowThreads)
     add_tiles(const __grid_constant__ Scatter p, const uint64_t* __restrict__ sorted) {
-  each_tile<T, V>(p, [&](int64_t tile, const Adder<T, V>& adder) {
+  using T = Computed<E>;
+  each_tile<E, V>(p, [&](int64_t tile, const Adder<E, V>& adder) {
     const int64_t first = tile * kTile, end = min(first + kTile, p.pairs);
     const int64_t before = target_at(p, sorted, first - 1);
     Pack<T, V> sum{}, row[kAhead];
@@ -161,10 +155,11 @@ __global__ void __launch_bounds__(kRowThreads)
 }
 
 // Runs that go on over several tiles, by the tile where they begin.
-template <class T, int V>
+template <class E, int V>
 __global__ void __launch_bounds__(kRowThreads)
     add_partials(const __grid_constant__ Scatter p, const uint64_t* __restrict__ sorted) {
-  each_tile<T, V>(p, [&](int64_t tile, const Adder<T, V>& adder) {
+  using T = Computed<E>;
+  each_tile<E, V>(p, [&](int64_t tile, const Adder<E, V>& adder) {
     const int64_t next = (tile + 1) * kTile, target = target_at(p, sorted, next);
     if (target < 0 || target == p.targets || target_at(p, sorted, next - 1) != target) return;
     const int64_t first = tile * kTile;
@@ -177,43 +172,43 @@ __global__ void __launch_bounds__(kRowThreads)
   });
 }
 
-template <class T>
+template <class E>
 __global__ void __launch_bounds__(kRowThreads) clear(const __grid_constant__ Scatter p) {
   const int64_t all = p.targets * p.row;
   for (int64_t i = int64_t{blockIdx.x} * kRowThreads + threadIdx.x; i < all;
        i += int64_t{gridDim.x} * kRowThreads) {
     const int64_t v = i / p.row;
-    reinterpret_cast<T*>(p.out)[v * p.out_stride + p.axes.offset(0, i - v * p.row)] = 0;
+    reinterpret_cast<E*>(p.out)[v * p.out_stride + p.axes.offset(0, i - v * p.row)] = E(0.0f);
   }
 }
 
 // Two buffers of pairs, then two of partial sums.
 int64_t pair_bytes(int64_t pairs) { return ceil_div(pairs * 8, 64) * 64; }
 int64_t partial_bytes(int64_t pairs, int64_t row, DType dtype) {
-  return ceil_div(ceil_div(pairs, kTile) * row * size_of(dtype), 64) * 64;
+  return ceil_div(ceil_div(pairs, kTile) * row * size_of(compute_type(dtype)), 64) * 64;
 }
 
-template <class T, int V>
+template <class E, int V>
 cudaError_t add_rows(const Scatter& p, const uint64_t* sorted, cudaStream_t stream) {
   const unsigned blocks = static_cast<unsigned>(ceil_div(p.tiles, kRowThreads / p.width));
-  if (const cudaError_t error = launch(add_tiles<T, V>, blocks, kRowThreads, 0, stream, p, sorted))
+  if (const cudaError_t error = launch(add_tiles<E, V>, blocks, kRowThreads, 0, stream, p, sorted))
     return error;
   if (p.tiles == 1) return cudaSuccess;
-  return launch(add_partials<T, V>, blocks, kRowThreads, 0, stream, p, sorted);
+  return launch(add_partials<E, V>, blocks, kRowThreads, 0, stream, p, sorted);
 }
 
-template <class T>
+template <class E>
 cudaError_t start_scatter(const Call& call, Scatter& p, cudaStream_t stream) {
   const Tensor &out = call.tensors[0], &rows = call.tensors[1];
-  const size_t bytes = static_cast<size_t>(p.targets * p.row) * sizeof(T);
+  const size_t bytes = static_cast<size_t>(p.targets * p.row) * sizeof(E);
   cudaError_t error = cudaSuccess;
   if (p.adds) {
     if (call.tensors[3].data != out.data)
-      error = cudaMemcpyAsync(out.data, call.tensors[3].data, bytes, cudaMemcpyDeviceToDevice,
-                              stream);
+      error =
+          cudaMemcpyAsync(out.data, call.tensors[3].data, bytes, cudaMemcpyDeviceToDevice, stream);
   } else {
     error = is_dense(out, 0, out.rank) ? cudaMemsetAsync(out.data, 0, bytes, stream)
-                                       : launch(clear<T>, grid_for(p.targets * p.row, kRowThreads),
+                                       : launch(clear<E>, grid_for(p.targets * p.row, kRowThreads),
                                                 kRowThreads, 0, stream, p);
   }
   if (error || p.pairs == 0) return error;
@@ -229,11 +224,11 @@ cudaError_t start_scatter(const Call& call, Scatter& p, cudaStream_t stream) {
     std::swap(sorted, other);
   }
   if (error) return error;
-  constexpr int V = 16 / sizeof(T);
+  constexpr int V = 16 / sizeof(Computed<E>);
   const bool wide = is_packed(out, p.axes, 0, V) && is_packed(rows, p.axes, 1, V);
   const int64_t threads = ceil_div(p.row, wide ? V : 1);
   for (p.width = 1; p.width < threads && p.width < kRowThreads;) p.width *= 2;
-  return wide ? add_rows<T, V>(p, sorted, stream) : add_rows<T, 1>(p, sorted, stream);
+  return wide ? add_rows<E, V>(p, sorted, stream) : add_rows<E, 1>(p, sorted, stream);
 }
 
 }  // namespace
@@ -264,8 +259,9 @@ cudaError_t launch_scatter_add(const Call& call, cudaStream_t stream) {
   p.out_stride = out.stride[0], p.rows_stride = rows.stride[0];
   p.tiles = ceil_div(p.pairs, kTile);
   if (p.targets * p.row == 0) return cudaSuccess;
-  return out.dtype == DType::f32 ? start_scatter<float>(call, p, stream)
-                                 : start_scatter<double>(call, p, stream);
+  if (out.dtype == DType::f64) return start_scatter<double>(call, p, stream);
+  return with_storage<float>(
+      out.dtype, [&](auto kind) { return start_scatter<decltype(kind)>(call, p, stream); });
 }
 
 }  // namespace dl::cuda

@@ -59,8 +59,8 @@ __device__ Sums<T> meet_chunks(const Softmax& p, int64_t row, int lane, T* meet)
     const bool nothing = s.top == lowest<T>() && sums.top > s.top;
     sums.exps += nothing ? T(0) : s.exps * exp(s.top - sums.top);
     sums.targets += s.targets;
-    sums.products += s.targets == T(0) ? s.products
-                                       : s.products + s.targets * (base_of(s.top) - sums.top);
+    sums.products +=
+        s.targets == T(0) ? s.products : s.products + s.targets * (base_of(s.top) - sums.top);
   }
   sums.exps = reduce_group(sums.exps, width, meet, Sum());
   sums.targets = reduce_group(sums.targets, width, meet, Sum());
@@ -79,8 +79,7 @@ __device__ T top_of(const Pack<T, V> (&x)[P], const RowCut& cut, T* meet) {
 }
 
 template <class T, int V, int P>
-__global__ void __launch_bounds__(most_threads(V * P))
-    softmax(const __grid_constant__ Softmax p) {
+__global__ void __launch_bounds__(most_threads(V* P)) softmax(const __grid_constant__ Softmax p) {
   __shared__ T meet[kMostWarps];
   const RowPart<T, V, P> part(p.cut, group_of(p.cut));
   Pack<T, V> x[P];
@@ -116,7 +115,7 @@ __global__ void __launch_bounds__(most_threads(V * P))
 }
 
 template <class T, int V, int P>
-__global__ void __launch_bounds__(most_threads(V * P))
+__global__ void __launch_bounds__(most_threads(V* P))
     softmax_grad(const __grid_constant__ Softmax p) {
   __shared__ T meet[kMostWarps];
   const RowPart<T, V, P> part(p.cut, group_of(p.cut));
@@ -184,7 +183,7 @@ __device__ Sums<T> add_targets(Pack<T, V> (&x)[P], const Pack<T, V> (&t)[P], T b
 }
 
 template <class T, int V, int P>
-__global__ void __launch_bounds__(most_threads(V * P))
+__global__ void __launch_bounds__(most_threads(V* P))
     softmax_cross_entropy(const __grid_constant__ Softmax p) {
   __shared__ T meet[kMostWarps];
   const int width = p.cut.width();
@@ -198,8 +197,8 @@ __global__ void __launch_bounds__(most_threads(V * P))
   } else {
     whole.top = top_of<T>(x, p.cut, meet);
   }
-  const Sums<T> sums = add_targets<T, V, P>(
-      x, t, p.phase == kChunks ? base_of(whole.top) : whole.top, part);
+  const Sums<T> sums =
+      add_targets<T, V, P>(x, t, p.phase == kChunks ? base_of(whole.top) : whole.top, part);
   if (p.phase != kFinish) {
     whole.exps = reduce_group(sums.exps, width, meet, Sum());
     whole.targets = reduce_group(sums.targets, width, meet, Sum());
@@ -242,14 +241,14 @@ void plan_rows(const Tensor& x, double exps, int passes, Work& work) {
 }
 
 // Starts the instance of a kernel for p's rows: once, or for the chunks and again for the rows.
-#define DL_START_ROWS(kernel, T, p, stream)                                                \
-  with_packs<T>(p.cut, [&]<int V, int P>() {                                               \
-    const unsigned blocks = blocks_of(p.cut, p.cut.rows * p.cut.chunks);                   \
-    p.phase = p.cut.chunks > 1 ? kChunks : kWhole;                                         \
-    cudaError_t error = launch(kernel<T, V, P>, blocks, p.cut.threads, 0, stream, p);      \
-    if (error || p.phase == kWhole) return error;                                          \
-    p.phase = kFinish;                                                                     \
-    return launch(kernel<T, V, P>, blocks, p.cut.threads, 0, stream, p);                   \
+#define DL_START_ROWS(kernel, T, p, stream)                                           \
+  with_packs<T>(p.cut, [&]<int V, int P>() {                                          \
+    const unsigned blocks = blocks_of(p.cut, p.cut.rows * p.cut.chunks);              \
+    p.phase = p.cut.chunks > 1 ? kChunks : kWhole;                                    \
+    cudaError_t error = launch(kernel<T, V, P>, blocks, p.cut.threads, 0, stream, p); \
+    if (error || p.phase == kWhole) return error;                                     \
+    p.phase = kFinish;                                                                \
+    return launch(kernel<T, V, P>, blocks, p.cut.threads, 0, stream, p);              \
   })
 
 template <class T>

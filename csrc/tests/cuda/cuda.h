@@ -58,9 +58,9 @@ struct Operand {
   template <class E>
   float element(int x, int k) const {
     constexpr int kSize = sizeof(E), kRun = 128 / kSize;
-    const uint64_t from_start = across ? x / kRun * leading + x % kRun * kSize + k / 8 * stride +
-                                             k % 8 * 128
-                                       : x / 8 * stride + x % 8 * 128 + k * kSize;
+    const uint64_t from_start =
+        across ? x / kRun * leading + x % kRun * kSize + k / 8 * stride + k % 8 * 128
+               : x / 8 * stride + x % 8 * 128 + k * kSize;
     const uint64_t address = start + from_start;
     E value;
     std::memcpy(&value, window + (address ^ (address >> 7 & 7) << 4), kSize);

@@ -4,11 +4,12 @@
 // arithmetic, not speed and not the memory model.
 //
 // Environment: DLCORE_EMULATION_MEMORY is the device's in bytes, DLCORE_EMULATION_DEVICES=0 takes
-// it away, DLCORE_EMULATION_DRIVER is the driver's version (0: there is none), as 12080,
+// it away, DLCORE_EMULATION_DRIVER and DLCORE_EMULATION_RUNTIME are the versions of the driver (0:
+// there is none) and of the runtime, as 12080,
 // DLCORE_EMULATION_SHARED the most shared memory of a block (of consumers' GPUs: 101376).
-// DLCORE_EMULATION_ORDER=reverse runs the threads of a block last to first, so that a
-// barrier that is missing shows in one of the two orders. A barrier that some thread of a block (or
-// of a warp) never reaches ends the process.
+// DLCORE_EMULATION_ORDER=reverse runs blocks, and the threads of a block, last to first, so that a
+// barrier that is missing, or a block that reads what another writes, shows in one of the two
+// orders. A barrier that some thread of a block (or of a warp) never reaches ends the process.
 #pragma once
 
 #ifndef DL_CUDA_EMULATED
@@ -299,16 +300,15 @@ cudaError_t submit(cudaStream_t, std::function<void()> work);
 bool allows_shared(const void* kernel, size_t bytes);  // of dynamic shared memory
 // What waits for the device report from now on; cudaSuccess ends it, as no real device would.
 void fail(cudaError_t);
-}
+}  // namespace dl_emulation
 
 template <class... P>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(P...),
                                P... arguments) {
   const dim3 grid = config->gridDim, block = config->blockDim;
   const size_t shared = config->dynamicSmemBytes;
-  if (block.x * block.y * block.z > 1024 || grid.y > 65535 ||
-      grid.z > 65535 ||
-      !dl_emulation::allows_shared(reinterpret_cast<const void*>(kernel), shared))
+  if (block.x * block.y * block.z > 1024 || block.z > 64 || grid.x > 0x7fffffff || grid.y > 65535 ||
+      grid.z > 65535 || !dl_emulation::allows_shared(reinterpret_cast<const void*>(kernel), shared))
     return cudaErrorInvalidValue;
   return dl_emulation::submit(config->stream, [=] {
     dl_emulation::run(grid, block, shared, [=] { kernel(arguments...); });

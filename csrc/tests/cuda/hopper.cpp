@@ -11,9 +11,7 @@ void expect(bool well, const char* what) {
 // The bits of addresses of shared memory that the swizzle of 128 bytes changes.
 uint64_t swizzled(uint64_t address) { return address ^ (address >> 7 & 7) << 4; }
 
-int size_of(CUtensorMapDataType type) {
-  return type == CU_TENSOR_MAP_DATA_TYPE_TFLOAT32 ? 4 : 2;
-}
+int size_of(CUtensorMapDataType type) { return type == CU_TENSOR_MAP_DATA_TYPE_TFLOAT32 ? 4 : 2; }
 
 }  // namespace
 
