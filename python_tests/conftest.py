@@ -32,5 +32,5 @@ def elsewhere(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def seeded():
-    """Every test draws the same weights and masks whatever ran before it: no test depends on luck."""
+    """Every test draws the same weights and masks, whatever ran before it: none depends on luck."""
     dlcore.utils.set_random_seed(0)
