@@ -4,15 +4,17 @@ from dlcore import lookup
 from dlcore.losses.classification import (
     BinaryCrossentropy,
     CategoricalCrossentropy,
-    CategoricalHinge,
-    Hinge,
     SparseCategoricalCrossentropy,
-    SquaredHinge,
     binary_crossentropy,
     categorical_crossentropy,
+    sparse_categorical_crossentropy,
+)
+from dlcore.losses.hinges import (
+    CategoricalHinge,
+    Hinge,
+    SquaredHinge,
     categorical_hinge,
     hinge,
-    sparse_categorical_crossentropy,
     squared_hinge,
 )
 from dlcore.losses.imbalance import (
