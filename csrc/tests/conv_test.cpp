@@ -1,198 +1,69 @@
 // Convolution and both gradients against naive loops over small integers, where every sum is exact:
-// geometries, layouts, epilogues, parts, bits.        csrc/tests/run.sh conv
-#include <cmath>
+// geometries, layouts, parts, bits, and which way each goes.        csrc/tests/run.sh conv
 #include <cstring>
-#include <functional>
-#include <memory>
-#include <random>
+#include <utility>
 #include <vector>
 
-#include "check.h"
-#include "cpu/kernels/expression.h"
-#include "cpu/kernels/level.h"
-#include "random_cases.h"
-
-using namespace dl;
-using namespace dl::DL_LEVEL;
+#include "cpu/kernels/conv_plan.h"
+#include "tests/conv_cases.h"
 
 namespace {
 
-using Shape = std::vector<int64_t>;
-
-int64_t count(const Shape& shape) {
-  int64_t n = 1;
-  for (int64_t s : shape) n *= s;
-  return n;
-}
-
-// An array with its axes in any order in memory, and no element more than it needs.
+// Elements of the forward pass and both gradients, each at some place of plain arrays.
 template <class T>
-struct Array {
-  Shape shape, stride;
-  std::unique_ptr<T[]> buffer;
-  int64_t size;
-
-  enum Layout { plain, channels_first, spaced };
-
-  explicit Array(const Shape& s, Layout layout = plain, int64_t most = 3)
-      : shape(s), stride(s.size()), size(count(s)) {
-    const int r = int(shape.size());
-    int64_t step = layout == spaced ? 2 : 1;
-    if (layout == channels_first) {
-      for (int d = r - 2; d >= 1; --d) stride[d] = step, step *= shape[d];
-      stride[r - 1] = step, step *= shape[r - 1];
-      stride[0] = step;
-    } else {
-      for (int d = r - 1; d >= 0; --d) stride[d] = step, step *= shape[d] + (layout == spaced);
-    }
-    int64_t last = 0;
-    for (int d = 0; d < r; ++d) last += (shape[d] - 1) * stride[d];
-    if (size) size = last + 1;
-    buffer.reset(new T[size]);
-    for (int64_t i = 0; i < size; ++i) buffer[i] = T(pick(-most, most));
-  }
-
-  T& at(const Shape& index) const {
-    int64_t i = 0;
-    for (size_t d = 0; d < shape.size(); ++d) i += index[d] * stride[d];
-    return buffer[i];
-  }
-
-  Tensor tensor() const {
-    Tensor t{};
-    t.data = reinterpret_cast<char*>(buffer.get());
-    t.dtype = sizeof(T) == 4 ? DType::f32 : DType::f64;
-    t.rank = int(shape.size());
-    for (int d = 0; d < t.rank; ++d) t.shape[d] = shape[d], t.stride[d] = stride[d];
-    return t;
-  }
-
-  void fill(T value) {
-    for (int64_t i = 0; i < size; ++i) buffer[i] = value;
-  }
+struct Sums {
+  const T *x, *w, *dy;
+  T *y, *dx, *dw;
 };
 
+// The products of one output pixel and one tap. Unchecked: the sanitizers' checks here would be
+// most of the test's time.
 template <class T>
-using Layout = typename Array<T>::Layout;
-
-// Visits every index of a shape in order.
-void each(const Shape& shape, const std::function<void(const Shape&)>& visit) {
-  if (count(shape) == 0) return;
-  Shape index(shape.size(), 0);
-  for (;;) {
-    visit(index);
-    int d = int(shape.size()) - 1;
-    while (d >= 0 && ++index[size_t(d)] == shape[size_t(d)]) index[size_t(d--)] = 0;
-    if (d < 0) return;
-  }
-}
-
-struct Expr {
-  std::vector<int64_t> ints;
-  std::vector<double> floats;
-};
-
-struct Case {
-  int64_t batch, channels, filters, groups;
-  Shape in, size, stride, dilation, before, after;
-
-  int64_t d() const { return int64_t(in.size()); }
-  int64_t out(size_t a) const {
-    const int64_t span = in[a] + before[a] + after[a] - dilation[a] * (size[a] - 1) - 1;
-    return span < 0 ? 0 : span / stride[a] + 1;
-  }
-  Shape x() const {
-    Shape s{batch};
-    s.insert(s.end(), in.begin(), in.end());
-    s.push_back(channels);
-    return s;
-  }
-  Shape w() const {
-    Shape s = size;
-    s.push_back(channels / groups), s.push_back(filters);
-    return s;
-  }
-  Shape y() const {
-    Shape s{batch};
-    for (size_t a = 0; a < in.size(); ++a) s.push_back(out(a));
-    s.push_back(filters);
-    return s;
-  }
-  std::vector<int64_t> ints() const {
-    std::vector<int64_t> v{d(), groups};
-    for (const Shape* s : {&stride, &dilation, &before}) v.insert(v.end(), s->begin(), s->end());
-    return v;
-  }
-};
-
-using Plan = const char* (*)(const Call&, Work&);
-using Run = void (*)(const Call&, int, int64_t, int64_t, char*);
-
-struct Functions {
-  Plan plan;
-  Run run;
-};
-const Functions forward{plan_conv, run_conv}, input_grad{plan_conv_input_grad, run_conv_input_grad},
-    filter_grad{plan_conv_filter_grad, run_conv_filter_grad};
-
-struct Aligned {
-  explicit Aligned(int64_t bytes)
-      : data(static_cast<char*>(std::aligned_alloc(64, size_t(bytes + 63) / 64 * 64 + 64))) {
-    std::memset(data, 0xff, size_t(bytes));
-  }
-  ~Aligned() { std::free(data); }
-  char* data;
-};
-
-// Runs a call in pieces of `step` parts (0: all at once), each with fresh scratch full of NaN.
-void run(const Functions& kernel, const std::vector<Tensor>& tensors,
-         const std::vector<int64_t>& ints, const std::vector<double>& floats, int64_t step) {
-  std::vector<Tensor> shapes = tensors;
-  for (Tensor& t : shapes) t.data = nullptr;
-  Call call{shapes.data(), int(shapes.size()), ints.data(), int(ints.size()),
-            floats.data(), int(floats.size()), nullptr};
-  Work work;
-  const char* wrong = kernel.plan(call, work);
-  if (wrong) std::fprintf(stderr, "%s\n", wrong);
-  CHECK(!wrong);
-  CHECK(work.scratch_bytes < 2 << 20);
-  std::vector<double> prepared(size_t(work.prepared_bytes) / 8 + 2);
-  if (pick(0, 1)) {
-    call.prepared = prepared.data();
-    CHECK(!kernel.plan(call, work));
-  }
-  call.tensors = tensors.data();
-  Aligned shared(work.shared_bytes);
-  call.shared = shared.data;
-  for (int phase = 0; phase < work.phases; ++phase) {
-    const int64_t parts = work.parts[phase], stride = step ? step : parts;
-    for (int64_t begin = 0; begin < parts; begin += stride) {
-      Aligned scratch(work.scratch_bytes);
-      kernel.run(call, phase, begin, std::min(parts, begin + stride), scratch.data);
+__attribute__((no_sanitize("address"), no_sanitize("undefined"))) void add_products(const Case& c,
+                                                                                    Sums<T> at) {
+  const int64_t groups = c.groups, filters = c.filters, C = c.channels / groups,
+                K = filters / groups;
+  for (int64_t g = 0; g < groups; ++g) {
+    for (int64_t i = g * C; i < (g + 1) * C; ++i) {
+      for (int64_t k = g * K; k < (g + 1) * K; ++k) {
+        const int64_t weight = (i - g * C) * filters + k;
+        at.y[k] += at.x[i] * at.w[weight];
+        at.dx[i] += at.dy[k] * at.w[weight];
+        at.dw[weight] += at.x[i] * at.dy[k];
+      }
     }
   }
 }
 
-// Calls visit(x's index, w's index, y's index) for every product of the convolution.
-void products(const Case& c,
-              const std::function<void(const Shape&, const Shape&, const Shape&)>& visit) {
-  const size_t d = c.in.size();
-  const int64_t per = c.channels / c.groups, kper = c.filters / c.groups;
-  each(c.y(), [&](const Shape& y) {
+template <class T>
+void add_products_of_all(const Case& c, const Sums<T>& s) {
+  Shape outputs = c.y();
+  outputs.pop_back();
+  int64_t y = 0;
+  each(outputs, [&](const Shape& out) {
+    int64_t w = 0;
     each(c.size, [&](const Shape& tap) {
-      Shape x{y[0]}, w = tap;
-      for (size_t a = 0; a < d; ++a) {
-        const int64_t at = y[a + 1] * c.stride[a] - c.before[a] + tap[a] * c.dilation[a];
-        if (at < 0 || at >= c.in[a]) return;
-        x.push_back(at);
+      int64_t x = out[0];
+      bool inside = true;
+      for (size_t a = 0; a < c.in.size(); ++a) {
+        const int64_t at = out[a + 1] * c.stride[a] - c.before[a] + tap[a] * c.dilation[a];
+        inside = inside && at >= 0 && at < c.in[a];
+        x = x * c.in[a] + at;
       }
-      x.push_back(0), w.push_back(0), w.push_back(y[d + 1]);
-      for (int64_t i = 0; i < per; ++i) {
-        w[d] = i, x[d + 1] = y[d + 1] / kper * per + i;
-        visit(x, w, y);
-      }
+      x *= c.channels;
+      if (inside) add_products<T>(c, {s.x + x, s.w + w, s.dy + y, s.y + y, s.dx + x, s.dw + w});
+      w += c.channels / c.groups * c.filters;
     });
+    y += c.filters;
   });
+}
+
+template <class T>
+Array<T> plain(const Array<T>& a) {
+  Array<T> copy(a.shape, Array<T>::plain, 0);
+  int64_t i = 0;
+  each(a.shape, [&](const Shape& at) { copy.buffer[i++] = a.at(at); });
+  return copy;
 }
 
 template <class T>
@@ -216,15 +87,13 @@ template <class T>
 void check_case(const Case& c, Layout<T> layout, int64_t step) {
   const Array<T> x(c.x(), layout), w(c.w(), pick(0, 3) ? Array<T>::plain : layout),
       dy(c.y(), layout);
-  Array<T> y(c.y(), layout), dx(c.x(), layout), dw(c.w(), layout);
-  Array<T> y0(c.y()), dx0(c.x()), dw0(c.w());
+  const Array<T> plain_x = plain(x), plain_w = plain(w), plain_dy = plain(dy);
+  Array<T> y(c.y(), layout, 0), dx(c.x(), layout, 0), dw(c.w(), layout, 0);
+  Array<T> y0(c.y(), Array<T>::plain, 0), dx0(c.x(), Array<T>::plain, 0),
+      dw0(c.w(), Array<T>::plain, 0);
   for (Array<T>* a : {&y, &dx, &dw}) a->fill(T(77));
-  for (Array<T>* a : {&y0, &dx0, &dw0}) a->fill(0);
-  products(c, [&](const Shape& xi, const Shape& wi, const Shape& yi) {
-    y0.at(yi) += x.at(xi) * w.at(wi);
-    dx0.at(xi) += dy.at(yi) * w.at(wi);
-    dw0.at(wi) += x.at(xi) * dy.at(yi);
-  });
+  add_products_of_all<T>(c, {plain_x.buffer.get(), plain_w.buffer.get(), plain_dy.buffer.get(),
+                             y0.buffer.get(), dx0.buffer.get(), dw0.buffer.get()});
   const std::vector<int64_t> ints = c.ints();
   run(forward, {y.tensor(), x.tensor(), w.tensor()}, ints, {}, step);
   check_equal(y, y0, "forward", c);
@@ -232,41 +101,6 @@ void check_case(const Case& c, Layout<T> layout, int64_t step) {
   check_equal(dx, dx0, "input gradient", c);
   run(filter_grad, {dw.tensor(), x.tensor(), dy.tensor()}, ints, {}, step);
   check_equal(dw, dw0, "filter gradient", c);
-}
-
-// One for minimal filtering (conv_winograd.h), whatever the type.
-Case winograd_case() {
-  Case c{};
-  c.batch = pick(1, 3), c.groups = 1;
-  c.channels = 16 * pick(1, 3), c.filters = 16 * pick(1, 3);
-  for (int64_t a = 0; a < 2; ++a) {
-    c.in.push_back(pick(8, 13)), c.size.push_back(3);
-    c.stride.push_back(1), c.dilation.push_back(1);
-    c.before.push_back(pick(0, 2)), c.after.push_back(pick(0, 2));
-  }
-  return c;
-}
-
-Case random_case(int64_t d, int64_t most_channels) {
-  Case c{};
-  c.batch = pick(0, 9) ? pick(1, 3) : pick(0, 7);
-  const int64_t kind = pick(0, 5);
-  c.groups = kind < 3 ? 1 : kind == 3 ? pick(4, 12) : pick(1, 4);
-  c.channels = c.groups * pick(1, most_channels);
-  c.filters = c.groups * pick(1, most_channels);
-  if (kind == 5) {
-    c.groups = c.channels = pick(1, 2 * most_channels);
-    c.filters = c.channels * pick(1, 3);
-    if (pick(0, 1)) c.groups = c.channels = c.filters = 16 * pick(1, 3);  // conv_depthwise.h
-  }
-  const int64_t extent = d == 1 ? 40 : d == 2 ? 12 : 6;
-  for (int64_t a = 0; a < d; ++a) {
-    c.in.push_back(pick(1, extent)), c.size.push_back(pick(1, d == 3 ? 3 : 4));
-    c.stride.push_back(pick(1, 3)), c.dilation.push_back(pick(0, 1) ? 1 : pick(1, 3));
-    c.before.push_back(pick(0, 1) ? pick(0, 4) : 0);
-    c.after.push_back(pick(0, 1) ? pick(0, 4) : 0);
-  }
-  return c;
 }
 
 template <class T>
@@ -277,16 +111,18 @@ void test_random() {
   }
 }
 
+// Images and filters as wide as high.
+Case square(int64_t n, int64_t channels, int64_t filters, int64_t groups, int64_t in, int64_t size,
+            int64_t stride, int64_t dilation, int64_t pad) {
+  const auto two = [](int64_t v) { return Shape{v, v}; };
+  return {n,         channels,    filters,       groups,   two(in),
+          two(size), two(stride), two(dilation), two(pad), two(pad)};
+}
+
 // Shapes that reach what random ones seldom do: several boxes, panels, cells, chunks, channel
 // steps.
 template <class T>
 void test_chosen() {
-  auto square = [](int64_t n, int64_t channels, int64_t filters, int64_t groups, int64_t in,
-                   int64_t size, int64_t stride, int64_t dilation, int64_t pad) {
-    const auto two = [](int64_t v) { return Shape{v, v}; };
-    return Case{n,         channels,    filters,       groups,   two(in),
-                two(size), two(stride), two(dilation), two(pad), two(pad)};
-  };
   for (const Case& c : {
            square(3, 32, 64, 1, 13, 3, 1, 1, 0),
            square(3, 32, 64, 1, 13, 3, 1, 1, 1),
@@ -333,66 +169,6 @@ void test_chosen() {
   check_case<T>({1, 2, 3, 1, {2}, {2}, {1}, {1 << 30}, {1 << 30}, {0}}, Array<T>::plain, 0);
 }
 
-template <class T>
-Expr expression(int64_t n_in, std::vector<double> constants, int64_t n_temp, int64_t n_ops,
-                const std::vector<int64_t>& code) {
-  Expr e;
-  e.ints = {sizeof(T) == 8, 1, n_in, int64_t(constants.size()), n_temp, n_ops};
-  e.ints.insert(e.ints.end(), code.begin(), code.end());
-  e.floats = constants;
-  return e;
-}
-
-// Bias, relu, the gradient of relu in place, and an expression that no register epilogue knows.
-template <class T>
-void test_epilogues() {
-  for (int i = 0; i < 120; ++i) {
-    Case c = random_case(pick(1, 3), 12);
-    if (pick(0, 1)) c.filters = c.channels = 32, c.groups = pick(0, 1) ? 1 : 32;
-    if (i % 5 == 0) c = winograd_case();
-    const std::vector<int64_t> plain = c.ints();
-    auto with = [&](const Expr& e) {
-      std::vector<int64_t> ints = plain;
-      ints.insert(ints.end(), e.ints.begin(), e.ints.end());
-      return ints;
-    };
-    const auto layout = Layout<T>(pick(0, 1) ? 0 : pick(0, 2));
-    const Array<T> x(c.x(), layout), w(c.w());
-    Array<T> y(c.y(), layout), sum(c.y()), bias({c.filters});
-    run(forward, {sum.tensor(), x.tensor(), w.tensor()}, plain, {}, 0);
-    Tensor b = y.tensor();
-    b.data = reinterpret_cast<char*>(bias.buffer.get());
-    for (int d = 0; d < b.rank; ++d) b.stride[d] = d == b.rank - 1;
-    const Expr known[] = {expression<T>(2, {}, 1, 1, {op_add, 2, 0, 1, 2}),
-                          expression<T>(2, {}, 1, 2, {op_add, 2, 1, 0, op_relu, 2, 2, 2}),
-                          expression<T>(2, {2}, 2, 2, {op_add, 3, 0, 1, op_multiply, 4, 3, 2, 4})};
-    for (int kind = 0; kind < 3; ++kind) {
-      y.fill(T(77));
-      run(forward, {y.tensor(), x.tensor(), w.tensor(), b}, with(known[kind]), known[kind].floats,
-          pick(0, 1));
-      each(y.shape, [&](const Shape& at) {
-        const T s = sum.at(at) + bias.buffer[at.back()];
-        CHECK(y.at(at) == (kind == 0 ? s : kind == 1 ? std::max(s, T(0)) : 2 * s));
-      });
-    }
-    Array<T> dx(c.x(), layout), plain_dx(c.x()), before(c.x());
-    run(input_grad, {plain_dx.tensor(), y.tensor(), w.tensor()}, plain, {}, 0);
-    each(c.x(), [&](const Shape& at) { dx.at(at) = before.at(at); });
-    const Expr mask = expression<T>(2, {}, 1, 1, {op_relu_grad, 2, 0, 1, 2});
-    run(input_grad, {dx.tensor(), y.tensor(), w.tensor(), dx.tensor()}, with(mask), {}, 1);
-    each(c.x(), [&](const Shape& at) {
-      CHECK(dx.at(at) == (before.at(at) > 0 ? plain_dx.at(at) : T(0)));
-    });
-    Array<T> dw(c.w()), old(c.w()), grad(c.w());
-    run(filter_grad, {grad.tensor(), x.tensor(), y.tensor()}, plain, {}, 0);
-    each(c.w(), [&](const Shape& at) { dw.at(at) = old.at(at); });
-    const Expr step = expression<T>(2, {-2}, 1, 1, {op_multiply_add, 3, 0, 2, 1, 3});
-    run(filter_grad, {dw.tensor(), x.tensor(), y.tensor(), dw.tensor()}, with(step), step.floats,
-        1);
-    each(c.w(), [&](const Shape& at) { CHECK(dw.at(at) == old.at(at) - 2 * grad.at(at)); });
-  }
-}
-
 // An image of a batch has the same bits as that image alone; so has any cut.
 template <class T>
 void test_images_alone() {
@@ -419,6 +195,44 @@ void test_images_alone() {
     run(filter_grad, {dw.tensor(), x.tensor(), y.tensor()}, c.ints(), {}, 0);
     run(filter_grad, {dw2.tensor(), x.tensor(), y.tensor()}, c.ints(), {}, 1);
     CHECK(!std::memcmp(dw.buffer.get(), dw2.buffer.get(), sizeof(T) * size_t(dw.size)));
+  }
+}
+
+enum class Way { tiles, across_groups, depthwise, winograd };
+
+// By the plan that the kernel prepares, which is what it then runs by.
+Way way_of(const Functions& kernel, const Case& c) {
+  const Array<float> x(c.x()), w(c.w()), y(c.y());
+  const std::vector<int64_t> ints = c.ints();
+  Tensor t[] = {y.tensor(), x.tensor(), w.tensor()};
+  if (kernel.plan == plan_conv_input_grad) std::swap(t[0], t[1]);
+  if (kernel.plan == plan_conv_filter_grad) std::swap(t[0], t[2]);
+  Conv made{};
+  Work work;
+  Call call{t, 3, ints.data(), int(ints.size()), nullptr, 0, nullptr};
+  call.prepared = &made;
+  CHECK(!kernel.plan(call, work) && work.prepared_bytes == sizeof made);
+  if (made.winograd) return Way::winograd;
+  if (made.depthwise) return Way::depthwise;
+  return made.wide ? Way::across_groups : Way::tiles;
+}
+
+// Cases of each are above.
+void test_ways() {
+  const int64_t L = kLanes<float>;
+  for (const Functions& kernel : {forward, input_grad, filter_grad}) {
+    // groups of 2 and 4 channels, as many or fewer filters; of channels for a whole vector
+    CHECK(way_of(kernel, square(2, 32, 32, 16, 9, 3, 2, 1, 1)) == Way::across_groups);
+    CHECK(way_of(kernel, square(2, 64, 64, 16, 14, 3, 1, 1, 1)) == Way::across_groups);
+    CHECK(way_of(kernel, square(2, 52, 52, 13, 9, 3, 1, 2, 2)) == Way::across_groups);
+    CHECK(way_of(kernel, square(1, 24, 48, 12, 8, 2, 1, 1, 0)) == Way::across_groups);
+    CHECK(way_of(kernel, square(1, 48, 24, 12, 8, 2, 1, 1, 0)) == Way::across_groups);
+    CHECK(way_of(kernel, square(1, 3 * L, 3 * L, 3, 9, 3, 1, 1, 1)) == Way::tiles);
+    CHECK(way_of(kernel, square(2, 48, 48, 48, 14, 3, 1, 1, 1)) == Way::depthwise);
+    CHECK(way_of(kernel, square(2, 48, 48, 48, 15, 3, 2, 1, 1)) == Way::depthwise);
+    CHECK(way_of(kernel, square(5, 32, 80, 1, 7, 3, 1, 1, 1)) == Way::winograd);
+    CHECK(way_of(kernel, square(2, 144, 48, 1, 8, 3, 1, 1, 2)) == Way::winograd);
+    CHECK(way_of(kernel, square(3, 32, 64, 1, 13, 3, 2, 1, 1)) == Way::tiles);  // of a stride
   }
 }
 
@@ -469,7 +283,6 @@ template <class T>
 void test_all() {
   test_random<T>();
   test_chosen<T>();
-  test_epilogues<T>();
   test_images_alone<T>();
 }
 
@@ -478,6 +291,7 @@ void test_all() {
 int main() {
   test_all<float>();
   test_all<double>();
+  test_ways();
   test_depthwise_runs_in_place();
   test_refusals();
   std::puts("conv: all cases agree");
