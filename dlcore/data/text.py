@@ -10,17 +10,23 @@ from dlcore import lookup
 FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
 
 
-def read_vocabulary(name, path, encoding):
-    """The lines of a file, for the layer called `name`."""
-    with open(path, encoding=encoding) as file:
+def read_vocabulary(layer, vocabulary):
+    """A list as it is; the lines of a file, if that is its name."""
+    if not isinstance(vocabulary, str):
+        return vocabulary
+    encoding = getattr(layer, "encoding", "utf-8")
+    with open(vocabulary, encoding=encoding) as file:
         try:
             return file.read().splitlines()
         except UnicodeDecodeError as error:
-            raise ValueError(f"{name}: expected a vocabulary in {encoding}, got {error}") from None
+            raise ValueError(
+                f"{layer.name}: expected a vocabulary in {encoding}, got {error}"
+            ) from None
 
 
-def check_vocabulary(layer, tokens, idf_weights, what):
-    """The weights of `tokens` as a list of floats, or None, where both are right for `layer`."""
+def take_vocabulary(layer, tokens, idf_weights, what):
+    """Make `tokens` the vocabulary of `layer` where they and their weights are right for it; the
+    weights as a list of floats, or None."""
     if len(set(tokens)) < len(tokens):
         twice = next(t for t, n in collections.Counter(tokens).items() if n > 1)
         raise ValueError(f"{layer.name}: expected different {what}, got {twice!r} twice")
@@ -31,12 +37,16 @@ def check_vocabulary(layer, tokens, idf_weights, what):
         )
     if (layer.output_mode == "tf_idf") != (idf_weights is not None):
         raise ValueError(f"{layer.name}: expected idf_weights for output_mode 'tf_idf' only")
-    if idf_weights is None:
-        return None
-    weights = np.asarray(idf_weights, float)[-len(tokens) :] if tokens else []
-    if len(weights) != len(tokens):
-        raise ValueError(f"{layer.name}: expected {len(tokens)} idf_weights, got {len(weights)}")
-    return [float(w) for w in weights]
+    if idf_weights is not None:
+        weights = np.asarray(idf_weights, float)[-len(tokens) :] if tokens else []
+        if len(weights) != len(tokens):
+            raise ValueError(
+                f"{layer.name}: expected {len(tokens)} idf_weights, got {len(weights)}"
+            )
+        idf_weights = [float(w) for w in weights]
+    layer.vocabulary = tokens
+    layer._number = {token: i for i, token in enumerate(tokens, layer._first)}
+    return idf_weights
 
 
 def text_to_word_sequence(input_text, filters=FILTERS, lower=True, split=" "):

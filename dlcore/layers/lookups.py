@@ -6,7 +6,7 @@ import collections
 import numpy as np
 
 from dlcore import config
-from dlcore.data.text import as_text, check_vocabulary, read_vocabulary
+from dlcore.data.text import as_text, read_vocabulary, take_vocabulary
 from dlcore.layers.base import Layer
 from dlcore.layers.categories import _MODES, _encoded, _set_mode
 
@@ -58,17 +58,13 @@ class _Lookup(Layer):
         ValueError
             If a token is there twice, there are too many, or weights are missing.
         """
-        if isinstance(vocabulary, str):
-            vocabulary = read_vocabulary(self.name, vocabulary, getattr(self, "encoding", "utf-8"))
-        tokens = [self.key(x) for x in vocabulary]
+        tokens = [self.key(x) for x in read_vocabulary(self, vocabulary)]
         special = self._special()
         if special and tokens[: len(special)] == special:
             tokens = tokens[len(special) :]
-        idf_weights = check_vocabulary(self, tokens, idf_weights, "tokens")
-        self.vocabulary = tokens
-        self._number = {t: i for i, t in enumerate(tokens, self._first)}
-        if idf_weights is not None:
-            self.idf_weights = idf_weights
+        weights = take_vocabulary(self, tokens, idf_weights, "tokens")
+        if weights is not None:
+            self.idf_weights = weights
 
     def _special(self):
         return [self.mask_token] * self._masked + [self.oov_token] * self.num_oov_indices

@@ -10,7 +10,7 @@ import string
 import numpy as np
 
 from dlcore import config
-from dlcore.data.text import as_text, check_vocabulary, read_vocabulary
+from dlcore.data.text import as_text, read_vocabulary, take_vocabulary
 from dlcore.layers.base import Layer
 
 _PUNCTUATION = re.compile("[" + re.escape(string.punctuation) + "]")
@@ -121,14 +121,10 @@ class TextVectorization(Layer):
         ValueError
             If a word is there twice, there are too many, or weights are missing.
         """
-        if isinstance(vocabulary, str):
-            vocabulary = read_vocabulary(self.name, vocabulary, self.encoding)
-        words = [as_text(self.name, w) for w in vocabulary]
+        words = [as_text(self.name, w) for w in read_vocabulary(self, vocabulary)]
         for special in ("", _UNKNOWN)[2 - self._first :]:
             words = words[1:] if words and words[0] == special else words
-        weights = check_vocabulary(self, words, idf_weights, "words")
-        self.vocabulary = words
-        self._number = {w: i for i, w in enumerate(words, self._first)}
+        weights = take_vocabulary(self, words, idf_weights, "words")
         if weights is not None:
             self.idf_weights = [sum(weights) / max(len(weights), 1), *weights]
 
