@@ -75,11 +75,24 @@ def _real(*shape):
     return np.random.default_rng(len(shape)).standard_normal(shape).astype("float32")
 
 
-def _attention(steps, width):
-    """q, k, v with two heads of queries for one of keys, a bias and a mask."""
-    q, k, v = (_real(2, steps, n, d) for n, d in ((4, width), (2, width), (2, width + 1)))
-    seen = _real(2, 4, steps, steps) > -1
-    return q, k, v, _real(2, 4, steps, steps), seen
+def _attention(steps, width, causal, gradient=False):
+    """Two heads of queries for one of keys, a bias and a mask."""
+    q, k, v = ((2, steps, n, d) for n, d in ((4, width), (2, width), (2, width + 1)))
+    y, lse, scores = (2, steps, 4, width + 1), (2, 4, steps), (2, 4, steps, steps)
+    name, outputs, first = "attention", [y, lse], []
+    if gradient:
+        first = [_real(*y), _real(*y), np.full(lse, 3, "float32")]
+        name, outputs = "attention_grad", [q, k, v]
+    return _case(
+        f"{name} {steps} x {width}",
+        [(shape, F32) for shape in outputs],
+        *first,
+        *(_real(*shape) for shape in (q, k, v, scores)),
+        _real(*scores) > -1,
+        ints=[causal, 1, 1, 0, 0, 0],
+        floats=[0.3, 1.0],
+        wide=(5 if gradient else 1,),  # lse
+    )
 
 
 _LABELS = np.arange(7, dtype="int32")
@@ -175,31 +188,10 @@ _CASES = [
         )
         for shape in ((2, 700, 8), (1, 33, 6))
     ),
-    *(
-        _case(
-            f"attention {steps} x {width}",
-            [((2, steps, 4, width + 1), F32), ((2, 4, steps), F32)],
-            *_attention(steps, width),
-            ints=[causal, 1, 1, 0, 0, 0],
-            floats=[0.3, 1.0],
-            wide=(1,),
-        )
-        for steps, width, causal in ((33, 8, 0), (5, 7, 1))
-    ),
-    *(
-        _case(
-            f"attention_grad {steps} x {width}",
-            [((2, steps, n, d), F32) for n, d in ((4, width), (2, width), (2, width + 1))],
-            _real(2, steps, 4, width + 1),
-            _real(2, steps, 4, width + 1),
-            np.full((2, 4, steps), 3, "float32"),
-            *_attention(steps, width),
-            ints=[causal, 1, 1, 0, 0, 0],
-            floats=[0.3, 1.0],
-            wide=(5,),
-        )
-        for steps, width, causal in ((33, 7, 0), (5, 8, 1))
-    ),
+    _attention(33, 8, 0),
+    _attention(5, 7, 1),
+    _attention(33, 7, 0, gradient=True),
+    _attention(5, 8, 1, gradient=True),
     *(
         _case(
             f"scatter_add {rows} x {columns}",
