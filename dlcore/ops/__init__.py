@@ -66,9 +66,7 @@ _HOMES = {
         "erfinv", "hypot", "logaddexp",
     ),
     "fourier": ("fft", "fft2", "ifft2", "irfft", "istft", "rfft", "stft"),
-    "normalization": (
-        "batch_normalization", "layer_normalization", "moments", "rms_normalization",
-    ),
+    "normalization": ("batch_normalization", "layer_normalization", "rms_normalization"),
     "patches": ("fold", "unfold"),
     "patterns": ("rearrange",),
     "pooling": (
@@ -78,6 +76,7 @@ _HOMES = {
         "cross", "einsum", "inner", "kron", "outer", "tensordot", "trace", "vdot",
     ),
     "recurrent": ("gru", "lstm", "simple_rnn"),
+    "row_moments": ("moments",),
     "sampling": ("affine_sample",),
     "statistics": (
         "allclose", "argpartition", "average", "bincount", "cdist", "corrcoef", "correlate",

@@ -28,87 +28,10 @@ from dlcore.ops.op import (
     to_tensor,
     traceable,
 )
+from dlcore.ops.row_moments import gather_groups, grouped, moments_of_rows, over_rows, spread
 from dlcore.ops.shaping import _dense, expand_dims, moveaxis, reshape, transpose
 from dlcore.program.differentiate import gradient_of
 from dlcore.program.dtypes import array_type
-
-# Moments of rows. x (B, R, C): over R and the channels of each of G groups.
-
-
-def _grouped(x, groups):
-    batch, rows, channels = x.shape
-    return x.reshape(batch, rows, groups, channels // groups)
-
-
-def _moments(xp, x, groups):
-    x = _grouped(x, groups)
-    mean = xp.mean(x, axis=(1, 3), keepdims=True)
-    variance = xp.mean((x - mean) ** 2, axis=(1, 3))
-    return mean[:, 0, :, 0], variance
-
-
-def _spread(x, channels):
-    """(B, G) as (B, C): every channel has what its group has."""
-    batch, groups = x.shape
-    if groups == channels:
-        return x
-    wide = OPS["broadcast_to"](
-        reshape(x, (batch, groups, 1)), shape=(batch, groups, channels // groups)
-    )
-    return reshape(wide, (batch, channels))
-
-
-def _gather_groups(x, groups):
-    """(B, C) as (B, G): sums over the channels of groups."""
-    batch, channels = x.shape
-    if groups == channels:
-        return x
-    x = OPS["reduce"](reshape(x, (batch, groups, channels // groups)), kind="sum", axes=(2,))
-    return reshape(x, (batch, groups))
-
-
-def _moments_gradient(g, y, x, groups):
-    _, rows, channels = x.shape
-    scale, dx = 1.0 / (rows * channels // groups), None
-    if g[0] is not None:
-        dx = _over_rows(_spread(g[0] * scale, channels), x.ndim)
-    if g[1] is not None:
-        slope, mean = _spread(g[1] * (2.0 * scale), channels), _spread(y[0], channels)
-        part = (x - _over_rows(mean, x.ndim)) * _over_rows(slope, x.ndim)
-        dx = part if dx is None else part + dx
-    return [dx if dx.shape == x.shape else OPS["broadcast_to"](dx, shape=x.shape)]
-
-
-def _over_rows(x, ndim):
-    """(B, C) as (B, 1.., C) of `ndim` axes, to meet x (B, H.., C)."""
-    return reshape(x, (x.shape[0], *(1,) * (ndim - 2), x.shape[1]))
-
-
-def _centered_sums_gradient(g, y, dy, x, mean):
-    g = [zeros(mean.shape, mean.dtype) if t is None else t for t in g]
-    first, second = (_over_rows(t, 3) for t in g)
-    d = x - _over_rows(mean, 3)
-    return [first + second * d, second * dy, -(g[1] * y[0])]
-
-
-Op(
-    "moments",  # x -> mean, variance (B, G)
-    lambda x, groups: [((x.shape[0], groups), array_type(x.dtype))] * 2,
-    _moments,
-    _moments_gradient,
-    kernel=lambda node: ("moments", [node.attrs["groups"]], []),
-)
-Op(
-    "centered_sums",  # dy, x (B, R, C), mean (B, C) -> sums of dy and of dy (x - mean), (B, C)
-    lambda dy, x, mean: [(mean.shape, array_type(x.dtype))] * 2,
-    lambda xp, dy, x, mean: (
-        xp.sum(dy, axis=1),
-        xp.sum(dy * (x - mean[:, None]), axis=1),
-    ),
-    _centered_sums_gradient,
-    kernel=lambda node: ("centered_sums", [], []),
-)
-
 
 # Batch, group and instance normalization of x (N, H.., C), as one op: it is made of moments and of
 # pointwise ops, which fuse with their neighbours, but its gradient takes one pass for both sums.
@@ -129,8 +52,8 @@ def _normalize_shape(x, gamma, beta, batched, groups, epsilon):
 def _normalize(xp, x, gamma, beta, batched, groups, epsilon):
     batch = x.shape[0] if batched else 1
     rows = x.reshape(batch, math.prod(x.shape[:-1]) // max(batch, 1), x.shape[-1])
-    mean, variance = _moments(xp, rows, groups)
-    each = _grouped(rows, groups)
+    mean, variance = moments_of_rows(xp, rows, groups)
+    each = grouped(rows, groups)
     y = (each - mean[:, None, :, None]) / xp.sqrt(variance[:, None, :, None] + epsilon)
     return y.reshape(x.shape) * gamma + beta, mean, variance
 
@@ -138,27 +61,25 @@ def _normalize(xp, x, gamma, beta, batched, groups, epsilon):
 def _normalize_parts(x, gamma, beta, batched, groups, epsilon):
     mean, variance = OPS["moments"](_rows(x, batched), groups=groups)
     channels = x.shape[-1]
-    scale = _spread(pw.rsqrt(variance + epsilon), channels) * gamma
-    offset = beta - _spread(mean, channels) * scale
-    return x * _over_rows(scale, x.ndim) + _over_rows(offset, x.ndim), mean, variance
+    scale = spread(pw.rsqrt(variance + epsilon), channels) * gamma
+    offset = beta - spread(mean, channels) * scale
+    return x * over_rows(scale, x.ndim) + over_rows(offset, x.ndim), mean, variance
 
 
 def _normalize_gradient(g, y, x, gamma, beta, batched, groups, epsilon):
     dy = g[0] if g[0] is not None else pw.multiply(x, 0.0)
     channels = x.shape[-1]
-    mean, inv = _spread(y[1], channels), pw.rsqrt(y[2] + epsilon)
+    mean, inv = spread(y[1], channels), pw.rsqrt(y[2] + epsilon)
     first, second = OPS["centered_sums"](_rows(dy, batched), _rows(x, batched), _dense(mean))
     share = y[1].size / max(x.size, 1)
-    shift = _gather_groups(first * gamma, groups) * inv * -share
-    slope = _gather_groups(second * gamma, groups) * (inv * inv * inv) * -share
+    shift = gather_groups(first * gamma, groups) * inv * -share
+    slope = gather_groups(second * gamma, groups) * (inv * inv * inv) * -share
     if g[1] is not None:
         shift = shift + g[1] * share
     if g[2] is not None:
         slope = slope + g[2] * (2.0 * share)
-    shift, slope, inv = (_spread(t, channels) for t in (shift, slope, inv))
-    scale, slope, shift = (
-        _over_rows(t, x.ndim) for t in (inv * gamma, slope, shift - mean * slope)
-    )
+    shift, slope, inv = (spread(t, channels) for t in (shift, slope, inv))
+    scale, slope, shift = (over_rows(t, x.ndim) for t in (inv * gamma, slope, shift - mean * slope))
     dx = dy * scale + (x * slope + shift)
     return [dx, _over_batch(second * inv), _over_batch(first)]
 
@@ -232,46 +153,6 @@ Op(
     kernel=lambda node: ("layer_norm_grad", [int(node.attrs["centered"])], []),
     optional=2,
 )
-
-
-@traceable()
-def moments(x, axes, keepdims=False, synchronized=False):
-    """Mean and variance over `axes`, in one pass over x.
-
-    Parameters
-    ----------
-    x : array
-    axes : int or tuple of int
-    keepdims : bool, default False
-    synchronized : bool
-        Accepted for Keras' sake; must be False.
-
-    Returns
-    -------
-    (mean, variance)
-
-    Examples
-    --------
-    >>> import numpy as np, dlcore
-    >>> mean, variance = dlcore.ops.moments(np.array([[1.0, 3.0], [5.0, 5.0]], "float32"), 1)
-    >>> mean, variance
-    (array([2., 5.], dtype=float32), array([1., 0.], dtype=float32))
-    """
-    if synchronized:
-        raise ValueError("moments: expected synchronized=False, got True")
-    x = as_float(x)
-    axes = check_axes("moments", axes, x.ndim)
-    kept = tuple(a for a in range(x.ndim) if a not in axes)
-    sizes = tuple(x.shape[a] for a in kept)
-    final = tuple(1 if a in axes else n for a, n in enumerate(x.shape)) if keepdims else sizes
-    count = math.prod(x.shape[a] for a in axes)
-    if kept in ((x.ndim - 1,), (0, x.ndim - 1)) and sizes[-1] and x.ndim > 1:
-        rows, groups = (math.prod(sizes[:-1]), count, sizes[-1]), sizes[-1]
-    else:
-        rows, groups = (math.prod(sizes), count, 1), 1
-        x = transpose(x, kept + axes)
-    found = OPS["moments"](reshape(_dense(x), rows), groups=groups)
-    return tuple(pw.cast(reshape(t, final), x.dtype) for t in found)
 
 
 def _channels_last(name, x, axis):
