@@ -49,6 +49,24 @@ def take_vocabulary(layer, tokens, idf_weights, what):
     return idf_weights
 
 
+def learn_vocabulary(layer, rows, left_out):
+    """Set the vocabulary of `layer` to the tokens of `rows`, most frequent first; their weights are
+    log(1 + N / (1 + rows with the token))."""
+    counts, rows_with, n = collections.Counter(), collections.Counter(), 0
+    for row in rows:
+        counts.update(row)
+        rows_with.update(set(row))
+        n += 1
+    for token in left_out:
+        counts.pop(token, None)
+    most = None if layer.max_tokens is None else layer.max_tokens - layer._first
+    tokens = sorted(counts, key=lambda t: (counts[t], t), reverse=True)[:most]
+    weights = None
+    if layer.output_mode == "tf_idf":
+        weights = [np.log(1 + n / (1 + rows_with[t])) for t in tokens]
+    layer.set_vocabulary(tokens, weights)
+
+
 def text_to_word_sequence(input_text, filters=FILTERS, lower=True, split=" "):
     """The words of a text.
 

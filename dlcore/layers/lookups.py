@@ -1,12 +1,10 @@
 """Numbers of strings and integers, by their places in a vocabulary, outside of the model's
 program."""
 
-import collections
-
 import numpy as np
 
 from dlcore import config
-from dlcore.data.text import as_text, read_vocabulary, take_vocabulary
+from dlcore.data.text import as_text, learn_vocabulary, read_vocabulary, take_vocabulary
 from dlcore.layers.base import Layer
 from dlcore.layers.categories import _MODES, _encoded, _set_mode
 
@@ -86,19 +84,7 @@ class _Lookup(Layer):
         steps : int, optional
             Most batches.
         """
-        counts, rows_with, rows = collections.Counter(), collections.Counter(), 0
-        for row in self._rows(data, steps):
-            counts.update(row)
-            rows_with.update(set(row))
-            rows += 1
-        for token in (self.mask_token, self.oov_token):
-            counts.pop(token, None)
-        most = None if self.max_tokens is None else self.max_tokens - self._first
-        tokens = sorted(counts, key=lambda t: (counts[t], t), reverse=True)[:most]
-        weights = None
-        if self.output_mode == "tf_idf":
-            weights = [np.log(1 + rows / (1 + rows_with[t])) for t in tokens]
-        self.set_vocabulary(tokens, weights)
+        learn_vocabulary(self, self._rows(data, steps), (self.mask_token, self.oov_token))
 
     def _rows(self, data, steps):
         """The tokens of every sample."""

@@ -3,14 +3,13 @@
 count[n, v] = how often word v is in text n        tf_idf = count log(1 + N / (1 + texts with v))
 """
 
-import collections
 import re
 import string
 
 import numpy as np
 
 from dlcore import config
-from dlcore.data.text import as_text, read_vocabulary, take_vocabulary
+from dlcore.data.text import as_text, learn_vocabulary, read_vocabulary, take_vocabulary
 from dlcore.layers.base import Layer
 
 _PUNCTUATION = re.compile("[" + re.escape(string.punctuation) + "]")
@@ -144,18 +143,7 @@ class TextVectorization(Layer):
         ----------
         data : list or array of texts, or batches of them
         """
-        counts, documents, texts = collections.Counter(), collections.Counter(), 0
-        for text in _texts(self.name, data):
-            words = self._words(text)
-            counts.update(words)
-            documents.update(set(words))
-            texts += 1
-        most = None if self.max_tokens is None else self.max_tokens - self._first
-        words = sorted((w for w in counts if w), key=lambda w: (counts[w], w), reverse=True)[:most]
-        weights = None
-        if self.output_mode == "tf_idf":
-            weights = [np.log(1 + texts / (1 + documents[w])) for w in words]
-        self.set_vocabulary(words, weights)
+        learn_vocabulary(self, map(self._words, _texts(self.name, data)), ("",))
 
     # -- texts
 
