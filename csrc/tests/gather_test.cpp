@@ -36,10 +36,10 @@ static void check_gather(DType to, DType from, DType index_type, int64_t v, int6
   run(kGather, {&out, &table, &index}, {});
   const int64_t row = l ? out.size() / l : 0;
   for (int64_t i = 0; i < l; ++i) {
-    const double at = index.get(i);
+    const double at = index[i];
     for (int64_t j = 0; j < row; ++j) {
-      const double x = at >= 0 && at < v ? table.get(static_cast<int64_t>(at) * row + j) : 0;
-      CHECK(out.get(i * row + j) == as_stored(to, x, from));
+      const double x = at >= 0 && at < v ? table[static_cast<int64_t>(at) * row + j] : 0;
+      CHECK(out[i * row + j] == as_stored(to, x, from));
     }
   }
 }
@@ -61,7 +61,7 @@ static void check_scatter_add(DType dtype, DType index_type, int64_t v, int64_t 
   const int64_t row = l ? rows.size() / l : 0;
   std::vector<T> sums(out.size());
   for (int64_t i = 0; i < l; ++i) {
-    const double at = index.get(i);
+    const double at = index[i];
     if (at < 0 || at >= v) continue;
     for (int64_t j = 0; j < row; ++j)
       sums[static_cast<int64_t>(at) * row + j] += rows.as<T>(i * row + j);
@@ -70,7 +70,7 @@ static void check_scatter_add(DType dtype, DType index_type, int64_t v, int64_t 
   Array base(dtype, out_shape, layout);
   for (int64_t i = 0; i < out.size(); ++i) base.set(i, sums[i] = static_cast<T>(i % 7));
   for (int64_t i = 0; i < l; ++i) {
-    const double at = index.get(i);
+    const double at = index[i];
     if (at < 0 || at >= v) continue;
     for (int64_t j = 0; j < row; ++j)
       sums[static_cast<int64_t>(at) * row + j] += rows.as<T>(i * row + j);

@@ -20,35 +20,35 @@ inline double random_in(double low, double high) {
 }
 inline int64_t random_below(int64_t n) { return static_cast<int64_t>(generator() % n); }
 
-enum Layout {
-  kDense,
-  kFortran,
-  kBackwards,
-  kOffset,
-  kLayouts
-};  // kBackwards: each second element, last axis reversed
+// kBackwards: each second element, last axis reversed. Tests go through all before kLayouts. kGaps:
+// unused elements behind each run of the last axis.
+enum Layout { kDense, kFortran, kBackwards, kOffset, kLayouts, kGaps };
 
 // A tensor with its memory, which is exactly as long as it must be, so that the address sanitizer
 // sees a stray access.
 struct Array {
+  static constexpr char kUnset = 0x5A;
+
   std::vector<char> memory;
   Tensor t{};
 
   Array(DType dtype, const Shape& shape, int layout = kDense) {
     t.dtype = dtype;
     t.rank = static_cast<int>(shape.size());
+    const int64_t gap = layout == kGaps && t.rank > 0 ? 3 : 0;
     int64_t run = layout == kBackwards ? 2 : 1, start = layout == kOffset;
     for (int i = 0; i < t.rank; ++i) {
       const int a = layout == kFortran ? i : t.rank - 1 - i;
       t.shape[a] = shape[a];
       t.stride[a] = run;
-      run *= shape[a];
+      run = run * shape[a] + (i == 0 ? gap : 0);
     }
+    run = std::max<int64_t>(run - gap, 0);
     if (layout == kBackwards && t.rank > 0 && shape.back() > 0) {
       start = (shape.back() - 1) * 2;
       t.stride[t.rank - 1] = -2;
     }
-    memory.assign((run + start) * size_of(dtype), 0x5A);
+    memory.assign((run + start) * size_of(dtype), kUnset);
     t.data = memory.data() + start * size_of(dtype);
   }
   int64_t size() const {
@@ -68,7 +68,7 @@ struct Array {
   T& as(int64_t i) const {
     return *reinterpret_cast<T*>(at(i));
   }
-  double get(int64_t i) const {
+  double operator[](int64_t i) const {
     switch (t.dtype) {
       case DType::f32:
         return as<float>(i);
@@ -116,50 +116,62 @@ struct Attributes {
 #define DL_TESTED(name) \
   Kernel { #name, DL_LEVEL::plan_##name, DL_LEVEL::run_##name }
 
-inline const char* plan(const Kernel& k, const std::vector<const Array*>& arrays,
-                        const Attributes& a, Work& work) {
+inline std::vector<Tensor> tensors_of(const std::vector<Array*>& arrays) {
   std::vector<Tensor> tensors;
-  for (const Array* x : arrays) tensors.push_back(x->t);
-  const Call call{tensors.data(),  static_cast<int>(tensors.size()),
-                  a.ints.data(),   static_cast<int>(a.ints.size()),
-                  a.floats.data(), static_cast<int>(a.floats.size()),
-                  nullptr};
-  return k.plan(call, work);
+  for (Array* x : arrays) tensors.push_back(x->t);
+  return tensors;
 }
 
-// Runs all parts in calls of `parts_per_call` (0: one call).
-inline void run(const Kernel& k, const std::vector<const Array*>& arrays, const Attributes& a,
-                int64_t parts_per_call) {
+inline Call call_of(const std::vector<Tensor>& tensors, const Attributes& a) {
+  return {tensors.data(),  static_cast<int>(tensors.size()),
+          a.ints.data(),   static_cast<int>(a.ints.size()),
+          a.floats.data(), static_cast<int>(a.floats.size()),
+          nullptr};
+}
+
+inline bool refuses(const Kernel& k, const std::vector<Array*>& arrays, const Attributes& a) {
+  const std::vector<Tensor> tensors = tensors_of(arrays);
   Work work;
-  const char* refusal = plan(k, arrays, a, work);
+  return k.plan(call_of(tensors, a), work) != nullptr;
+}
+
+// Runs each phase in calls of `parts_per_call` (0: one call of all), from the last on and with what
+// the kernel prepares; returns how many tensors it wrote.
+inline int run(const Kernel& k, const std::vector<Array*>& arrays, const Attributes& a,
+               int64_t parts_per_call) {
+  const std::vector<Tensor> tensors = tensors_of(arrays);
+  Call call = call_of(tensors, a);
+  Work work;
+  const char* refusal = k.plan(call, work);
   if (refusal) std::fprintf(stderr, "%s\n", refusal);
-  CHECK(!refusal && work.phases == 1 && work.parts[0] >= 1);
-  std::vector<Tensor> tensors;
-  for (const Array* x : arrays) tensors.push_back(x->t);
-  const Call call{tensors.data(),  static_cast<int>(tensors.size()),
-                  a.ints.data(),   static_cast<int>(a.ints.size()),
-                  a.floats.data(), static_cast<int>(a.floats.size()),
-                  nullptr};
-  const int64_t n = parts_per_call ? parts_per_call : work.parts[0];
-  for (int64_t p = 0; p < work.parts[0]; p += n) {
-    std::vector<char> scratch(work.scratch_bytes, 0x33);
-    k.run(call, 0, p, std::min(p + n, work.parts[0]), scratch.data());
+  CHECK(!refusal);
+  std::vector<double> prepared(work.prepared_bytes / 8 + 1), shared(work.shared_bytes / 8 + 1);
+  if (parts_per_call && work.prepared_bytes) {
+    call.prepared = prepared.data();
+    CHECK(!k.plan(call, work));
   }
+  call.shared = reinterpret_cast<char*>(shared.data());
+  for (int phase = 0; phase < work.phases; ++phase) {
+    CHECK(work.parts[phase] >= 1 || arrays[0]->size() == 0);
+    const int64_t n = parts_per_call ? parts_per_call : work.parts[phase];
+    for (int64_t end = work.parts[phase]; end > 0; end -= n) {
+      std::vector<char> scratch(work.scratch_bytes, 0x33);
+      k.run(call, phase, std::max<int64_t>(end - n, 0), end, scratch.data());
+    }
+  }
+  return work.outputs;
 }
 
-// Runs twice, cut differently: the outputs (the first n_outputs) must have the same bits.
-inline void run(const Kernel& k, const std::vector<const Array*>& arrays, const Attributes& a,
-                int n_outputs = 1) {
-  run(k, arrays, a, int64_t{0});
+// Runs twice, cut differently: the outputs must have the same bits.
+inline void run(const Kernel& k, const std::vector<Array*>& arrays, const Attributes& a) {
+  const int n_outputs = run(k, arrays, a, 0);
   std::vector<std::vector<char>> once;
-  for (int i = 0; i < n_outputs; ++i) once.push_back(arrays[i]->memory);
-  run(k, arrays, a, int64_t{1});
+  for (int i = 0; i < n_outputs; ++i) {
+    once.push_back(arrays[i]->memory);
+    arrays[i]->memory.assign(arrays[i]->memory.size(), Array::kUnset);
+  }
+  run(k, arrays, a, 1);
   for (int i = 0; i < n_outputs; ++i) CHECK(once[i] == arrays[i]->memory);
-}
-
-inline bool refuses(const Kernel& k, const std::vector<const Array*>& arrays, const Attributes& a) {
-  Work work;
-  return plan(k, arrays, a, work) != nullptr;
 }
 
 inline double epsilon_of(DType t) { return t == DType::f32 ? 0x1p-23 : 0x1p-52; }

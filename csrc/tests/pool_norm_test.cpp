@@ -1,108 +1,22 @@
 // pool, pool_grad, moments, centered_sums, layer_norm and layer_norm_grad against naive double
 // loops: geometries of 1 to 3 axes, channels around the lane count, strided images, refused calls;
 // one part against all, bit for bit.
-#include <cmath>
-#include <cstdio>
-#include <cstring>
-#include <random>
-#include <vector>
+#include "tests/kernel_runs.h"
 
-#include "cpu/kernels/level.h"
-#include "tests/check.h"
+using Ints = Shape;
 
-using namespace dl;
-using Ints = std::vector<int64_t>;
-
-static std::mt19937_64 generator(1);
 static double normal() { return std::normal_distribution<double>()(generator); }
-static int64_t below(int64_t n) { return static_cast<int64_t>(generator() % n); }
 
-// A tensor with exactly its memory; `gap` unused elements lie behind each run of the last axis.
-struct Array {
-  std::vector<char> memory;
-  Tensor t{};
+static void fill(const Array& x) {
+  for (int64_t i = 0; i < x.size(); ++i) x.set(i, 1 + normal());
+}
+static void fill_integers(const Array& x) {
+  for (int64_t i = 0; i < x.size(); ++i) x.set(i, double(random_below(17)) - 8);
+}
 
-  Array(DType dtype, const Ints& shape, int64_t gap = 0) {
-    t.dtype = dtype;
-    t.rank = int(shape.size());
-    int64_t run = 1;
-    for (int a = t.rank - 1; a >= 0; --a) {
-      t.shape[a] = shape[a], t.stride[a] = run;
-      run = run * shape[a] + (a == t.rank - 1 ? gap : 0);
-    }
-    memory.assign((run > gap ? run - gap : 0) * size_of(dtype), 0x5A);
-    t.data = memory.data();
-  }
-  int64_t size() const {
-    int64_t n = 1;
-    for (int a = 0; a < t.rank; ++a) n *= t.shape[a];
-    return n;
-  }
-  char* at(int64_t i) const {
-    int64_t offset = 0;
-    for (int a = t.rank - 1; a >= 0; i /= t.shape[a], --a) offset += i % t.shape[a] * t.stride[a];
-    return t.data + offset * size_of(t.dtype);
-  }
-  double operator[](int64_t i) const {
-    if (t.dtype == DType::f32) return *reinterpret_cast<float*>(at(i));
-    if (t.dtype == DType::f64) return *reinterpret_cast<double*>(at(i));
-    if (t.dtype == DType::i32) return *reinterpret_cast<int32_t*>(at(i));
-    return *reinterpret_cast<uint8_t*>(at(i));
-  }
-  void set(int64_t i, double x) const {
-    if (t.dtype == DType::f32) *reinterpret_cast<float*>(at(i)) = float(x);
-    if (t.dtype == DType::f64) *reinterpret_cast<double*>(at(i)) = x;
-  }
-  void fill(bool integers = false) const {
-    for (int64_t i = 0; i < size(); ++i) set(i, integers ? double(below(17)) - 8 : 1 + normal());
-  }
-};
-
-#define DL_TESTED(name) \
-  Kernel { #name, DL_LEVEL::plan_##name, DL_LEVEL::run_##name }
 static const Kernel kPool = DL_TESTED(pool), kPoolGrad = DL_TESTED(pool_grad),
                     kMoments = DL_TESTED(moments), kSums = DL_TESTED(centered_sums),
                     kLayer = DL_TESTED(layer_norm), kLayerGrad = DL_TESTED(layer_norm_grad);
-
-// Runs all parts at once, then one by one from the last on into other memory: the bits are the
-// same.
-static void run(const Kernel& k, const std::vector<Array*>& arrays, const Ints& ints,
-                const std::vector<double>& floats = {}) {
-  std::vector<Tensor> tensors;
-  for (Array* a : arrays) tensors.push_back(a->t);
-  Call call{tensors.data(), int(tensors.size()), ints.data(), int(ints.size()),
-            floats.data(),  int(floats.size()),  nullptr};
-  Work work;
-  const char* wrong = k.plan(call, work);
-  if (wrong) std::printf("%s\n", wrong);
-  CHECK(!wrong);
-  std::vector<double> prepared(work.prepared_bytes / 8 + 1), shared(work.shared_bytes / 8 + 1),
-      scratch(work.scratch_bytes / 8 + 1);
-  call.shared = reinterpret_cast<char*>(shared.data());
-  char* const mine = reinterpret_cast<char*>(scratch.data());
-  for (int phase = 0; phase < work.phases; ++phase) k.run(call, phase, 0, work.parts[phase], mine);
-  std::vector<std::vector<char>> first;
-  for (int o = 0; o < work.outputs; ++o) {
-    first.push_back(arrays[o]->memory);
-    arrays[o]->memory.assign(arrays[o]->memory.size(), 0x5A);
-  }
-  if (work.prepared_bytes) {
-    call.prepared = prepared.data();
-    CHECK(!k.plan(call, work));
-  }
-  for (int phase = 0; phase < work.phases; ++phase)
-    for (int64_t p = work.parts[phase] - 1; p >= 0; --p) k.run(call, phase, p, p + 1, mine);
-  for (int o = 0; o < work.outputs; ++o) CHECK(first[o] == arrays[o]->memory);
-}
-
-static const char* refusal(const Kernel& k, const std::vector<Array*>& arrays, const Ints& ints) {
-  std::vector<Tensor> tensors;
-  for (Array* a : arrays) tensors.push_back(a->t);
-  const Call call{tensors.data(), int(tensors.size()), ints.data(), int(ints.size()), nullptr, 0,
-                  nullptr};
-  Work work;
-  return k.plan(call, work);
-}
 
 static bool close(double a, double b, double scale, DType t) {
   return std::fabs(a - b) <= (t == DType::f32 ? 2e-6 : 1e-13) * (1 + scale);
@@ -130,13 +44,14 @@ struct Geometry {
 
 static Geometry random_geometry() {
   Geometry g{};
-  g.d = 1 + int(below(3));
+  g.d = 1 + int(random_below(3));
   for (int a = 0; a < g.d; ++a) {
-    g.in[a] = 1 + below(9), g.size[a] = 1 + below(4), g.stride[a] = 1 + below(4);
-    g.before[a] = below(g.size[a]);
+    g.in[a] = 1 + random_below(9), g.size[a] = 1 + random_below(4),
+    g.stride[a] = 1 + random_below(4);
+    g.before[a] = random_below(g.size[a]);
     const int64_t most = (g.in[a] - 1 + g.before[a]) / g.stride[a] + 1;
-    g.out[a] = 1 + below(most);
-    if (below(2)) g.out[a] = most;
+    g.out[a] = 1 + random_below(most);
+    if (random_below(2)) g.out[a] = most;
   }
   return g;
 }
@@ -144,7 +59,8 @@ static Geometry random_geometry() {
 static void test_pool(DType dtype, int kind) {
   const Geometry g = random_geometry();
   const int64_t channels[] = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 33, 70, 130};
-  const int64_t n = below(4), c = channels[below(14)], gap = below(2) * 3;
+  const int64_t n = random_below(4), c = channels[random_below(14)],
+                layout = random_below(2) ? kGaps : kDense;
   Ints x_shape{n}, y_shape{n}, ints{kind, g.d};
   int64_t pixels = 1, windows = 1;
   for (int a = 0; a < g.d; ++a) {
@@ -154,17 +70,17 @@ static void test_pool(DType dtype, int kind) {
   x_shape.push_back(c), y_shape.push_back(c);
   for (const int64_t* values : {g.size, g.stride, g.before})
     ints.insert(ints.end(), values, values + g.d);
-  const DType index_type = below(2) ? DType::u8 : DType::i32;
-  Array x(dtype, x_shape, gap), y(dtype, y_shape, gap), plain(dtype, y_shape);
-  Array index(index_type, y_shape), dy(dtype, y_shape, gap), dx(dtype, x_shape, gap);
-  x.fill(true), dy.fill(true);
+  const DType index_type = random_below(2) ? DType::u8 : DType::i32;
+  Array x(dtype, x_shape, layout), y(dtype, y_shape, layout), plain(dtype, y_shape);
+  Array index(index_type, y_shape), dy(dtype, y_shape, layout), dx(dtype, x_shape, layout);
+  fill_integers(x), fill_integers(dy);
   if (kind == 0) {
-    run(kPool, {&y, &index, &x}, ints);
-    run(kPool, {&plain, &x}, ints);
-    run(kPoolGrad, {&dx, &dy, &index}, ints);
+    run(kPool, {&y, &index, &x}, {ints, {}});
+    run(kPool, {&plain, &x}, {ints, {}});
+    run(kPoolGrad, {&dx, &dy, &index}, {ints, {}});
   } else {
-    run(kPool, {&y, &x}, ints);
-    run(kPoolGrad, {&dx, &dy}, ints);
+    run(kPool, {&y, &x}, {ints, {}});
+    run(kPoolGrad, {&dx, &dy}, {ints, {}});
   }
   std::vector<double> expected(n * pixels * c, 0.0);
   for (int64_t i = 0; i < n * windows * c; ++i) {
@@ -201,8 +117,8 @@ static void test_moments(DType dtype, int64_t batch, int64_t rows, int64_t chann
   Array mean(dtype, {batch, groups}), variance(dtype, {batch, groups});
   Array center(dtype, {batch, channels}), s1(dtype, {batch, channels}),
       s2(dtype, {batch, channels});
-  x.fill(), dy.fill(), center.fill();
-  run(kMoments, {&mean, &variance, &x}, {groups});
+  fill(x), fill(dy), fill(center);
+  run(kMoments, {&mean, &variance, &x}, {{groups}, {}});
   run(kSums, {&s1, &s2, &dy, &x, &center}, {});
   const int64_t group = channels / groups;
   for (int64_t b = 0; b < batch; ++b) {
@@ -235,11 +151,11 @@ static void test_rows(DType dtype, int64_t n, int64_t size, bool centered) {
   Array x(dtype, {n, size}), dy(dtype, {n, size}), gamma(dtype, {size}), beta(dtype, {size});
   Array y(dtype, {n, size}), only(dtype, {n, size}), mean(dtype, {n}), inv(dtype, {n});
   Array dx(dtype, {n, size}), dgamma(dtype, {size}), dbeta(dtype, {size});
-  for (Array* a : {&x, &dy, &gamma, &beta}) a->fill();
-  run(kLayer, {&y, &mean, &inv, &x, &gamma, &beta}, {centered}, {0.1});
-  run(kLayer, {&only, &x, &gamma, &beta}, {centered}, {0.1});
+  for (Array* a : {&x, &dy, &gamma, &beta}) fill(*a);
+  run(kLayer, {&y, &mean, &inv, &x, &gamma, &beta}, {{centered}, {0.1}});
+  run(kLayer, {&only, &x, &gamma, &beta}, {{centered}, {0.1}});
   CHECK(y.memory == only.memory);
-  run(kLayerGrad, {&dx, &dgamma, &dbeta, &dy, &x, &mean, &inv, &gamma}, {centered});
+  run(kLayerGrad, {&dx, &dgamma, &dbeta, &dy, &x, &mean, &inv, &gamma}, {{centered}, {}});
   std::vector<double> of_gamma(size), of_beta(size);
   const double few = double(size);
   for (int64_t i = 0; i < n; ++i) {
@@ -270,26 +186,27 @@ static void test_rows(DType dtype, int64_t n, int64_t size, bool centered) {
 static void test_refusals() {
   Array x(DType::f32, {2, 4, 4, 3}), y(DType::f32, {2, 2, 2, 3}), narrow(DType::u8, {2, 2, 2, 3});
   const Ints good{0, 2, 2, 2, 2, 2, 0, 0};
-  CHECK(!refusal(kPool, {&y, &x}, good) && !refusal(kPool, {&y, &narrow, &x}, good));
+  CHECK(!refuses(kPool, {&y, &x}, {good, {}}) && !refuses(kPool, {&y, &narrow, &x}, {good, {}}));
   for (int64_t at : {0, 1, 2, 4, 6}) {  // kind, axes, size, stride, padding
     for (int64_t value : {int64_t(-1), int64_t(1) << 40}) {
       Ints bad = good;
       bad[at] = value;
       if (at == 4 && value > 0) continue;  // a long stride leaves one window inside
-      CHECK(refusal(kPool, {&y, &x}, bad));
+      CHECK(refuses(kPool, {&y, &x}, {bad, {}}));
     }
   }
-  CHECK(refusal(kPool, {&y, &x}, {0, 2, 2, 2, 2, 2, 0}));
-  CHECK(refusal(kPool, {&y}, good) && refusal(kPoolGrad, {&x, &y}, good));
-  CHECK(refusal(kPool, {&y, &x}, {0, 2, 2, 2, 4, 4, 0, 0}));  // the second window lies outside
+  CHECK(refuses(kPool, {&y, &x}, {{0, 2, 2, 2, 2, 2, 0}, {}}));
+  CHECK(refuses(kPool, {&y}, {good, {}}) && refuses(kPoolGrad, {&x, &y}, {good, {}}));
+  CHECK(
+      refuses(kPool, {&y, &x}, {{0, 2, 2, 2, 4, 4, 0, 0}, {}}));  // the second window lies outside
   Array wide(DType::f32, {2, 40, 40, 1}), one(DType::f32, {2, 1, 1, 1}),
       byte(DType::u8, {2, 1, 1, 1});
-  CHECK(refusal(kPool, {&one, &byte, &wide}, {0, 2, 17, 17, 1, 1, 0, 0}));
+  CHECK(refuses(kPool, {&one, &byte, &wide}, {{0, 2, 17, 17, 1, 1, 0, 0}, {}}));
   Array rows(DType::f32, {2, 5, 6}), mean(DType::f32, {2, 4}), half(DType::f64, {2, 6});
-  CHECK(refusal(kMoments, {&mean, &mean, &rows}, {4}));
-  CHECK(refusal(kMoments, {&half, &half, &rows}, {6}));
-  CHECK(refusal(kMoments, {&mean, &mean, &rows}, {0}));
-  CHECK(refusal(kLayer, {&y, &x, &x, &x}, {1}));
+  CHECK(refuses(kMoments, {&mean, &mean, &rows}, {{4}, {}}));
+  CHECK(refuses(kMoments, {&half, &half, &rows}, {{6}, {}}));
+  CHECK(refuses(kMoments, {&mean, &mean, &rows}, {{0}, {}}));
+  CHECK(refuses(kLayer, {&y, &x, &x, &x}, {{1}, {}}));
 }
 
 int main() {

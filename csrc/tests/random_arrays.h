@@ -5,6 +5,18 @@
 #include "kernel.h"
 #include "tests/expressions.h"
 
+template <class T>
+T read(const char* p) {
+  T v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+template <class T>
+void write(char* p, T v) {
+  std::memcpy(p, &v, sizeof v);
+}
+
 struct Array {
   std::vector<char> memory;
   Tensor tensor;
@@ -29,34 +41,18 @@ struct Array {
   }
   void set(char* p, double x) const {
     switch (tensor.dtype) {
-      case DType::f32: {
-        float v = float(x);
-        std::memcpy(p, &v, 4);
-        break;
-      }
+      case DType::f32:
+        return write(p, float(x));
       case DType::f64:
-        std::memcpy(p, &x, 8);
-        break;
-      case DType::i32: {
-        int32_t v = int32_t(x);
-        std::memcpy(p, &v, 4);
-        break;
-      }
-      case DType::i64: {
-        int64_t v = int64_t(x);
-        std::memcpy(p, &v, 8);
-        break;
-      }
-      case DType::u8: {
-        uint8_t v = uint8_t(int32_t(x));
-        std::memcpy(p, &v, 1);
-        break;
-      }
-      default: {
-        uint8_t v = x != 0;
-        std::memcpy(p, &v, 1);
-        break;
-      }
+        return write(p, x);
+      case DType::i32:
+        return write(p, int32_t(x));
+      case DType::i64:
+        return write(p, int64_t(x));
+      case DType::u8:
+        return write(p, uint8_t(int32_t(x)));
+      default:
+        return write(p, uint8_t(x != 0));
     }
   }
   double get(const int64_t* index) const {
@@ -64,28 +60,16 @@ struct Array {
     for (int d = 0; d < tensor.rank; ++d) offset += index[d] * tensor.stride[d];
     const char* p = tensor.data + offset * size_of(tensor.dtype);
     switch (tensor.dtype) {
-      case DType::f32: {
-        float v;
-        std::memcpy(&v, p, 4);
-        return v;
-      }
-      case DType::f64: {
-        double v;
-        std::memcpy(&v, p, 8);
-        return v;
-      }
-      case DType::i32: {
-        int32_t v;
-        std::memcpy(&v, p, 4);
-        return v;
-      }
-      case DType::i64: {
-        int64_t v;
-        std::memcpy(&v, p, 8);
-        return double(v);
-      }
+      case DType::f32:
+        return read<float>(p);
+      case DType::f64:
+        return read<double>(p);
+      case DType::i32:
+        return read<int32_t>(p);
+      case DType::i64:
+        return double(read<int64_t>(p));
       default:
-        return uint8_t(*p);
+        return read<uint8_t>(p);
     }
   }
 };

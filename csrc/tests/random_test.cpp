@@ -65,7 +65,7 @@ static void check_random(DType dtype, const Attributes& a, int64_t step, const S
   run(kRandom, {&out, &counter}, a);
   for (int64_t i = 0; i < out.size(); ++i) {
     const Drawn d = drawn(dtype, a, step, i);
-    CHECK(std::abs(out.get(i) - d.value) <= d.tolerance);
+    CHECK(std::abs(out[i] - d.value) <= d.tolerance);
   }
 }
 
@@ -92,7 +92,7 @@ static void test_random() {
   run(kRandom, {&out, &counter}, {{1, 42, 0}, {0, 1}});
   double sum[5] = {};
   for (int64_t i = 0; i < out.size(); ++i) {
-    for (int k = 1; k < 5; ++k) sum[k] += std::pow(out.get(i), k) / out.size();
+    for (int k = 1; k < 5; ++k) sum[k] += std::pow(out[i], k) / out.size();
   }
   CHECK(std::abs(sum[1]) < 5e-3 && std::abs(sum[2] - 1) < 7e-3 && std::abs(sum[3]) < 2e-2 &&
         std::abs(sum[4] - 3) < 5e-2);

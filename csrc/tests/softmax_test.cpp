@@ -45,8 +45,8 @@ struct RowSums {
 static RowSums row_sums(const Array& x, int64_t i, int64_t c) {
   double top = -kInf;
   long double sum = 0;
-  for (int64_t j = 0; j < c; ++j) top = std::max(top, x.get(i * c + j));
-  for (int64_t j = 0; j < c; ++j) sum += std::exp(static_cast<long double>(x.get(i * c + j)) - top);
+  for (int64_t j = 0; j < c; ++j) top = std::max(top, x[i * c + j]);
+  for (int64_t j = 0; j < c; ++j) sum += std::exp(static_cast<long double>(x[i * c + j]) - top);
   return {top, sum};
 }
 
@@ -61,37 +61,37 @@ static void check_softmax(DType dtype, int64_t n, int64_t c, int layout_x, int l
   for (int64_t i = 0; i < n; ++i) {
     const auto [top, sum] = row_sums(x, i, c);
     for (int64_t j = 0; j < c; ++j) {
-      const double z = x.get(i * c + j) - top, p = std::exp(z) / sum;
+      const double z = x[i * c + j] - top, p = std::exp(z) / sum;
       const double spread = std::isfinite(z) ? std::abs(z) : 0;
       if (kind == 0)
-        CHECK(near(y.get(i * c + j), p, eps * (sum_error + spread) * p + least));
+        CHECK(near(y[i * c + j], p, eps * (sum_error + spread) * p + least));
       else
-        CHECK(near(y.get(i * c + j), z - std::log(sum), eps * (sum_error + spread)));
+        CHECK(near(y[i * c + j], z - std::log(sum), eps * (sum_error + spread)));
     }
   }
   // one row alone, and in place
   for (int64_t i = 0; i < n; ++i) {
     Array row(dtype, {1, c});
-    for (int64_t j = 0; j < c; ++j) row.set(j, x.get(i * c + j));
-    run(kSoftmax, {&row, &row}, {{kind}, {}}, int64_t{0});
+    for (int64_t j = 0; j < c; ++j) row.set(j, x[i * c + j]);
+    run(kSoftmax, {&row, &row}, {{kind}, {}}, 0);
     for (int64_t j = 0; j < c; ++j)
       CHECK(std::memcmp(row.at(j), y.at(i * c + j), size_of(dtype)) == 0 ||
-            std::isnan(y.get(i * c + j)));
+            std::isnan(y[i * c + j]));
   }
   dy.fill(-1, 1);
   run(kSoftmaxGrad, {&dx, &dy, &y}, {{kind}, {}});
   for (int64_t i = 0; i < n; ++i) {
     double dot = 0, magnitude = 0;
     for (int64_t j = 0; j < c; ++j) {
-      const double term = dy.get(i * c + j) * (kind ? 1 : y.get(i * c + j));
+      const double term = dy[i * c + j] * (kind ? 1 : y[i * c + j]);
       dot += term;
       magnitude += std::abs(term);
     }
     for (int64_t j = 0; j < c; ++j) {
-      const double g = dy.get(i * c + j), p = y.get(i * c + j);
+      const double g = dy[i * c + j], p = y[i * c + j];
       const double exact = kind ? g - std::exp(p) * dot : p * (g - dot);
       const double factor = std::isnan(p) ? 0 : kind ? std::exp(p) : p;
-      CHECK(near(dx.get(i * c + j), exact, eps * (4 * factor * (magnitude + 1) + 2 * std::abs(g))));
+      CHECK(near(dx[i * c + j], exact, eps * (4 * factor * (magnitude + 1) + 2 * std::abs(g))));
     }
   }
 }
@@ -111,19 +111,19 @@ static void check_cross_entropy(DType dtype, DType label_type, int64_t n, int64_
     for (int64_t i = 0; i < n; ++i)
       labels.set(i, random_below(9) ? random_below(c) : random_below(2) ? c : -1);
   }
-  run(kCrossEntropy, {&loss, &delta, &x, &labels}, {}, 2);
+  run(kCrossEntropy, {&loss, &delta, &x, &labels}, {});
   const double eps = epsilon_of(dtype);
   for (int64_t i = 0; i < n; ++i) {
     const auto [top, sum] = row_sums(x, i, c);
-    const double label = dense ? 0 : labels.get(i);
+    const double label = dense ? 0 : labels[i];
     const bool valid = label >= 0 && label < c;
     double total = 0, product = 0, magnitude = 0, spread = 0;
     for (int64_t j = 0; j < c; ++j) {
-      const double t = dense ? static_cast<double>(dtype == DType::f32
-                                                       ? static_cast<float>(labels.get(i * c + j))
-                                                       : labels.get(i * c + j))
-                             : j == label;
-      const double z = x.get(i * c + j) - top;
+      const double t =
+          dense ? static_cast<double>(dtype == DType::f32 ? static_cast<float>(labels[i * c + j])
+                                                          : labels[i * c + j])
+                : j == label;
+      const double z = x[i * c + j] - top;
       total += t;
       if (t == 0) continue;
       product += t * z;
@@ -131,25 +131,25 @@ static void check_cross_entropy(DType dtype, DType label_type, int64_t n, int64_
     }
     const double exact = valid ? total * std::log(sum) - product : kNaN;
     CHECK(near(
-        loss.get(i), exact,
+        loss[i], exact,
         eps * (c + 8) * (std::isfinite(magnitude) ? magnitude + total * (1 + std::log(c)) : 1)));
     for (int64_t j = 0; j < c; ++j) {
-      const double t = dense ? labels.get(i * c + j) : j == label;
-      const double z = x.get(i * c + j) - top;
+      const double t = dense ? labels[i * c + j] : j == label;
+      const double z = x[i * c + j] - top;
       spread = std::isfinite(z) ? std::min(std::abs(z), 100.) : 0;
       const double d = valid ? total * std::exp(z) / sum - t : kNaN;
-      CHECK(near(delta.get(i * c + j), d, eps * (8 + c / 64. + spread) * (total + 1)));
+      CHECK(near(delta[i * c + j], d, eps * (8 + c / 64. + spread) * (total + 1)));
     }
   }
   for (int64_t i = 0; i < n; ++i) {  // one row alone
     Array row(dtype, {1, c}), one(dtype, {1}), label(label_type, dense ? Shape{1, c} : Shape{1});
-    for (int64_t j = 0; j < c; ++j) row.set(j, x.get(i * c + j));
-    for (int64_t j = 0; j < label.size(); ++j) label.set(j, labels.get(dense ? i * c + j : i));
-    run(kCrossEntropy, {&one, &row, &row, &label}, {}, int64_t{0});
-    CHECK(std::memcmp(one.at(0), loss.at(i), size_of(dtype)) == 0 || std::isnan(loss.get(i)));
+    for (int64_t j = 0; j < c; ++j) row.set(j, x[i * c + j]);
+    for (int64_t j = 0; j < label.size(); ++j) label.set(j, labels[dense ? i * c + j : i]);
+    run(kCrossEntropy, {&one, &row, &row, &label}, {}, 0);
+    CHECK(std::memcmp(one.at(0), loss.at(i), size_of(dtype)) == 0 || std::isnan(loss[i]));
     for (int64_t j = 0; j < c; ++j)
       CHECK(std::memcmp(row.at(j), delta.at(i * c + j), size_of(dtype)) == 0 ||
-            std::isnan(delta.get(i * c + j)));
+            std::isnan(delta[i * c + j]));
   }
 }
 
@@ -169,24 +169,24 @@ static void test_softmax() {
   }
   Array x(DType::f32, {3, 4, 5}), y(DType::f32, {3, 4, 5}, kFortran), flat(DType::f32, {12, 5});
   x.fill(-2, 2);
-  for (int64_t i = 0; i < 60; ++i) flat.set(i, x.get(i));
+  for (int64_t i = 0; i < 60; ++i) flat.set(i, x[i]);
   run(kSoftmax, {&y, &x}, {{0}, {}});
-  run(kSoftmax, {&flat, &flat}, {{0}, {}}, int64_t{0});
-  for (int64_t i = 0; i < 60; ++i) CHECK(y.get(i) == flat.get(i));
+  run(kSoftmax, {&flat, &flat}, {{0}, {}}, 0);
+  for (int64_t i = 0; i < 60; ++i) CHECK(y[i] == flat[i]);
   for (Shape shape : {Shape{0, 5}, Shape{5, 0}}) {
     Array none(DType::f32, shape), loss(DType::f32, {shape[0]}), labels(DType::i32, {shape[0]});
     run(kSoftmax, {&none, &none}, {{0}, {}});
     run(kSoftmaxGrad, {&none, &none, &none}, {{0}, {}});
     for (int64_t i = 0; i < labels.size(); ++i) labels.set(i, 0);
-    run(kCrossEntropy, {&loss, &none, &none, &labels}, {}, 2);
-    for (int64_t i = 0; i < loss.size(); ++i) CHECK(std::isnan(loss.get(i)));
+    run(kCrossEntropy, {&loss, &none, &none, &labels}, {});
+    for (int64_t i = 0; i < loss.size(); ++i) CHECK(std::isnan(loss[i]));
   }
   Array bytes(DType::u8, {2, 300}), logits(DType::f32, {2, 300}), loss(DType::f32, {2}),
       byte_labels(DType::u8, {2});
   logits.fill(-1, 1);
   byte_labels.set(0, 255), byte_labels.set(1, 3);
-  run(kCrossEntropy, {&loss, &logits, &logits, &byte_labels}, {}, int64_t{0});
-  CHECK(logits.get(255) < 0 && logits.get(303) < 0 && logits.get(3) > 0);
+  run(kCrossEntropy, {&loss, &logits, &logits, &byte_labels}, {}, 0);
+  CHECK(logits[255] < 0 && logits[303] < 0 && logits[3] > 0);
   CHECK(refuses(kSoftmax, {&logits, &bytes}, {{0}, {}}) &&
         refuses(kSoftmax, {&logits, &logits}, {{2}, {}}));
   CHECK(refuses(kCrossEntropy, {&loss, &logits, &logits, &loss}, {}) &&
