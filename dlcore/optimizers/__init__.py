@@ -4,11 +4,12 @@ from typing import TYPE_CHECKING
 
 from dlcore import lookup
 from dlcore.optimizers import schedules
-from dlcore.optimizers.further_rules import Adafactor, Ftrl, Lamb, Lion
+from dlcore.optimizers.adam import Adam, Adamax, AdamW, Lamb, Nadam
+from dlcore.optimizers.further_rules import Adafactor, Ftrl, Lion
 from dlcore.optimizers.loss_scale import LossScaleOptimizer
 from dlcore.optimizers.muon import Muon
 from dlcore.optimizers.optimizer import Optimizer
-from dlcore.optimizers.rules import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Nadam, RMSprop
+from dlcore.optimizers.rules import SGD, Adadelta, Adagrad, RMSprop
 
 _CLASSES = [
     SGD, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Ftrl, Lamb, Lion, LossScaleOptimizer,

@@ -1,4 +1,4 @@
-"""Update rules that save memory, take large batches, or give sparse weights; symbols: rules.py.
+"""Update rules that save memory or give sparse weights; symbols: rules.py.
 
 All take weight_decay, clipnorm, clipvalue, global_clipnorm and name as `Optimizer` does.
 """
@@ -169,44 +169,3 @@ class Ftrl(Optimizer):
         w.assign((ops.clip(z, -l1, l1) - z) / ((root + self.beta) / learning_rate + 2.0 * l2))
         n_slot.assign(n)
         z_slot.assign(z)
-
-
-class Lamb(Optimizer):
-    """Adam's direction u, in steps as long as the weights are: w <- w - a |w| / |u| u.
-
-    u = m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + epsilon); |w| / |u| is 1 where one of them is 0.
-
-    Parameters
-    ----------
-    learning_rate : float, schedule or callable, default 0.001
-    beta_1, beta_2 : float, 0 <= beta < 1, default 0.9, 0.999
-    epsilon : float, default 1e-7
-
-    Source: You et al. 2020, https://arxiv.org/abs/1904.00962
-    """
-
-    def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7, **kwargs):
-        super().__init__(learning_rate, **kwargs)
-        check_share(self.name, beta_1=beta_1, beta_2=beta_2)
-        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
-
-    def slot_names(self):
-        return ("momentum", "velocity")
-
-    def step_scalars(self, learning_rate):
-        t = self._step()
-        shares = (1.0 / (1.0 - ops.power(b, t)) for b in (self.beta_1, self.beta_2))
-        return learning_rate, *shares
-
-    def update_step(self, gradient, variable, learning_rate, of_m, of_v):
-        g, w = gradient, variable
-        m_slot, v_slot = self.slot("momentum", w), self.slot("velocity", w)
-        m = m_slot + (g - m_slot) * (1.0 - self.beta_1)
-        v = v_slot + (ops.square(g) - v_slot) * (1.0 - self.beta_2)
-        m_slot.assign(m)
-        v_slot.assign(v)
-        u = of_m * m / (ops.sqrt(of_v * v) + self.epsilon)
-        sizes = [ops.sqrt(ops.sum(ops.square(x))) for x in (w, u)]
-        zero = ops.logical_or(ops.equal(sizes[0], 0.0), ops.equal(sizes[1], 0.0))
-        ratio = ops.where(zero, 1.0, sizes[0] / ops.where(zero, 1.0, sizes[1]))
-        w.assign_sub(learning_rate * ratio * u)

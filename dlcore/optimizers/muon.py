@@ -4,7 +4,7 @@ import math
 import re
 
 from dlcore import ops
-from dlcore.optimizers.rules import Adam
+from dlcore.optimizers.adam import Adam
 
 
 class Muon(Adam):
