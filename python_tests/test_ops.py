@@ -220,7 +220,7 @@ def test_ops_on_arrays_seen_before_go_past_python(f, monkeypatch):
     def slow(*_args):
         raise AssertionError("expected the native dispatcher, got Python's way")
 
-    monkeypatch.setattr("dlcore.ops.op.run_eagerly", slow)
+    monkeypatch.setattr("dlcore.ops.calling.run_eagerly", slow)
     np.testing.assert_array_equal(f(*arguments), expected)
     with pytest.raises(AssertionError, match="dispatcher"):
         f(*(a[:3, :3].copy() for a in arguments))

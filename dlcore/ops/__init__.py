@@ -16,11 +16,12 @@ from dlcore.ops import (
     shaping,
 )
 from dlcore.ops.activations import *  # noqa: F403
+from dlcore.ops.calling import traceable
 from dlcore.ops.creation import *  # noqa: F403
 from dlcore.ops.indexing import *  # noqa: F403
 from dlcore.ops.linalg import dot, matmul
 from dlcore.ops.losses import logits_of, softmax_cross_entropy, sparse_softmax_cross_entropy
-from dlcore.ops.op import OPS, Op, traceable
+from dlcore.ops.op import OPS, Op
 from dlcore.ops.pointwise import *  # noqa: F403
 from dlcore.ops.reduction import *  # noqa: F403
 from dlcore.ops.shaping import *  # noqa: F403

@@ -1,7 +1,8 @@
 """Activation functions: pointwise expressions, and softmax over the last axis."""
 
 from dlcore.ops import pointwise as pw
-from dlcore.ops.op import OPS, Op, as_float, check_axes, check_axis, to_tensor, traceable
+from dlcore.ops.calling import traceable
+from dlcore.ops.op import OPS, Op, as_float, check_axes, check_axis, to_tensor
 from dlcore.ops.reduction import sum as sum_
 from dlcore.ops.shaping import moveaxis, reshape, split
 

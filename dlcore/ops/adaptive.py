@@ -7,8 +7,9 @@ of indices, the last of short windows twice.
 
 import numpy as np
 
+from dlcore.ops.calling import traceable
 from dlcore.ops.indexing import take
-from dlcore.ops.op import as_float, to_tensor, traceable
+from dlcore.ops.op import as_float, to_tensor
 from dlcore.ops.products import tensordot
 from dlcore.ops.reduction import max as max_
 from dlcore.ops.shaping import moveaxis

@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from dlcore.ops import pointwise as pw
+from dlcore.ops.calling import traceable
 from dlcore.ops.creation import ones_like, zeros_like
 from dlcore.ops.op import (
     OPS,
@@ -18,7 +19,6 @@ from dlcore.ops.op import (
     check_axis,
     promoted,
     to_tensor,
-    traceable,
 )
 from dlcore.ops.reduction import sum as sum_
 from dlcore.ops.shaping import expand_dims, moveaxis

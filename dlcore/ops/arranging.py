@@ -6,7 +6,8 @@ import math
 import numpy as np
 
 from dlcore.ops import creation, shaping
-from dlcore.ops.op import OPS, check_axes, check_axis, promoted, to_array, to_tensor, traceable
+from dlcore.ops.calling import traceable
+from dlcore.ops.op import OPS, check_axes, check_axis, promoted, to_array, to_tensor
 from dlcore.ops.pointwise import where
 from dlcore.ops.products import diagonal_last
 from dlcore.ops.shaping import (

@@ -14,17 +14,10 @@ halves of a Philox block, which is exact enough for a probability, that is round
 import math
 
 from dlcore.ops import pointwise as pw
+from dlcore.ops.calling import traceable
 from dlcore.ops.creation import arange
 from dlcore.ops.linalg import matmul
-from dlcore.ops.op import (
-    OPS,
-    Op,
-    as_float,
-    cast_to,
-    promoted,
-    to_tensor,
-    traceable,
-)
+from dlcore.ops.op import OPS, Op, as_float, cast_to, promoted, to_tensor
 from dlcore.ops.reduction import sum as sum_
 from dlcore.ops.shaping import broadcast_to, expand_dims, reshape, transpose
 from dlcore.program.differentiate import gradient_of

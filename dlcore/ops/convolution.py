@@ -5,7 +5,8 @@ group a channel. With "channels_first", the kernels see transposed views: see `c
 """
 
 from dlcore.ops import conv_kernels  # noqa: F401, registers the ops
-from dlcore.ops.op import OPS, as_float, promoted, to_tensor, traceable
+from dlcore.ops.calling import traceable
+from dlcore.ops.op import OPS, as_float, promoted, to_tensor
 from dlcore.ops.shaping import _dense, _ints, reshape
 from dlcore.ops.spatial import (
     channels_last,

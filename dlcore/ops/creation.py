@@ -5,7 +5,8 @@ import math
 import numpy as np
 
 from dlcore import backends
-from dlcore.ops.op import cast_to, to_array, to_tensor, traceable
+from dlcore.ops.calling import traceable
+from dlcore.ops.op import cast_to, to_array, to_tensor
 from dlcore.ops.shaping import _ints, broadcast_to
 from dlcore.program import dtypes
 from dlcore.program.graph import Tensor, current_trace

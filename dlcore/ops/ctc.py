@@ -14,10 +14,11 @@ import numpy as np
 
 from dlcore.ops import pointwise as pw
 from dlcore.ops.activations import log_softmax
+from dlcore.ops.calling import traceable
 from dlcore.ops.creation import arange
 from dlcore.ops.elementary import logaddexp
 from dlcore.ops.indexing import argsort, take_along_axis
-from dlcore.ops.op import as_float, concrete, to_tensor, traceable
+from dlcore.ops.op import as_float, concrete, to_tensor
 from dlcore.ops.reduction import argmax
 from dlcore.ops.reduction import max as max_
 from dlcore.ops.reduction import sum as sum_

@@ -8,9 +8,10 @@ one runs by formulas. The rest runs on concrete arrays only.
 import numpy as np
 
 from dlcore.ops.arranging import tril, triu
+from dlcore.ops.calling import traceable
 from dlcore.ops.creation import eye as eye_
 from dlcore.ops.linalg import matmul
-from dlcore.ops.op import OPS, Op, as_float, concrete, promoted, traceable
+from dlcore.ops.op import OPS, Op, as_float, concrete, promoted
 from dlcore.ops.shaping import expand_dims, squeeze, swapaxes
 from dlcore.program import dtypes
 

@@ -10,8 +10,9 @@ import math
 import numpy as np
 
 from dlcore.ops import pointwise as pw
+from dlcore.ops.calling import traceable
 from dlcore.ops.creation import zeros_like
-from dlcore.ops.op import OPS, Op, as_float, broadcast_shapes, cast_to, promoted, traceable
+from dlcore.ops.op import OPS, Op, as_float, broadcast_shapes, cast_to, promoted
 from dlcore.ops.pointwise_table import sum_to
 from dlcore.program import dtypes
 

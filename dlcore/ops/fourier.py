@@ -13,8 +13,9 @@ import numpy as np
 
 from dlcore import backends
 from dlcore.ops.arranging import extract_sequences
+from dlcore.ops.calling import traced_as
 from dlcore.ops.linalg import matmul
-from dlcore.ops.op import as_float, to_array, traced_as
+from dlcore.ops.op import as_float, to_array
 from dlcore.ops.shaping import concatenate, flip, pad, reshape, swapaxes, transpose
 from dlcore.ops.updating import segment_sum
 from dlcore.program import dtypes

@@ -6,9 +6,10 @@ import numpy as np
 
 from dlcore import lookup
 from dlcore.ops import pointwise as pw
+from dlcore.ops.calling import traceable
 from dlcore.ops.convolution import depthwise_conv
 from dlcore.ops.indexing import take
-from dlcore.ops.op import as_float, cast_to, to_tensor, traceable
+from dlcore.ops.op import as_float, cast_to, to_tensor
 from dlcore.ops.patches import extract_patches, extract_patches_3d  # noqa: F401 (ops.image's)
 from dlcore.ops.reduction import mean
 from dlcore.ops.resizing import resize  # noqa: F401 (ops.image.resize)

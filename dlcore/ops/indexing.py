@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from dlcore.ops import pointwise as pw
+from dlcore.ops.calling import traceable, traced_as
 from dlcore.ops.creation import arange
 from dlcore.ops.op import (
     OPS,
@@ -16,8 +17,6 @@ from dlcore.ops.op import (
     concrete,
     is_symbolic,
     to_tensor,
-    traceable,
-    traced_as,
 )
 from dlcore.ops.reduction import sum as sum_
 from dlcore.ops.shaping import (

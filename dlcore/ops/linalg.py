@@ -1,6 +1,7 @@
 """Matrix products: y = a b over the last two axes, batched by broadcasting over the others."""
 
-from dlcore.ops.op import OPS, Op, broadcast_shapes, cast_to, promoted, traceable
+from dlcore.ops.calling import traceable
+from dlcore.ops.op import OPS, Op, broadcast_shapes, cast_to, promoted
 from dlcore.ops.pointwise_table import sum_to
 from dlcore.ops.shaping import expand_dims, reshape, squeeze, swapaxes
 from dlcore.program import dtypes

@@ -4,7 +4,8 @@ it."""
 import numpy as np
 
 from dlcore.ops import pointwise as pw
-from dlcore.ops.op import OPS, Op, as_float, cast_to, to_tensor, traceable
+from dlcore.ops.calling import traceable
+from dlcore.ops.op import OPS, Op, as_float, cast_to, to_tensor
 from dlcore.ops.shaping import expand_dims
 from dlcore.program import dtypes
 from dlcore.program.graph import Tensor

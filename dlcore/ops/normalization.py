@@ -18,16 +18,9 @@ import math
 from dlcore.config import epsilon as default_epsilon
 from dlcore.ops import pointwise as pw
 from dlcore.ops import reduction
+from dlcore.ops.calling import traceable
 from dlcore.ops.creation import ones, zeros
-from dlcore.ops.op import (
-    OPS,
-    Op,
-    as_float,
-    check_axes,
-    check_axis,
-    to_tensor,
-    traceable,
-)
+from dlcore.ops.op import OPS, Op, as_float, check_axes, check_axis, to_tensor
 from dlcore.ops.row_moments import gather_groups, grouped, moments_of_rows, over_rows, spread
 from dlcore.ops.shaping import _dense, expand_dims, moveaxis, reshape, transpose
 from dlcore.program.differentiate import gradient_of

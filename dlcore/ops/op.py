@@ -1,16 +1,12 @@
 """What an op is: shape rule, formula in array language, gradient, and how the native backends run
 it."""
 
-import functools
-
 import numpy as np
 
-from dlcore import backends, lookup
-from dlcore.backends.memory import when_device_changes
+from dlcore import backends
 from dlcore.program import dtypes
-from dlcore.program.function import run_eagerly
 from dlcore.program.graph import Tensor, current_trace, scalar_value
-from dlcore.program.symbol import Symbol, first_symbol
+from dlcore.program.symbol import Symbol
 from dlcore.program.variable import Variable
 
 
@@ -186,15 +182,15 @@ def to_tensor(x, dtype=None):
     trace = current_trace()
     if isinstance(x, Variable):
         return cast_to(trace.read(x), _seen_as(x))
-    if isinstance(x, (list, tuple)) and _holds_tensors(x):
+    if isinstance(x, (list, tuple)) and holds_tensors(x):
         from dlcore.ops.shaping import stack
 
         return stack([to_tensor(y, dtype) for y in x])
     return _constant(to_array(x, dtype), dtype)
 
 
-def _holds_tensors(x):
-    nested = isinstance(x, (list, tuple)) and any(map(_holds_tensors, x))
+def holds_tensors(x):
+    nested = isinstance(x, (list, tuple)) and any(map(holds_tensors, x))
     return nested or isinstance(x, (Tensor, Variable))
 
 
@@ -305,84 +301,6 @@ def as_float(x):
     """`x` as a tensor of a float type."""
     x = to_tensor(x)
     return cast_to(x, dtypes.as_float(x.dtype))
-
-
-def traceable(n_tensors=1):
-    """Make a function written with ops callable on arrays too.
-
-    The first `n_tensors` parameters are tensor-likes (-1: the first is a sequence of them); the
-    rest is static. Inside a trace, or with symbolic tensors, the function records nodes. On arrays
-    it is compiled once per signature and run natively.
-    """
-
-    def decorate(f):
-        names = f.__code__.co_varnames[: abs(n_tensors)]
-        optional = f.__code__.co_varnames[: f.__code__.co_argcount][::-1]
-        defaults = dict(zip(optional, (f.__defaults__ or ())[::-1], strict=False))
-
-        def general(*args, **kwargs):
-            missing = list(names[len(args) :])  # tensors given by keyword
-            while missing and missing[-1] not in kwargs:
-                missing.pop()
-            for name in missing:
-                if name not in kwargs and name not in defaults:
-                    break
-                args += (kwargs.pop(name, defaults.get(name)),)
-            given = tuple(args[0]) if n_tensors < 0 else args[:n_tensors]
-            if current_trace() is None:
-                symbol = first_symbol((*given, *args, *kwargs.values()))
-                if symbol is not None:
-                    return symbol.record(call, args, kwargs)
-            elif any(map(_holds_tensors, given)):
-                return f(*args, **kwargs)
-            rest = args[abs(n_tensors) :]
-            return run_eagerly(f, given, rest, kwargs, n_tensors < 0, run_eagerly_into.get(f))
-
-        @functools.wraps(f)
-        def call(*args, **kwargs):
-            if kwargs:
-                try:
-                    return general(*args, **kwargs)
-                except TypeError:
-                    lookup.check_keywords(f, kwargs)
-                    raise
-            return fast(*args)
-
-        fast = general
-        if n_tensors > 0:
-
-            def choose():
-                nonlocal fast
-                dispatcher = run_eagerly_into[f] = backends.make_dispatcher(general)
-                fast = general if dispatcher is None else dispatcher  # an empty one is false
-
-            choose()
-            when_device_changes(choose)
-        return call
-
-    return decorate
-
-
-def traced_as(traced):
-    """Make a function of concrete arrays take symbolic tensors too, for which it calls `traced`."""
-
-    def decorate(f):
-        @functools.wraps(f)
-        def call(x, *args, **kwargs):
-            leaves = x if isinstance(x, (list, tuple)) else (x,)
-            if current_trace() is not None:
-                return (traced if any(map(_holds_tensors, leaves)) else f)(x, *args, **kwargs)
-            symbol = first_symbol(leaves)
-            if symbol is not None:
-                return symbol.record(call, (x, *args), kwargs)
-            return f(x, *args, **kwargs)
-
-        return call
-
-    return decorate
-
-
-run_eagerly_into = {}  # function -> native dispatcher that remembers its programs
 
 
 def check_axis(name, axis, ndim):

@@ -9,8 +9,9 @@ import math
 
 import numpy as np
 
+from dlcore.ops.calling import traceable
 from dlcore.ops.indexing import take
-from dlcore.ops.op import OPS, to_tensor, traceable
+from dlcore.ops.op import OPS, to_tensor
 from dlcore.ops.shaping import expand_dims, pad, reshape, squeeze, transpose
 from dlcore.ops.spatial import (
     channels_last,

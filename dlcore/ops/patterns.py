@@ -3,7 +3,8 @@
 import math
 import re
 
-from dlcore.ops.op import to_tensor, traceable
+from dlcore.ops.calling import traceable
+from dlcore.ops.op import to_tensor
 from dlcore.ops.shaping import reshape, transpose
 
 _PART = re.compile(r"\(([^()]*)\)|(\.\.\.|[A-Za-z_]\w*|1)|(\S)")

@@ -5,7 +5,8 @@
 import math
 
 from dlcore.ops import pointwise_table  # noqa: F401, which registers the ops
-from dlcore.ops.op import OPS, as_float, cast_to, promoted, to_tensor, traceable
+from dlcore.ops.calling import traceable
+from dlcore.ops.op import OPS, as_float, cast_to, promoted, to_tensor
 from dlcore.program import dtypes
 from dlcore.program.graph import scalar_value
 

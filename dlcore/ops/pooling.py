@@ -11,7 +11,8 @@ import itertools
 import math
 
 from dlcore.ops import pointwise, reduction  # noqa: F401, their gradients are shortened here
-from dlcore.ops.op import OPS, Op, as_float, to_tensor, traceable
+from dlcore.ops.calling import traceable
+from dlcore.ops.op import OPS, Op, as_float, to_tensor
 from dlcore.ops.shaping import _dense, _ints, pad
 from dlcore.ops.spatial import (
     channels_last,

@@ -12,8 +12,9 @@ k it is a broadcast product. Gradients come from those of the parts.
 import itertools
 import math
 
+from dlcore.ops.calling import traceable
 from dlcore.ops.linalg import matmul
-from dlcore.ops.op import OPS, cast_to, check_axes, check_axis, promoted, to_tensor, traceable
+from dlcore.ops.op import OPS, cast_to, check_axes, check_axis, promoted, to_tensor
 from dlcore.ops.reduction import sum as sum_
 from dlcore.ops.shaping import concatenate, expand_dims, moveaxis, ravel, reshape, transpose
 from dlcore.program import dtypes

@@ -5,7 +5,8 @@ Element i of a draw depends only on (seed, stream, counter, i), so draws need no
 counter.
 """
 
-from dlcore.ops.op import Op, traceable
+from dlcore.ops.calling import traceable
+from dlcore.ops.op import Op
 
 _KINDS = {"uniform": 0, "normal": 1, "bernoulli": 2}
 

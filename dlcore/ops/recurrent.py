@@ -11,9 +11,10 @@ x (B, T, I), w (I, G U), u (U, G U), b (G U) with Keras' order of gates. Hochrei
 
 from dlcore import backends
 from dlcore.ops import pointwise as pw
+from dlcore.ops.calling import traceable
 from dlcore.ops.creation import zeros
 from dlcore.ops.linalg import matmul
-from dlcore.ops.op import cast_to, to_tensor, traceable
+from dlcore.ops.op import cast_to, to_tensor
 from dlcore.ops.recurrence import recurrence
 from dlcore.ops.shaping import concatenate, flip, reshape, transpose
 from dlcore.program.dtypes import array_type

@@ -8,18 +8,9 @@ import numpy as np
 
 from dlcore import config
 from dlcore.ops import pointwise as pw
+from dlcore.ops.calling import traceable
 from dlcore.ops.creation import full
-from dlcore.ops.op import (
-    OPS,
-    Op,
-    as_float,
-    cast_to,
-    check_axes,
-    check_axis,
-    concrete,
-    to_tensor,
-    traceable,
-)
+from dlcore.ops.op import OPS, Op, as_float, cast_to, check_axes, check_axis, concrete, to_tensor
 from dlcore.ops.shaping import ravel, reshape
 from dlcore.program import dtypes
 

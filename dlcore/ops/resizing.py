@@ -16,8 +16,9 @@ windowed sinc as in Turkowski 1990, "Filters for common resampling tasks".
 
 import numpy as np
 
+from dlcore.ops.calling import traceable
 from dlcore.ops.linalg import matmul
-from dlcore.ops.op import cast_to, to_tensor, traceable
+from dlcore.ops.op import cast_to, to_tensor
 from dlcore.ops.pointwise import clip, round
 from dlcore.ops.sampling import affine_sample, stack_matrix
 from dlcore.ops.shaping import expand_dims, pad, reshape, squeeze

@@ -5,8 +5,9 @@ each of G groups; and the two sums (B, C) that gradients of normalization take.
 import math
 
 from dlcore.ops import pointwise as pw
+from dlcore.ops.calling import traceable
 from dlcore.ops.creation import zeros
-from dlcore.ops.op import OPS, Op, as_float, check_axes, traceable
+from dlcore.ops.op import OPS, Op, as_float, check_axes
 from dlcore.ops.shaping import _dense, reshape, transpose
 from dlcore.program.dtypes import array_type
 

@@ -9,7 +9,8 @@ bits, so that this formula and csrc/cpu/kernels/affine_sample.cpp read the very 
 
 import numpy as np
 
-from dlcore.ops.op import OPS, Op, cast_to, to_tensor, traceable
+from dlcore.ops.calling import traceable
+from dlcore.ops.op import OPS, Op, cast_to, to_tensor
 from dlcore.ops.shaping import concatenate, reshape
 from dlcore.program import dtypes
 from dlcore.program.graph import Tensor

@@ -7,15 +7,8 @@ import operator
 
 import numpy as np
 
-from dlcore.ops.op import (
-    OPS,
-    Op,
-    check_axes,
-    check_axis,
-    promoted,
-    to_tensor,
-    traceable,
-)
+from dlcore.ops.calling import traceable
+from dlcore.ops.op import OPS, Op, check_axes, check_axis, promoted, to_tensor
 
 
 def _reshape_shape(x, shape):

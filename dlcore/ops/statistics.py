@@ -7,6 +7,7 @@ import numpy as np
 
 from dlcore.ops import pointwise as pw
 from dlcore.ops import reduction
+from dlcore.ops.calling import traceable, traced_as
 from dlcore.ops.indexing import cumprod, cumsum, sort, take
 from dlcore.ops.op import (
     as_float,
@@ -17,8 +18,6 @@ from dlcore.ops.op import (
     promoted,
     to_array,
     to_tensor,
-    traceable,
-    traced_as,
 )
 from dlcore.ops.reduction import sum as sum_
 from dlcore.ops.shaping import expand_dims, moveaxis, ravel, reshape, transpose

@@ -5,9 +5,10 @@ import math
 
 from dlcore import config
 from dlcore.ops import pointwise as pw
+from dlcore.ops.calling import traceable
 from dlcore.ops.indexing import one_hot
 from dlcore.ops.losses import logits_of, softmax_cross_entropy, sparse_softmax_cross_entropy
-from dlcore.ops.op import as_float, cast_to, check_axis, promoted, to_tensor, traceable
+from dlcore.ops.op import as_float, cast_to, check_axis, promoted, to_tensor
 from dlcore.ops.reduction import max as max_
 from dlcore.ops.reduction import mean
 from dlcore.ops.reduction import sum as sum_

@@ -11,9 +11,10 @@ import numpy as np
 
 from dlcore import backends
 from dlcore.ops import pointwise as pw
+from dlcore.ops.calling import traceable
 from dlcore.ops.creation import arange, ones_like
 from dlcore.ops.indexing import _summed_rows
-from dlcore.ops.op import OPS, Op, cast_to, to_array, to_tensor, traceable
+from dlcore.ops.op import OPS, Op, cast_to, to_array, to_tensor
 from dlcore.ops.reduction import _of_others
 from dlcore.ops.reduction import all as all_
 from dlcore.ops.reduction import max as max_
