@@ -642,3 +642,24 @@ def test_lists_of_tensors_are_stacked():
 
     expected = np.array([[1, 1], [2, 2]], "float32")
     np.testing.assert_array_equal(dlcore.function(f)(np.float32(1), np.float32(2)), expected)
+
+
+@pytest.mark.parametrize("form", [list, tuple])
+def test_one_output_in_a_list(form, tmp_path):
+    """Results come out of it; as symbols it stays as it is given."""
+    x = layers.Input((3,))
+    y = layers.Dense(2)(x)
+    model, plain = models.Model([x], form([y])), models.Model(x, y)
+    data = np.ones((4, 3), "float32")
+    for result in (model(data), model([data]), model.predict(data, verbose=0)):
+        np.testing.assert_array_equal(result, plain(data))
+    assert model.output_shape == (None, 2) and model.input_shape == (None, 3)
+    assert type(model.output) is form and model.outputs == [y]
+    model.compile("sgd", ["mse"])
+    model.fit(data, [np.ones((4, 2))], verbose=0)
+    (inner,) = model(layers.Input((3,)))
+    assert inner.shape == (None, 2)
+    outer = models.Model(x, layers.Dense(1)(model(x)[0]))
+    outer.save(tmp_path / "m.safetensors")
+    again = models.load_model(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(again(data), outer(data))

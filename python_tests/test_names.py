@@ -389,3 +389,14 @@ def test_errors_behind_right_arguments_stay_as_they_are():
     loss = keras.losses.LossFunctionWrapper(keras.losses.mse, any_name=3)
     assert loss.fn is keras.losses.mean_squared_error
     assert keras.metrics.MSE is keras.losses.mse
+
+
+@pytest.mark.parametrize(
+    "read", [np.asarray, np.array, ops.convert_to_numpy, ops.convert_to_tensor]
+)
+def test_what_is_read_of_a_variable_stays(read):
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(1, kernel_initializer="ones")])
+    before = read(model.layers[0].kernel)
+    model.compile("sgd", "mse")
+    model.fit(np.ones((4, 2)), np.zeros((4, 1)), verbose=0)
+    assert (before == 1).all() and (read(model.layers[0].kernel) != 1).all()

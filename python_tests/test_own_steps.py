@@ -483,3 +483,25 @@ def test_a_loss_of_the_users_takes_targets_of_any_form():
     losses = model.fit([*x], y, batch_size=6, epochs=5, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
     assert model.evaluate([*x], y, verbose=0) < losses[0]
+
+
+def test_a_loss_of_the_users_without_training():
+    """It is called by name, with what it takes."""
+
+    class Distiller(keras.Model):
+        def __init__(self, student, teacher):
+            super().__init__()
+            self.student, self.teacher = student, teacher
+
+        def call(self, x):
+            return self.student(x)
+
+        def compute_loss(self, sample_weight=None, x=None, y=None, y_pred=None):
+            return ops.mean(ops.square(y_pred - self.teacher(x, training=False)))
+
+    teacher, student = layers.Dense(1, trainable=False), layers.Dense(1)
+    model = Distiller(student, teacher)
+    model.compile("adam")
+    model.fit(X, Y, verbose=0)
+    expected = np.mean(np.square(student(X) - teacher(X)))
+    np.testing.assert_allclose(model.evaluate(X, Y, verbose=0), expected, rtol=1e-5)

@@ -260,6 +260,10 @@ class Layer(Losses):
         """`x` in the type of computation, integers too: for layers that multiply by weights."""
         return x if x.dtype == self.compute_dtype else ops.cast(x, self.compute_dtype)
 
+    def _symbols_of(self, specs):
+        """How symbols for what `call` returns are nested."""
+        return specs
+
     def _on_arrays(self, inputs, args, training, kwargs):
         masks = None
         if type(inputs) is not np.ndarray or inputs.dtype == object or args or kwargs:

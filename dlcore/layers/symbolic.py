@@ -95,4 +95,5 @@ def has_symbols(*values):
 
 def connect(layer, args, kwargs):
     """Note a call of `layer` on symbols; symbols for what it returns."""
-    return Connection(layer, args, kwargs, spec.output_spec(layer, *args, **kwargs)).output
+    specs = layer._symbols_of(spec.output_spec(layer, *args, **kwargs))
+    return Connection(layer, args, kwargs, specs).output

@@ -37,6 +37,7 @@ class LayerGraph:
         self.who = who
         self.inputs, self.input_list = inputs, input_list
         self.outputs, self.output_list = outputs, output_list
+        self.results = alone(outputs)  # nested as what `run` returns
         self.input_form = Form(who, "input", inputs, [x.name for x in input_list])
         self.output_form = Form(who, "output", outputs, [x.name for x in output_list])
         self.takers = takers or [x.name for x in input_list]
@@ -49,12 +50,14 @@ class LayerGraph:
         _check_different(who, "layers", [x.name for x in self.layers])
 
     def run(self, inputs):
-        """Call the layers on nested tensors; the nested results, and the list of extras."""
+        """Call the layers on nested tensors; the nested results (one alone in a list comes out of
+        it, as in Keras), and the list of extras.
+        """
         values = dict(zip(self.input_list, self._matched(inputs), strict=True))
         for connection in self.connections:
             if connection.inputs:
                 connection.play(values)
-        return spec.map_leaves(values.get, self.outputs), [values[x] for x in self.extras]
+        return spec.map_leaves(values.get, self.results), [values[x] for x in self.extras]
 
     def with_extra(self, symbol):
         """The graph that computes `symbol` too."""
@@ -128,6 +131,11 @@ def _advice(shape, row):
     if known and math.prod(shape[1:]) == math.prod(row):
         return f"; x.reshape({', '.join(map(str, (-1, *row)))}) has such rows"
     return ""
+
+
+def alone(tree):
+    """The one entry of a list, or else the tree."""
+    return tree[0] if isinstance(tree, (list, tuple)) and len(tree) == 1 else tree
 
 
 def in_order(outputs, given=()):

@@ -4,7 +4,7 @@ from dlcore import lookup
 from dlcore.layers import sharing, spec
 from dlcore.layers.operation import Operation
 from dlcore.layers.symbolic import has_symbols
-from dlcore.models.graph import LayerGraph
+from dlcore.models.graph import LayerGraph, alone
 from dlcore.models.graph_config import graph_config, graph_from_config
 from dlcore.models.trainer import Trainer
 
@@ -79,6 +79,9 @@ class Model(Trainer):
             else:
                 self.add_metric(value, name)
         return outputs
+
+    def _symbols_of(self, specs):
+        return specs if self._graph is None else self._graph.output_form.nest(spec.leaves(specs))
 
     def add_loss(self, loss):
         """Add a scalar to the loss that training minimizes: one computed in `call`, or a symbol of
@@ -156,13 +159,15 @@ class Model(Trainer):
 
     @property
     def input_shape(self):
-        """Shapes of the inputs, nested as they were given; the batch is None."""
-        return spec.map_leaves(lambda x: x.shape, self.input)
+        """Shapes of the inputs, nested as they were given; the batch is None. A list of one is
+        left out.
+        """
+        return spec.map_leaves(lambda x: x.shape, alone(self.input))
 
     @property
     def output_shape(self):
-        """Shapes of the outputs, nested as they were given; the batch is None."""
-        return spec.map_leaves(lambda x: x.shape, self.output)
+        """Shapes of the outputs, nested as a call returns them; the batch is None."""
+        return spec.map_leaves(lambda x: x.shape, self._connected("output_shape").results)
 
     # -- for the trainer
 
@@ -185,7 +190,7 @@ class Model(Trainer):
         if self._graph is None or self._graph.input_list[0].shape[:1] == (None,):
             return super()._output_specs(data, kind)
         return spec.map_leaves(  # for the one number of rows that the model was made for
-            lambda y: spec.Spec((None, *y.shape[1:]), y.dtype), self._graph.outputs
+            lambda y: spec.Spec((None, *y.shape[1:]), y.dtype), self._graph.results
         )
 
     def _input_dtypes(self, data):

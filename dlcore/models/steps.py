@@ -7,6 +7,7 @@ Everything that changes lies in Variables, so that Python may stop between any t
 from dlcore import lookup, ops, optimizers
 from dlcore.data.batches import pack_batch, unpack
 from dlcore.layers import spec
+from dlcore.layers.signatures import names_of
 from dlcore.metrics.metric import Result
 from dlcore.models.compiled import Compiled
 from dlcore.models.logs import Logs, called, plain
@@ -163,6 +164,13 @@ class Steps(Programs):
             raise ValueError(f"{self.name}: expected a loss in compile() or add_loss(), got none")
         return total
 
+    def _step_loss(self, x, y, y_pred, sample_weight, training):
+        """`compute_loss`, of which a subclass's may do without `training`."""
+        given = {"x": x, "y": y, "y_pred": y_pred, "sample_weight": sample_weight}
+        if "training" in names_of(self.compute_loss):
+            given["training"] = training
+        return self.compute_loss(**given)
+
     def train_step(self, data):
         """One step on a batch of tensors: x, (x, y) or (x, y, sample_weight); see
         `utils.unpack_x_y_sample_weight`.
@@ -177,7 +185,7 @@ class Steps(Programs):
         """
         x, y, sample_weight = unpack("train_step", data)
         y_pred = self(x, training=True)
-        loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
+        loss = self._step_loss(x, y, y_pred, sample_weight, training=True)
         variables = self._trained_variables()
         scaled = self.optimizer.scale_loss(loss)
         self.optimizer.apply(gradients(scaled, variables), variables)
@@ -187,7 +195,7 @@ class Steps(Programs):
         """The step of `evaluate`."""
         x, y, sample_weight = unpack("test_step", data)
         y_pred = self(x, training=False)
-        loss = self.compute_loss(x, y, y_pred, sample_weight, training=False)
+        loss = self._step_loss(x, y, y_pred, sample_weight, training=False)
         return self._update_metrics(loss, x, y, y_pred, sample_weight)
 
     def predict_step(self, data):

@@ -11,6 +11,7 @@ from dlcore.ops.shaping import _ints, broadcast_to
 from dlcore.program import dtypes
 from dlcore.program.graph import Tensor, current_trace
 from dlcore.program.symbol import Symbol
+from dlcore.program.variable import Variable
 
 
 def full(shape, fill_value, dtype=None):
@@ -112,6 +113,8 @@ def convert_to_tensor(x, dtype=None, sparse=None, ragged=None):
     from dlcore.ops.pointwise import cast
 
     if current_trace() is None:
+        if isinstance(x, Variable):
+            x = x.numpy()  # what the variable holds now
         x = x if isinstance(x, Symbol) or backends.is_device_array(x) else to_array(x)
         return x if dtype is None else cast(x, dtype)
     x, who = to_tensor(x), "convert_to_tensor"

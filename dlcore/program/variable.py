@@ -187,8 +187,8 @@ class Variable(Operators):
     def __array__(self, dtype=None, copy=None):
         if current_trace() is not None:
             raise TypeError(f"{self.name}: expected dlcore.ops inside a traced function, got NumPy")
-        array = self._look()
-        return np.array(array, dtype=dtype) if copy or dtype else array
+        array = self._look()  # a copy unless refused: what is kept must not change with training
+        return np.asarray(array, dtype) if copy is False else np.array(array, dtype)
 
     def __float__(self):
         return float(self._look())
