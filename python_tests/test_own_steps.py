@@ -505,3 +505,63 @@ def test_a_loss_of_the_users_without_training():
     model.fit(X, Y, verbose=0)
     expected = np.mean(np.square(student(X) - teacher(X)))
     np.testing.assert_allclose(model.evaluate(X, Y, verbose=0), expected, rtol=1e-5)
+
+
+def test_arithmetic_on_results():
+    class Net(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.out = layers.Dense(1, kernel_initializer="ones")
+            self.error = metrics.MeanSquaredError()
+
+        def call(self, x):
+            return self.out(x)
+
+        def train_step(self, data):
+            logs = super().train_step(data)
+            self.error.update_state(data[1], self(data[0]))
+            error = self.error.result()
+            found = {"twice": 2 * logs["loss"], "root": ops.sqrt(error), "gain": 1 - error / 4.0}
+            return {**logs, "error": error, **found, "most": ops.maximum(error, 0.5)}
+
+    model = Net()
+    model.compile("sgd", "mse")
+    history = model.fit(X, Y, batch_size=8, epochs=2, verbose=0).history
+    loss, error = np.array(history["loss"]), np.array(history["error"])
+    expected = {
+        "twice": 2 * loss, "root": error**0.5, "gain": 1 - error / 4, "most": error.clip(0.5),
+    }  # fmt: skip
+    for name, values in expected.items():
+        np.testing.assert_allclose(history[name], values, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "use, message",
+    [
+        (lambda loss, r: loss * r, "multiply: expected numbers and results of metrics"),
+        (lambda loss, r: float(r), "result: expected to be asked for a number after the step"),
+        (lambda loss, r: 0 if r > 1 else loss, "use ops.where"),
+    ],
+)
+def test_results_are_not_known_inside_a_step(use, message):
+    class Net(keras.Sequential):
+        def train_step(self, data):
+            logs = super().train_step(data)
+            return {"loss": use(ops.mean(self(data[0])), logs["loss"])}
+
+    model = Net([layers.Dense(1)])
+    model.compile("sgd", "mse")
+    with pytest.raises(TypeError, match=message):
+        model.fit(X, Y, verbose=0)
+
+
+def test_symbols_of_another_model_are_refused():
+    x = layers.Input((4,))
+    y = layers.Dense(1)(x)
+
+    class Net(keras.Model):
+        def call(self, x):
+            return ops.mean(x) + y
+
+    with pytest.raises(TypeError, match="expected an array with values, got <KerasTensor"):
+        Net()(X)

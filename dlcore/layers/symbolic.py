@@ -6,6 +6,7 @@ order, whenever it is traced.
 """
 
 from dlcore.layers import spec
+from dlcore.program import tracing
 from dlcore.program.function import flatten, unflatten
 from dlcore.program.symbol import Symbol
 
@@ -45,6 +46,8 @@ class KerasTensor(Symbol):
     def record(self, op, args, kwargs):
         from dlcore.layers.operation import Operation
 
+        if tracing():
+            self.__array__()  # which refuses
         return Operation(op)(*args, **kwargs)
 
     def __repr__(self):

@@ -11,14 +11,42 @@ import numpy as np
 from dlcore import lookup, ops
 from dlcore.losses.loss import apply_mask, as_float, match_samples, weights_like
 from dlcore.program import tracing
+from dlcore.program.function import flatten, unflatten
+from dlcore.program.graph import Tensor
+from dlcore.program.symbol import Symbol
 from dlcore.program.variable import Variable
 
 
-class Result:
-    """Stands for `metric.result()` inside a trace: what `train_step` returns is read later."""
+class Result(Symbol):
+    """Stands for `metric.result()` inside a trace: what `train_step` returns is read later, and so
+    is what `dlcore.ops` make of it and of other numbers.
+    """
+
+    shape = ()
 
     def __init__(self, compute):
         self.compute = compute
+
+    def record(self, op, args, kwargs):
+        leaves, structure = flatten((args, kwargs))
+        if any(isinstance(x, Tensor) for x in leaves):
+            raise TypeError(
+                f"{op.__name__}: expected numbers and results of metrics, which are known after"
+                " the step, got a tensor of the step with them"
+            )
+
+        def later():
+            known = [x.compute() if isinstance(x, Result) else x for x in leaves]
+            args, kwargs = unflatten(structure, known)
+            return op(*args, **kwargs)
+
+        return Result(later)
+
+    def __float__(self):
+        raise TypeError("result: expected to be asked for a number after the step, not inside it")
+
+    def __repr__(self):
+        return "<result of a metric, known after the step>"
 
 
 def _readable_later(result):

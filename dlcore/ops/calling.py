@@ -34,11 +34,10 @@ def traceable(n_tensors=1):
                     break
                 args += (kwargs.pop(name, defaults.get(name)),)
             given = tuple(args[0]) if n_tensors < 0 else args[:n_tensors]
-            if current_trace() is None:
-                symbol = first_symbol((*given, *args, *kwargs.values()))
-                if symbol is not None:
-                    return symbol.record(call, args, kwargs)
-            elif any(map(holds_tensors, given)):
+            symbol = first_symbol((*given, *args, *kwargs.values()))
+            if symbol is not None:
+                return symbol.record(call, args, kwargs)
+            if current_trace() is not None and any(map(holds_tensors, given)):
                 return f(*args, **kwargs)
             rest = args[abs(n_tensors) :]
             return run_eagerly(f, given, rest, kwargs, n_tensors < 0, run_eagerly_into.get(f))
