@@ -565,3 +565,40 @@ def test_symbols_of_another_model_are_refused():
 
     with pytest.raises(TypeError, match="expected an array with values, got <KerasTensor"):
         Net()(X)
+
+
+@pytest.mark.parametrize("pairs", ["axis", "tuple", "dict"])
+@pytest.mark.parametrize("kind", ["graph", "stack"])
+def test_steps_make_the_inputs_of_connected_layers(pairs, kind):
+    """The model takes one row; the step is given two of each."""
+
+    class Pairs:
+        def train_step(self, data):
+            if pairs == "axis":
+                a, b = data[:, 0], data[:, 1]
+            else:
+                a, b = data[0] if pairs == "tuple" else (data["a"], data["b"])
+            distance = ops.sum(ops.square(self(a, training=True) - self(b, training=True)), axis=1)
+            loss = self.compute_loss(y=ops.zeros(distance.shape), y_pred=distance)
+            variables = self.trainable_variables
+            self.optimizer.apply(keras.gradients(loss, variables), variables)
+            return {"loss": loss}
+
+    class Graph(Pairs, keras.Model):
+        pass
+
+    class Stack(Pairs, keras.Sequential):
+        pass
+
+    x, dense = layers.Input((4,)), layers.Dense(2, kernel_initializer="ones")
+    model = Graph(x, dense(x)) if kind == "graph" else Stack([x, dense])
+    model.compile(optimizers.Adam(0.05), "mse")
+    both = np.stack([X, X[::-1]], axis=1)
+    a, b = both[:, 0], both[:, 1]
+    batches = (((a[i : i + 8], b[i : i + 8]),) for _ in range(3) for i in range(0, 32, 8))
+    given = {"axis": both, "tuple": batches, "dict": {"a": a, "b": b}}[pairs]
+    how = {"steps_per_epoch": 4} if pairs == "tuple" else {"batch_size": 8}
+    loss = model.fit(given, epochs=3, verbose=0, **how).history["loss"]
+    assert loss[-1] < loss[0]
+    with pytest.raises(ValueError, match="expected"):
+        model.predict(both)

@@ -115,7 +115,7 @@ class Data:
             inputs, self.structure = _tree(who, x)
         else:
             inputs, self.structure = form.flatten(x), form.structure
-        self.who = who
+        self.who, self.form = who, form
         self.names = _named("x", form, len(inputs))
         self.inputs = [as_array(who, n, v) for n, v in zip(self.names, inputs, strict=True)]
         self.targets, self.weights = [], []  # one entry per output, some None

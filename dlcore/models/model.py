@@ -194,7 +194,7 @@ class Model(Trainer):
         )
 
     def _input_dtypes(self, data):
-        if self._graph is None:
+        if self._graph is None or data.form is None:
             return super()._input_dtypes(data)
         return [x.dtype for x in self._graph.input_list]
 

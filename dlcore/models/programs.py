@@ -80,8 +80,7 @@ class Programs(Layer):
         """What a caller gave to "train", "test" or "predict", checked, and the model (to train,
         the optimizer too) built for it, by batches of `rows` where there are steps only.
         """
-        data = Data(who, x, self._input_form())
-        self._check_rows(data)
+        data = self._inputs(who, kind, x)
         outputs = self._output_specs(data, kind)
         variables = self._trained_variables()  # which packs them
         if kind != "predict":
@@ -94,6 +93,17 @@ class Programs(Layer):
             self._try_step(kind, data, rows)
         elif kind == "train" and outputs is not None:
             self._build_optimizer(who, variables)
+        return data
+
+    def _inputs(self, who, kind, x):
+        """What the caller gave as x, fitted to what the model takes."""
+        try:
+            data = Data(who, x, self._input_form())
+            self._check_rows(data)
+        except ValueError:
+            if not self._replaces(f"{kind}_step"):
+                raise
+            data = Data(who, x)  # such a step may make inputs of anything
         return data
 
     def _try_step(self, kind, data, rows):
