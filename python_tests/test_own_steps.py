@@ -602,3 +602,75 @@ def test_steps_make_the_inputs_of_connected_layers(pairs, kind):
     assert loss[-1] < loss[0]
     with pytest.raises(ValueError, match="expected"):
         model.predict(both)
+
+
+class Annealed(keras.Model):
+    """Reports an attribute as its loss."""
+
+    def __init__(self):
+        super().__init__()
+        self.out, self.scale = layers.Dense(1), 0.0
+
+    def call(self, x):
+        return self.out(x) * self.scale
+
+    def train_step(self, data):
+        self(data[0])
+        return {"scale": ops.full((), self.scale)}
+
+
+def test_attributes_that_callbacks_change():
+    class Rise(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.model.scale = epoch / 2
+
+    class RiseByBatch(keras.callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        def on_train_batch_begin(self, batch, logs=None):
+            self.model.scale = float(batch)
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.seen.append(logs["scale"])
+
+    model, by_batch = Annealed(), RiseByBatch()
+    model.compile("sgd", "mse")
+    history = model.fit(X, Y, epochs=3, batch_size=12, callbacks=[Rise()], verbose=0).history
+    assert history["scale"] == [0.0, 0.5, 1.0]
+    for data in ((X, Y), (((X[i : i + 12], Y[i : i + 12]) for i in (0, 12, 24)),)):
+        by_batch.seen.clear()
+        model.fit(*data, batch_size=12, callbacks=[by_batch], verbose=0)
+        assert by_batch.seen == [0.0, 1.0, 2.0]
+
+
+def test_attributes_changed_between_calls():
+    x = layers.Input((4,))
+    inner = keras.Model(x, layers.Dense(3, activation="softmax", name="out")(x))
+    model = keras.Sequential([layers.Input((4,)), inner])
+    model.compile("sgd", "mse")
+    zeros = np.zeros((32, 3))
+    for rows in (X, X[:8]):
+        assert model.predict(rows, batch_size=8, verbose=0).min() > 0
+    before = model.evaluate(X, zeros, verbose=0)
+    inner.get_layer("out").activation = None
+    for rows in (X, X[:8]):
+        expected = rows @ inner.get_layer("out").kernel.numpy()
+        y = model.predict(rows, batch_size=8, verbose=0)
+        np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+    after = model.evaluate(X, zeros, verbose=0)
+    assert after != before and after == model.test_on_batch(X, zeros)
+
+
+def test_programs_stay_where_nothing_changes():
+    model = Annealed()
+    model.compile("sgd", "mse")
+    model.fit(X, Y, verbose=0)
+    changes = model._changes
+    model.scale, model.stop_training = 0.0, True
+    model.out.trainable = False  # waits for the next compile
+    model.fit(X, Y, verbose=0)
+    assert model._changes == changes
+    model.scale = 1.0
+    assert model._changes == changes + 1

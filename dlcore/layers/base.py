@@ -27,12 +27,29 @@ class _Call(threading.local):
 
     training = None
     depth = 0
-    compiled = None  # the layer whose call on arrays is traced
+    compiled = None  # the layer whose call on arrays, or the model whose step, is traced
 
 
 _call = _Call()
 _by_name = object()  # the first argument of a call, where it is given by its name
 _unset = object()
+
+
+# Attributes that say nothing about what a call computes, or that see to it themselves.
+_SETTINGS = frozenset(
+    (
+        "built", "history", "loss", "optimizer", "run_eagerly", "steps_per_execution",
+        "stop_training", "trainable",
+    )
+)  # fmt: skip
+
+
+def _same(old, new):
+    """Whether a trace with either is the same."""
+    return old is new or (type(old) is type(new) and type(new) in _PLAIN and old == new)
+
+
+_PLAIN = frozenset((bool, int, float, str))
 
 
 class _WithMore(tuple):
@@ -76,7 +93,7 @@ class Layer(Losses):
     supports_masking = False  # None: masks end here without a warning
     _lost_mask = False  # whether it has been warned of
     input_spec = None  # an `InputSpec`, or a list or dictionary of them
-    _callers = None  # layers whose compiled calls have this one in them
+    _callers = None  # layers (models) whose compiled calls (steps) have this one in them
 
     def __new__(cls, *args, **kwargs):
         self = super().__new__(cls, *args, **kwargs)
@@ -179,9 +196,6 @@ class Layer(Losses):
             inputs = self._first_input(kwargs)
         if not tracing():
             return self._on_arrays(inputs, args, training, kwargs)
-        if _call.compiled is not None:
-            self._callers = weakref.WeakSet() if self._callers is None else self._callers
-            self._callers.add(_call.compiled)
         outer = _call.training
         training = outer if training is None else training
         if _call.depth == 0:
@@ -199,6 +213,8 @@ class Layer(Losses):
                     args, kwargs = spec.map_leaves(self._cast_float, (args, kwargs))
             if not self.built:
                 self._build_for(inputs, args, kwargs)
+            if _call.compiled is not None:
+                self._note_caller(_call.compiled)
             if self.input_spec is not None:
                 input_spec.check(self, inputs)
             if training is not None and takes(type(self), "training", len(args)):
@@ -225,17 +241,23 @@ class Layer(Losses):
         return kwargs.pop(first)
 
     def __setattr__(self, name, value):
-        callers = self.__dict__.get("_callers")
-        changes = callers and name[0] != "_" and self.__dict__.get(name, _unset) is not value
+        noted = self.__dict__.get("_callers") and name[0] != "_" and name not in _SETTINGS
+        changes = noted and not _same(self.__dict__.get(name, _unset), value)
         super().__setattr__(name, value)
         if changes and not tracing():
-            self._forget_calls()
+            callers, self._callers = self._callers, None
+            for layer in callers:
+                layer._forget_calls()
+
+    def _note_caller(self, layer):
+        """`layer` has something compiled in which this one is called."""
+        if self._callers is None:
+            self._callers = weakref.WeakSet()
+        self._callers.add(layer)
 
     def _forget_calls(self):
-        """What this layer does has changed: calls on arrays are to be traced anew."""
-        callers, self._callers = self._callers or (), None
-        for layer in callers:
-            layer._eager.clear()
+        """A layer within has changed what it does: all that is compiled is to be traced anew."""
+        self._eager.clear()
 
     def _build_for(self, inputs, args=(), kwargs=None):
         """Build on the first call. A `build` with more parameters, such as `value_shape`, gets the

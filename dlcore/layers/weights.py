@@ -151,7 +151,8 @@ class Weights(lookup.Checked):
     def trainable(self, value):
         for layer in self._layers_within():
             layer._trainable = bool(value)
-            layer._forget_calls()
+            for caller in layer._callers or ():  # steps wait for the next `compile`
+                caller._eager.clear()
 
     def get_weights(self):
         """Copies of the weights: a list of ndarrays."""

@@ -11,7 +11,7 @@ import numpy as np
 from dlcore import backends, config, losses
 from dlcore.data.batches import Stream, pack_batch
 from dlcore.layers import spec
-from dlcore.layers.base import Layer
+from dlcore.layers.base import Layer, _call
 from dlcore.models import arrays
 from dlcore.models.arrays import Data
 from dlcore.models.form import Form
@@ -26,12 +26,18 @@ _MOST_PROGRAMS = 30  # of other batch sizes and data, per model
 class Programs(Layer):
     """A layer and the programs of its steps, which subclasses define."""
 
+    _changes = 0  # how often the programs were forgotten
+
     def _forget_programs(self):
+        self._changes += 1
         self._eager = {}
         self._programs = {}
         self._functions = {}
         self._fast_predict = {}
         self._fast_on_batch = {}
+
+    def _forget_calls(self):
+        Programs._forget_programs(self)
 
     def _input_form(self):
         """`Form` of the inputs, or None where `call` alone knows."""
@@ -213,6 +219,7 @@ class Programs(Layer):
                     return tuple(spec.leaves(self.predict_step(pack_batch(x))))
                 self._run_step(kind, split(tensors))
 
+            f = self._noted(f)
             cast = self._input_dtypes(data)
             cast = cast + [None] * (len(data.arrays) - len(cast))
             program = self._programs[key] = BatchProgram(
@@ -222,13 +229,31 @@ class Programs(Layer):
 
     def _function(self, key, f):
         if key not in self._functions:
-            self._functions[key] = function(f)
+            self._functions[key] = function(self._noted(f))
         return self._functions[key]
+
+    def _noted(self, f):
+        """`f`, and the layers that it calls know whose programs they are in."""
+
+        def step(*args):
+            outer, _call.compiled = _call.compiled, self
+            self._note_caller(self)
+            try:
+                return f(*args)
+            finally:
+                _call.compiled = outer
+
+        return step
 
     def _runner(self, kind, data, batch, indexed=False):
         if isinstance(data, Stream):
             return StreamRunner(self, kind, data)
-        return Runner(lambda rows: self._program(kind, data, rows, indexed), data, batch)
+        return Runner(
+            lambda rows: self._program(kind, data, rows, indexed),
+            data,
+            batch,
+            lambda: self._changes,
+        )
 
 
 def _same(known, variables):

@@ -17,14 +17,21 @@ class Runner:
         ``programs(batch)`` is the BatchProgram for that batch size.
     data : Data
     batch : int
+    changes : callable
+        A number that changes where the programs are to be asked for anew.
     """
 
-    def __init__(self, programs, data, batch):
+    def __init__(self, programs, data, batch, changes):
         self.data, self.batch = data, batch
-        self.whole, rest = divmod(data.rows, batch)
-        self.steps = self.whole + (rest > 0)
-        self._program = programs(batch) if self.whole else None
-        self._rest = programs(rest) if rest else None
+        self.whole, self.rest = divmod(data.rows, batch)
+        self.steps = self.whole + (self.rest > 0)
+        self._programs, self._changes = programs, changes
+        self._bind()
+
+    def _bind(self):
+        self._program = self._programs(self.batch) if self.whole else None
+        self._rest = self._programs(self.rest) if self.rest else None
+        self._bound = self._changes()
 
     def run(
         self, index=None, limit=None, before=None, after=None, progress=None, outputs=None, first=0
@@ -59,6 +66,8 @@ class Runner:
 
     def _native(self, step, count, index, outputs):
         """Run up to `count` steps; returns how many."""
+        if self._bound != self._changes():  # by a callback
+            self._bind()
         start, arrays = step * self.batch, self.data.placed()
         if step >= self.whole:
             return self._rest.run(arrays, start, 1, index, outputs)
