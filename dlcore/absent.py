@@ -45,6 +45,8 @@ ADVICE = {
     "OrbaxCheckpoint": "ModelCheckpoint and BackupAndRestore save and go on",
     "RemoteMonitor": "LambdaCallback(on_epoch_end=...) can send logs",
     # the package
+    "GradientTape": "gradients(loss, variables) in train_step or in a function under"
+    " dlcore.function, or value_and_grad of a function",
     "Function": "Model(inputs, outputs) makes a model of a graph",
     "Quantizer": _QUANTIZED,
     "RematScope": "memory is planned for a whole step, nothing is computed anew",

@@ -424,6 +424,9 @@ def test_input_shapes_and_types():
     np.testing.assert_array_equal(model.predict([np.array([[2]])]), np.eye(5)[2:3])
     fixed = layers.Input(batch_shape=(8, 4))
     assert fixed.shape == (8, 4) and models.Model(fixed, fixed * 2).predict(A).shape == (50, 4)
+    for text in (str, "string"):
+        with pytest.raises(ValueError, match="expected a dtype of numbers, got"):
+            layers.Input((1,), dtype=text)
 
 
 def residual_cnn():
@@ -663,3 +666,13 @@ def test_one_output_in_a_list(form, tmp_path):
     outer.save(tmp_path / "m.safetensors")
     again = models.load_model(tmp_path / "m.safetensors")
     np.testing.assert_array_equal(again(data), outer(data))
+
+
+def test_one_size_of_batches_and_any_number_of_steps():
+    x = layers.Input(batch_shape=(4, None, 2))
+    y = layers.GRU(3, return_sequences=True, stateful=True)(x)
+    model = models.Model(x, [y, layers.GlobalMaxPooling1D()(y)])
+    for steps in (5, 7):
+        data = np.ones((8, steps, 2), "float32")
+        long, short = model.predict(data, batch_size=4, verbose=0)
+        assert long.shape == (8, steps, 3) and short.shape == (8, 3)

@@ -32,7 +32,8 @@ def test_the_nearest_name_is_suggested(module, name, nearest):
 
 @pytest.mark.parametrize(
     ("module", "name", "instead"),
-    [("", "applications", "your own weights"), (".layers", "RandomPerspective", "RandomShear"),
+    [("", "applications", "your own weights"), ("", "GradientTape", "train_step"),
+     (".layers", "RandomPerspective", "RandomShear"),
      (".ops", "eig", "ops.eigh"), (".ops.linalg", "lu_factor", "ops.solve"),
      (".ops.image", "elastic_transform", "map_coordinates"), (".ops.nn", "polar", "pairs"),
      (".optimizers", "MultiOptimizer", "train_step"), (".callbacks", "RemoteMonitor", "Lambda"),

@@ -40,6 +40,11 @@ class InputLayer(Layer):
                 raise ValueError(f"{self.name}: expected no {what}, got {value!r}")
         shape = input_shape if shape is None else shape
         batch_shape = batch_input_shape if batch_shape is None else batch_shape
+        if dtype in (str, "str", "string"):
+            raise ValueError(
+                f"{self.name}: expected a dtype of numbers, got {dtype!r}; call StringLookup or"
+                " TextVectorization on the data, and the model on what they return"
+            )
         self.dtype = standardize(dtype, self.name)
         if shape is None and batch_shape is None:
             raise ValueError(f"{self.name}: expected shape or batch_shape, got neither")

@@ -215,9 +215,9 @@ class Data:
         given = tuple(a is not None for a in (*self.targets, *self.weights))
         return tuple(self.specs()), len(self.inputs), given, repr(self.structure)
 
-    def input_specs(self):
-        """The nested inputs as `Spec`s with None as the batch."""
-        specs = [Spec((None, *shape), dtype) for shape, dtype in map(_row_spec, self.inputs)]
+    def input_specs(self, rows=None):
+        """The nested inputs as `Spec`s with a batch of `rows`."""
+        specs = [Spec((rows, *shape), dtype) for shape, dtype in map(_row_spec, self.inputs)]
         return specs[0] if self.structure is None else unflatten(self.structure, specs)
 
     def unpack(self):

@@ -186,12 +186,8 @@ class Model(Trainer):
             self._graph.row_shapes([x.shape for x in data.inputs])
             self._graph.check_values(data.inputs)
 
-    def _output_specs(self, data, kind="train"):
-        if self._graph is None or self._graph.input_list[0].shape[:1] == (None,):
-            return super()._output_specs(data, kind)
-        return spec.map_leaves(  # for the one number of rows that the model was made for
-            lambda y: spec.Spec((None, *y.shape[1:]), y.dtype), self._graph.results
-        )
+    def _fixed_rows(self):
+        return None if self._graph is None else (*self._graph.input_list[0].shape, None)[0]
 
     def _input_dtypes(self, data):
         if self._graph is None or data.form is None:

@@ -47,6 +47,10 @@ class Programs(Layer):
         """`Form` of the outputs, or None where it shows only when the model is called."""
         return None
 
+    def _fixed_rows(self):
+        """The one batch size that the model was made for, or None."""
+        return None
+
     def _check_rows(self, data):
         """Refuse inputs of a wrong shape, by the name of the layer that gets them."""
 
@@ -70,7 +74,11 @@ class Programs(Layer):
     def _specs_of(self, f, data, kind):
         built = self.built
         try:
-            return spec.output_spec(self, data.input_specs(), call=f)
+            rows = self._fixed_rows()
+            specs = spec.output_spec(self, data.input_specs(rows), call=f)
+            if rows is None:
+                return specs
+            return spec.map_leaves(lambda y: spec.Spec((None, *y.shape[1:]), y.dtype), specs)
         except Exception:
             # Steps of a subclass may call the model on something else than they are given.
             if kind == "predict" or not self._replaces(f"{kind}_step"):
