@@ -14,7 +14,7 @@
 // are whole vectors and its rows not far apart. Products with padding are left out where many.
 #include "cpu/kernels/conv_depthwise.h"
 #include "cpu/kernels/conv_filters.h"
-#include "cpu/kernels/conv_window.h"
+#include "cpu/kernels/conv_strips.h"
 #include "cpu/kernels/conv_winograd.h"
 #include "cpu/kernels/level.h"
 
@@ -28,33 +28,24 @@ struct Layout {
   int64_t panels, window, partial, sums, registers, total;
 };
 
-constexpr int64_t kCallProducts = 128;  // of all strips in a call of their tile
-
-int64_t evaluated_rows(const Conv& c) { return most(1, kBlockSums / c.group); }
-
 template <class T>
 Layout lay_out(const Conv& c) {
   Layout at{};
-  auto take = [&at](int64_t elements, int64_t size) {
-    const int64_t start = at.total;
-    at.total += round_up(elements * size, 64);
-    return start;
-  };
-  constexpr int64_t kIndex = sizeof(int64_t), kSize = sizeof(T);
+  Room room;
   const int64_t pixels = box_pixels(c);
   const bool stepped = c.channel_step < c.inner, waits = stepped || c.skips || c.k_most > c.k_step;
-  at.pixels = take(pixels, kIndex);
-  at.result = take(pixels, kIndex);
-  at.extra = take(c.store == Store::relu_grad ? pixels : 0, kIndex);
-  at.ranges = take(c.skips ? pixels : 0, sizeof(TapRange));
-  at.partial_rows = take(waits ? pixels : 0, kIndex);
-  at.taps = take(c.k_most, kIndex);
-  at.panels = take(c.packed ? c.k_most * c.group : 0, kSize);
-  at.window = take(c.window, kSize);
-  at.partial = take(!waits ? 0 : pixels * (stepped ? c.group : c.width * kLanes<T>), kSize);
-  at.sums = take(c.direct ? 0 : pixels * c.group, kSize);
-  at.registers =
-      take(c.evaluates ? register_elements<T>(c.expression, evaluated_rows(c), c.group) : 0, kSize);
+  at.pixels = room.take<int64_t>(pixels);
+  at.result = room.take<int64_t>(pixels);
+  at.extra = room.take<int64_t>(c.store == Store::relu_grad ? pixels : 0);
+  at.ranges = room.take<TapRange>(c.skips ? pixels : 0);
+  at.partial_rows = room.take<int64_t>(waits ? pixels : 0);
+  at.taps = room.take<int64_t>(c.k_most);
+  at.panels = room.take<T>(c.packed ? c.k_most * c.group : 0);
+  at.window = room.take<T>(c.window);
+  at.partial = room.take<T>(!waits ? 0 : pixels * (stepped ? c.group : c.width * kLanes<T>));
+  at.sums = room.take<T>(c.direct ? 0 : pixels * c.group);
+  at.registers = room.take<T>(register_elements<T>(c, c.group));
+  at.total = room.bytes;
   return at;
 }
 
@@ -101,7 +92,7 @@ class Convolver {
     reach_ = find_reach(c_, axis_, in_, pixel_);
     table_ = Box{};
     if (c_.channel_step >= c_.inner) set_channels(0);
-    if (c_.evaluates) prepare(c_.expression, evaluated_rows(c_), cols_, at<T>(at_.registers));
+    if (c_.evaluates) prepare(c_.expression, evaluated_rows(c_.group), cols_, at<T>(at_.registers));
   }
 
   // The products of channels [first, first + channel_step), by taps.
@@ -139,7 +130,7 @@ class Convolver {
     t.b = at<T>(at_.panels), t.b_row = channels_ * cols_;
     t.c = c_.direct ? address(call_.tensors[0], 0, 0, 0) : at<T>(at_.sums);
     t.c_at = at<int64_t>(at_.result);
-    strips(t, dot_height(n), {}, [n](int h) { return find_dot<T>(n, h); });
+    strips().run(t, dot_height(n), {}, [n](int h) { return find_dot<T>(n, h); });
   }
 
   int64_t panel_width(int64_t j) const { return least(c_.width, ceil_div(cols_ - j, L)); }
@@ -226,8 +217,8 @@ class Convolver {
         t.c = partial, t.c_at = at<int64_t>(at_.partial_rows);
         if (last && s == steps - 1) set_result(t, j);
         const int width = static_cast<int>(w);
-        const Sums sums{k0, first, last && s == steps - 1, partial};
-        strips(t, sum_height(width), sums, [&](int h) {
+        const typename Strips<T>::Sums sums{k0, first, last && s == steps - 1, partial};
+        strips().run(t, sum_height(width), sums, [&](int h) {
           return c_.wide ? find_sum<T, true>(width, h) : find_sum<T, false>(width, h);
         });
       }
@@ -271,88 +262,15 @@ class Convolver {
     return at;
   }
 
-  // The products from k0 on, of which the sums begin with the first channels and are done with the
-  // last; where they wait.
-  struct Sums {
-    int64_t k0;
-    bool first, last;
-    T* partial;
-  };
-
-  // Strips of nearly equal heights.
-  template <class Find>
-  void strips(SumTile<T> t, int height, const Sums& sums, Find find) {
-    const int64_t pixels = box_.images * box_.rows * box_.cols, n = ceil_div(pixels, height);
-    const SumTile<T> first = t;
-    const int low = static_cast<int>(pixels / n);
-    const int64_t high = pixels % n;
-    const SumFunction<T> low_tile = find(low), high_tile = high ? find(low + 1) : low_tile;
-    const bool alone = c_.skips || c_.dots || height > kStripRows;
-    const int64_t most_strips = alone ? 1 : most(1, kCallProducts / most(1, t.k));
-    for (int64_t s = 0, r = 0; s < n; s += t.strips) {
-      const int h = low + (s < high);
-      t.strips = least(most_strips, (s < high ? high : n) - s);
-      t.row = at<int64_t>(at_.pixels) + r;
-      t.c_at = first.c_at + r;
-      t.extra_at = first.extra_at + r;
-      if (first.start) t.start = first.start + r * first.start_row;
-      ahead_.step(t.strips);
-      const SumFunction<T> tile = s < high ? high_tile : low_tile;
-      if (c_.skips) {
-        strip_in_runs(t, sums, r, h, tile);
-      } else {
-        tile(t);
-      }
-      r += t.strips * h;
-    }
-  }
-
-  // Taps that any pixel of the strip needs.
-  TapRange needed_taps(int64_t r, int h) const {
-    const TapRange* range = at<TapRange>(at_.ranges) + r;
-    TapRange g = *range;
-    for (int i = 1; i < h; ++i) {
-      g.r0 = least(g.r0, range[i].r0), g.r1 = most(g.r1, range[i].r1);
-      g.s0 = least(g.s0, range[i].s0), g.s1 = most(g.s1, range[i].s1);
-    }
-    return g;
-  }
-
-  // A strip at the edge of the image: runs of products, one for each row of taps if columns miss.
-  void strip_in_runs(const SumTile<T>& t, const Sums& sums, int64_t r, int h,
-                     SumFunction<T> tile) const {
-    const TapRange g = needed_taps(r, h);
-    const int64_t R = axis_[1].taps, S = axis_[2].taps;
-    if (g.r0 == 0 && g.r1 == R && g.s0 == 0 && g.s1 == S) return tile(t);
-    const int64_t rows = g.s1 - g.s0 == S ? most(1, g.r1 - g.r0) : 1;
-    const int64_t count = ((rows - 1) * S + g.s1 - g.s0) * channels_, k1 = sums.k0 + t.k;
-    SumTile<T> run = t;
-    run.k = 0;
-    run.start = nullptr;
-    T* const partial = sums.partial + r * t.start_row;
-    bool begun = !sums.first && count > 0 && g.r0 < g.r1;
-    for (int64_t f = 0; f < axis_[0].taps; ++f) {
-      for (int64_t row = g.r0; row < g.r1; row += rows) {
-        const int64_t from = ((f * R + row) * S + g.s0) * channels_;
-        const int64_t k = most(from, sums.k0), end = least(from + count, k1);
-        if (count > 0 && from < sums.k0) begun = true;
-        if (k >= end) continue;
-        if (run.k > 0) {
-          store_partial(run, partial, r, tile);
-          begun = true;
-        }
-        run.col = t.col + (k - sums.k0), run.b = t.b + (k - sums.k0) * t.b_row, run.k = end - k;
-        run.start = begun ? partial : nullptr;
-      }
-    }
-    if (run.k == 0) run.start = begun ? partial : nullptr;
-    if (run.k > 0 || sums.last) tile(run);
-  }
-
-  void store_partial(SumTile<T> run, T* partial, int64_t r, SumFunction<T> tile) const {
-    run.c = partial - r * run.start_row, run.c_at = at<int64_t>(at_.partial_rows) + r;
-    run.store = Store::plain;
-    tile(run);
+  Strips<T> strips() {
+    return {c_,
+            axis_,
+            channels_,
+            box_.images * box_.rows * box_.cols,
+            at<int64_t>(at_.pixels),
+            at<int64_t>(at_.partial_rows),
+            at<TapRange>(at_.ranges),
+            ahead_};
   }
 
   // Sums of the box are in scratch; pixels that lie at one distance in every operand go together.
@@ -391,7 +309,7 @@ class Convolver {
                     out.col_stride);
       return;
     }
-    const int64_t step = evaluated_rows(c_);
+    const int64_t step = evaluated_rows(c_.group);
     for (int64_t i = 0; i < run; i += step) {
       Operand out[kMaxOutputs], in[kMaxValues];
       in[0] = {reinterpret_cast<char*>(const_cast<T*>(sums + i * c_.group)), c_.dtype, c_.group, 1};

@@ -23,7 +23,6 @@ int64_t channel_blocks(const Conv& c) { return most(1, ceil_div(c.channel_step, 
 int64_t cell_rows(const Conv& c) { return channel_blocks(c) * block_rows(c); }
 int64_t cell_sums(const Conv& c) { return cell_rows(c) * c.group; }
 int64_t finish_parts(const Conv& c) { return ceil_div(cell_sums(c), 4 * kBlockSums); }
-int64_t evaluated_rows(const Conv& c) { return most(1, kBlockSums / c.group); }
 
 // What is cut into chunks: tiles, rows of images, or boxes.
 int64_t chunk_units(const Conv& c) {
@@ -38,22 +37,17 @@ struct Layout {
 template <class T>
 Layout lay_out(const Conv& c) {
   Layout at{};
-  auto take = [&at](int64_t elements, int64_t size) {
-    const int64_t start = at.total;
-    at.total += round_up(elements * size, 64);
-    return start;
-  };
-  constexpr int64_t kIndex = sizeof(int64_t), kSize = sizeof(T);
-  at.rows = take(block_rows(c), kIndex);
-  at.partial_rows = take(block_rows(c), kIndex);
-  at.pixels = take(c.winograd ? 0 : box_pixels(c), kIndex);
-  at.panels = take(c.packed ? box_pixels(c) * c.group : 0, kSize);
-  at.window = take(c.window * channel_blocks(c), kSize);
-  at.tiles = take(WinogradSums<T>::scratch_elements(c), kSize);
-  at.partial = take(c.chunks == 1 ? cell_sums(c) : 0, kSize);
-  at.sums = take(evaluated_rows(c) * c.group, kSize);
-  at.registers =
-      take(c.evaluates ? register_elements<T>(c.expression, evaluated_rows(c), c.group) : 0, kSize);
+  Room room;
+  at.rows = room.take<int64_t>(block_rows(c));
+  at.partial_rows = room.take<int64_t>(block_rows(c));
+  at.pixels = room.take<int64_t>(c.winograd ? 0 : box_pixels(c));
+  at.panels = room.take<T>(c.packed ? box_pixels(c) * c.group : 0);
+  at.window = room.take<T>(c.window * channel_blocks(c));
+  at.tiles = room.take<T>(WinogradSums<T>::scratch_elements(c));
+  at.partial = room.take<T>(c.chunks == 1 ? cell_sums(c) : 0);
+  at.sums = room.take<T>(evaluated_rows(c.group) * c.group);
+  at.registers = room.take<T>(register_elements<T>(c, c.group));
+  at.total = room.bytes;
   return at;
 }
 
@@ -130,7 +124,7 @@ class FilterGradient {
       at<int64_t>(at_.partial_rows)[i] = i * c_.width * L;
     table_ = Box{};
     channels_ = 0;
-    if (c_.evaluates) prepare(c_.expression, evaluated_rows(c_), cols_, at<T>(at_.registers));
+    if (c_.evaluates) prepare(c_.expression, evaluated_rows(c_.group), cols_, at<T>(at_.registers));
   }
 
   // Channels of block i of the cell: their number may be 0.
@@ -251,7 +245,7 @@ class FilterGradient {
 
   // Rows [r0, r1) of the cell, in runs of one stride.
   void finish(int64_t r0, int64_t r1) {
-    const int64_t step = evaluated_rows(c_), block = block_rows(c_);
+    const int64_t step = evaluated_rows(c_.group), block = block_rows(c_);
     for (int64_t r = r0; r < r1;) {
       select_block(r / block);
       const int64_t i = r % block, end = least(rows_, i + r1 - r);

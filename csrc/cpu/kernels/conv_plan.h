@@ -105,6 +105,25 @@ void cut_conv(Conv& c, int lanes, int64_t size);
 constexpr int64_t kLineBytes = 64;
 constexpr int64_t kPanelBytes = 524288;  // of copied filters
 
+// Scratch as arrays, each from a line on.
+struct Room {
+  int64_t bytes = 0;
+
+  template <class E>
+  int64_t take(int64_t elements) {
+    const int64_t start = bytes;
+    bytes += round_up(elements * int64_t{sizeof(E)}, kLineBytes);
+    return start;
+  }
+};
+
+// Of so many columns an expression takes as many rows of sums at a time, and registers.
+inline int64_t evaluated_rows(int64_t cols) { return most(1, kBlockSums / cols); }
+template <class T>
+int64_t register_elements(const Conv& c, int64_t cols) {
+  return c.evaluates ? register_elements<T>(c.expression, evaluated_rows(cols), cols) : 0;
+}
+
 // Parts of the forward pass and the input gradient are numbered by columns, run of boxes, phase,
 // box: phases read the same dy, while it is in the caches, and the shares of threads have the same
 // of each, whose taps differ in number.

@@ -19,7 +19,6 @@ constexpr int64_t kFilterChannels = 64;  // of a part of phase 0
 constexpr int64_t kRunTiles = 32;        // of a row of tiles, whose outputs wait for an expression
 
 int64_t filter_steps(const Conv& c) { return ceil_div(c.inner, kFilterChannels); }
-int64_t evaluated_rows(int64_t panel) { return most(1, kBlockSums / panel); }
 
 struct Layout {
   int64_t matrix, sum_matrix, filter_matrix;  // elements between two of the 16
@@ -30,23 +29,18 @@ struct Layout {
 template <class T>
 Layout lay_out(const Conv& c) {
   Layout at{};
-  auto take = [&at](int64_t elements) {
-    const int64_t start = at.total;
-    at.total += round_up(elements * int64_t{sizeof(T)}, 64);
-    return start;
-  };
+  Room room;
   const int64_t panel = c.width * kLanes<T>;
   at.taps = 0;
   const int64_t taps = 9 * least(c.inner, kFilterChannels) * panel;
   at.matrix = matrix_step<T>(c.tiles * c.inner), at.sum_matrix = matrix_step<T>(c.tiles * panel);
   at.filter_matrix = matrix_step<T>(c.inner * panel);
-  at.inputs = take(kPoints * at.matrix);
-  at.sums = take(kPoints * at.sum_matrix);
-  at.patch = take(kPoints * c.inner);
-  at.outputs = take(c.direct ? 0 : 4 * kRunTiles * panel);
-  at.registers =
-      take(c.evaluates ? register_elements<T>(c.expression, evaluated_rows(panel), panel) : 0);
-  at.total = most(at.total, round_up(taps * int64_t{sizeof(T)}, 64));
+  at.inputs = room.take<T>(kPoints * at.matrix);
+  at.sums = room.take<T>(kPoints * at.sum_matrix);
+  at.patch = room.take<T>(kPoints * c.inner);
+  at.outputs = room.take<T>(c.direct ? 0 : 4 * kRunTiles * panel);
+  at.registers = room.take<T>(register_elements<T>(c, panel));
+  at.total = most(room.bytes, round_up(taps * int64_t{sizeof(T)}, 64));
   return at;
 }
 
