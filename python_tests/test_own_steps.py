@@ -674,3 +674,46 @@ def test_programs_stay_where_nothing_changes():
     assert model._changes == changes
     model.scale = 1.0
     assert model._changes == changes + 1
+
+
+@pytest.mark.parametrize("built", [False, True])
+def test_batches_of_unequal_rows(built):
+    """As where few samples have labels: a batch has many rows without and some with them."""
+
+    class Half(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.out = layers.Dense(1, kernel_initializer="ones")
+            self.seen = metrics.Mean(name="seen")
+
+        @property
+        def metrics(self):
+            return [self.seen]
+
+        def call(self, x):
+            return self.out(x)
+
+        def train_step(self, data):
+            (free, _), (x, y) = data
+            rows = ops.concatenate([free, x], axis=0)
+            loss = self.compute_loss(y=y, y_pred=self(x)) + 0.1 * ops.mean(ops.abs(self(rows)))
+            variables = self.trainable_variables
+            self.optimizer.apply(keras.gradients(loss, variables), variables)
+            self.seen.update_state(float(rows.shape[0]))
+            return {"seen": self.seen.result(), "loss": loss}
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, i):
+            few = slice(i * 3, i * 3 + 3)
+            return (X[i * 8 : i * 8 + 8], Y[:8]), (X[few], Y[few])
+
+    model = Half()
+    if built:
+        model(X)
+    model.compile("sgd", "mse")
+    history = model.fit(Batches(), epochs=8, verbose=0).history
+    assert history["seen"] == [11.0] * 8 and history["loss"][-1] < history["loss"][0]
+    assert model.optimizer.iterations == 32

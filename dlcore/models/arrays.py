@@ -8,6 +8,7 @@ are cast inside the program, a batch at a time, as that moves a quarter of the b
 import numpy as np
 
 from dlcore import backends, config
+from dlcore.data.batches import unpack
 from dlcore.layers.spec import Spec
 from dlcore.program import dtypes
 from dlcore.program.function import flatten, unflatten
@@ -246,6 +247,37 @@ class Data:
             arrays = [a if a is None else a[start:stop] for a in getattr(self, kind)]
             setattr(other, kind, arrays)
         return other
+
+
+def same_rows(batch):
+    """Whether the arrays of a batch have equally many rows."""
+    return len({x.shape[0] for x in flatten(batch)[0] if getattr(x, "shape", ())}) < 2
+
+
+class WholeBatch(Data):
+    """A batch whose arrays have rows of different numbers, for a step of the user's: programs see
+    each array as one row.
+
+    Parameters
+    ----------
+    who : str
+        For messages.
+    batch : x, (x, y) or (x, y, sample_weight), nested
+        What the step gets.
+    """
+
+    def __init__(self, who, batch):
+        leaves, self.nesting = flatten(batch)
+        super().__init__(who, [as_array(who, "x", v)[None] for v in leaves])
+
+    def key(self):
+        return (*super().key(), repr(self.nesting))
+
+    def unpack(self):
+        def split(tensors):
+            return unpack(self.who, unflatten(self.nesting, [t[0] for t in tensors]))
+
+        return split
 
 
 def _named(what, form, count):

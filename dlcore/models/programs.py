@@ -13,7 +13,7 @@ from dlcore.data.batches import Stream, pack_batch
 from dlcore.layers import spec
 from dlcore.layers.base import Layer, _call
 from dlcore.models import arrays
-from dlcore.models.arrays import Data
+from dlcore.models.arrays import Data, WholeBatch
 from dlcore.models.form import Form
 from dlcore.models.runner import Runner
 from dlcore.models.streaming import StreamRunner
@@ -107,6 +107,14 @@ class Programs(Layer):
             self._try_step(kind, data, rows)
         elif kind == "train" and outputs is not None:
             self._build_optimizer(who, variables)
+        return data
+
+    def _whole_batch(self, who, kind, batch):
+        """A batch of a source whose arrays have rows of different numbers."""
+        data = WholeBatch(who, batch)
+        self._trained_variables()
+        if not self.built:
+            self._try_step(kind, data, None)
         return data
 
     def _inputs(self, who, kind, x):

@@ -2,7 +2,8 @@
 
 from contextlib import closing
 
-from dlcore.data.batches import unpack
+from dlcore.data.batches import pack_batch, unpack
+from dlcore.models.arrays import same_rows
 from dlcore.program.function import flatten
 
 
@@ -45,6 +46,8 @@ class StreamRunner:
         x, y, weights = unpack(who, batch)
         if self.kind == "predict":
             data = model._data(who, self.kind, x)
+        elif model._replaces(f"{self.kind}_step") and not same_rows((x, y, weights)):
+            data = model._whole_batch(who, self.kind, pack_batch(x, y, weights))
         else:
             data = model._data(who, self.kind, x, y, weights, self.stream.class_weight)
         program = model._program(self.kind, data, data.rows, False)
