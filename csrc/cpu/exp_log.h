@@ -236,16 +236,21 @@ inline Vec<T> tanh(Vec<T> x) {
   return tanh(Pack<T, 1>{x}).v[0];
 }
 
-// 1 / (1 + exp(-x)) as d / (d + d exp(-x)) with a d that keeps d exp(-x) = s + s (exp(r) - 1)
-// normal for all clamped x. s = 2^n is added last, as it may be so large that all else is lost.
+// d = 2^-kUnitShift keeps d exp(-x) normal wherever 1 / (1 + exp(-x)) is neither 0 nor 1
+template <class T>
+constexpr int kUnitShift = Format<T>::kBias / 4;
+template <class T>
+constexpr T kUnit = sizeof(T) == 4 ? T(0x1p-31) : T(0x1p-255);
+
+// 1 / (1 + exp(-x)) as d / (d + d exp(-x)), where d exp(-x) = s + s (exp(r) - 1). s = 2^n is added
+// last, as it may be so large that all else is lost.
 template <class T, int N>
 DL_INLINE Pack<T, N> sigmoid(Pack<T, N> x) {
   using F = Format<T>;
-  constexpr int shift = F::kBias / 4;
-  constexpr T d = sizeof(T) == 4 ? T(0x1p-31) : T(0x1p-255);
+  constexpr T d = kUnit<T>;
   const Pack<T, N> t =
       each(x, [](Vec<T> x) { return at_most<T>(at_least<T>(x, F::kSigmoidLow), F::kSigmoidHigh); });
-  const Reduced<T, N> reduced = reduce_exp(T(-1) * t, F::kBias - shift);
+  const Reduced<T, N> reduced = reduce_exp(T(-1) * t, F::kBias - kUnitShift<T>);
   const Pack<T, N> s = reduced.power_of_two();
   return d / ((expm1_of_reduced(reduced.r) * s + d) + s);
 }
@@ -253,6 +258,17 @@ DL_INLINE Pack<T, N> sigmoid(Pack<T, N> x) {
 template <class T>
 inline Vec<T> sigmoid(Vec<T> x) {
   return sigmoid(Pack<T, 1>{x}).v[0];
+}
+
+// 1 / (1 + 2^x) where d 2^x is normal: a sigmoid without the products of the reduction, x = n + r,
+// for arguments that come in these units
+template <class T, int N>
+DL_INLINE Pack<T, N> inverse_1_plus_exp2(Pack<T, N> x) {
+  using F = Format<T>;
+  constexpr T round = F::kRound + T(F::kBias - kUnitShift<T>);
+  const Pack<T, N> turns = x + round, r = x - (turns - round),
+                   s = Reduced<T, N>{turns, r}.power_of_two();
+  return kUnit<T> / ((polynomial(r, F::kExp2) * r + T(1)) * s + kUnit<T>);
 }
 
 // x = 2^k (1 + f), sqrt(1/2) <= 1 + f < sqrt 2, for normal x > 0

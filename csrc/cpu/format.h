@@ -22,6 +22,8 @@ struct Format<float> {
                          kTiny = 0x1p-26f;
   // exp of less in magnitude is a normal number; sigmoid is 0 below, 1 above
   static constexpr float kExpPlain = 87, kSigmoidLow = -105, kSigmoidHigh = 64;
+  // gelu_tanh is 0 below
+  static constexpr float kGeluTanhLow = -10.8f;
   // sin and cos: pi / 2 in parts of few bits; beyond the bound libm takes over
   static constexpr float kHalfPi[] = {1.5703125f, 0.00048375129699707031f, 7.5495336204767227e-08f,
                                       2.5633440682570896e-12f};
@@ -29,6 +31,9 @@ struct Format<float> {
   // (exp(r) - 1 - r) / r^2, |r| <= ln 2 / 2
   static constexpr float kExp[] = {0.49999997f, 0.16666539f, 0.0416677445f, 0.00836706255f,
                                    0.00138392416f};
+  // (2^r - 1) / r, |r| <= 1/2
+  static constexpr float kExp2[] = {0.693147182f,   0.240226477f,   0.0555035993f,
+                                    0.00961850584f, 0.00133908063f, 0.000153264627f};
   // (2 atanh(s) / s - 2) / s^2, s <= 3 - 2 sqrt 2, in s^2
   static constexpr float kLog[] = {0.666666627f, 0.400009722f, 0.284988075f, 0.242781788f};
   // (sin(r) / r - 1) / r^2 and (cos(r) - 1 + r^2 / 2) / r^4, |r| <= pi / 4, in r^2
@@ -54,7 +59,8 @@ struct Format<double> {
   static constexpr double kMinNormal = 0x1p-1022, kRound = 0x1.8p52;
   static constexpr double kLn2High = 0x1.62e42feep-1, kLn2Low = 0x1.a39ef35793c76p-33;
   static constexpr double kExpLow = -746, kExpHigh = 710, kExpm1Low = -38, kTanhHigh = 19.1,
-                          kTiny = 0x1p-55, kExpPlain = 708, kSigmoidLow = -747, kSigmoidHigh = 300;
+                          kTiny = 0x1p-55, kExpPlain = 708, kSigmoidLow = -747, kSigmoidHigh = 300,
+                          kGeluTanhLow = -21.6;
   static constexpr double kHalfPi[] = {1.5707963267341256, 6.077100506303966e-11,
                                        2.0222662487111665e-21, 8.4784276603688996e-32};
   static constexpr double kTrigBound = 1e6;
@@ -69,6 +75,11 @@ struct Format<double> {
                                     2.7557392646387291e-07,
                                     2.5109141831293634e-08,
                                     2.0811402526783986e-09};
+  static constexpr double kExp2[] = {
+      0.69314718055994529,    0.24022650695910072,    0.055504108664821736,
+      0.0096181291076285619,  0.0013333558146381742,  0.00015403530393172049,
+      1.5252733864841394e-05, 1.3215487003219337e-06, 1.0178047532720867e-07,
+      7.0548149099893522e-09, 4.4572390834988364e-10, 2.5855134180332593e-11};
   static constexpr double kLog[] = {0.6666666666666734,  0.39999999999415614, 0.28571428742420624,
                                     0.22222198551490943, 0.18183566218043581, 0.15313985595150409,
                                     0.14796744757266778};

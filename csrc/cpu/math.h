@@ -10,6 +10,7 @@
 //   log, log1p         0.8        0.8     x = 2^k (1 + f), atanh(f / (2 + f)) as in fdlibm
 //   tanh               1.9        2.1     (s - e) / (s + e), s = 2^n, s / e = exp(2 |x|)
 //   sigmoid            2.0        2.0     1 / (1 + exp(-x)), arranged for small results
+//   1 / (1 + 2^x)      2.3        2.4     exp2 as a polynomial of x - n
 //   erf                1.3        1.4     odd polynomial to 1, then 1 - 2 exp(-x^2) * scaled tail
 //   sin, cos           1.5        1.5     three-step reduction to 6000 (1e6 in double), libm beyond
 //   pow                0.51       1.31   float through double; double with log to 2^-62

@@ -7,6 +7,7 @@
 // -DDL_VECTOR_BYTES=64 as well.
 #include "cpu/math.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -104,7 +105,7 @@ void special(const char* name, F f, T x, T x2, T y) {
 }
 
 template <class T>
-void check_all(int64_t n, const double (&bound)[11]) {
+void check_all(int64_t n, const double (&bound)[12]) {
   using V = Vec<T>;
   using W = Wide<T>;
 #define DL_CHECK(i, name, exact) \
@@ -132,6 +133,16 @@ void check_all(int64_t n, const double (&bound)[11]) {
         return normal(Pack<T, 1>{x}, density).v[0];
       },
       [](W x, W) { return std::erfc(-x / std::sqrt(W(2))) / 2; });
+  constexpr T low = -Format<T>::kBias / 2, high = Format<T>::kBias + kUnitShift<T>;
+  check<T>(
+      "1/(1+2^x)", bound[11], n,
+      [](V x, V) {
+        x = at_most<T>(at_least<T>(x, low), high);
+        return inverse_1_plus_exp2(Pack<T, 1>{x}).v[0];
+      },
+      [](W x, W) -> W {
+        return std::isnan(x) ? x : 1 / (1 + std::exp2(std::clamp(x, W(low), W(high))));
+      });
 }
 
 template <class T>
@@ -215,9 +226,9 @@ void check_neighbours() {
 
 int main(int argc, char** argv) {
   int64_t step = argc > 1 ? std::atoll(argv[1]) : 257;
-  //                      exp expm1 log log1p tanh sigmoid erf sin cos pow normal
-  const double f[] = {1.2, 1.8, 1, 1, 2, 2, 1.5, 1.7, 1.7, 0.6, 7.5};
-  const double d[] = {1.2, 2.1, 1, 1, 2.1, 2, 1.5, 1.9, 1.9, 1.31, 7.5};
+  //                      exp expm1 log log1p tanh sigmoid erf sin cos pow normal 1/(1+2^x)
+  const double f[] = {1.2, 1.8, 1, 1, 2, 2, 1.5, 1.7, 1.7, 0.6, 7.5, 2.5};
+  const double d[] = {1.2, 2.1, 1, 1, 2.1, 2, 1.5, 1.9, 1.9, 1.31, 7.5, 2.5};
   check_all<float>((0x100000000 / step + 63) / 64 * 64, f);
   check_all<double>(0x100000000 / step / 8, d);
   check_special<float>();

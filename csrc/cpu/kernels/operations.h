@@ -60,6 +60,11 @@ DL_INLINE Pack<T, N> at_least(Pack<T, N> x, T low) {
 }
 
 template <class T, int N>
+DL_INLINE Pack<T, N> at_most(Pack<T, N> x, T high) {
+  return each(x, [=](Vec<T> x) { return at_most<T>(x, high); });
+}
+
+template <class T, int N>
 DL_INLINE Pack<T, N> clamp(Pack<T, N> x, T low, T high) {
   return each(x, [=](Vec<T> x) { return clamp<T>(x, low, high); });
 }
@@ -76,18 +81,27 @@ DL_INLINE Pack<T, N> silu_slope(Pack<T, N> x) {
   return y * (T(1) + x * (T(1) - y));
 }
 
-// 2 sqrt(2 / pi) (x + 0.044715 x^3) = x (kGeluLinear + kGeluCubic x^2)
-constexpr double kGeluLinear = 1.5957691216057307118, kGeluCubic = kGeluLinear * 0.044715;
+// 2 sqrt(2 / pi) (x + 0.044715 x^3) = x (kGeluLinear + kGeluCubic x^2), and -log2(e) times that
+constexpr double kGeluLinear = 1.5957691216057307118, kGeluCubic = 0.071354816272600248776;
+constexpr double kGeluLinear2 = -2.3022081981443248891, kGeluCubic2 = -0.10294323958002348742;
+constexpr int kGeluTanhHigh = 8;  // the sigmoid is 1 above
+
+template <class T, int N>
+DL_INLINE Pack<T, N> gelu_tanh_gate(Pack<T, N> x, Pack<T, N> squared) {
+  return inverse_1_plus_exp2(x * (squared * T(kGeluCubic2) + T(kGeluLinear2)));
+}
 
 template <class T, int N>
 DL_INLINE Pack<T, N> gelu_tanh(Pack<T, N> x) {
-  return at_least(x, -Format<T>::kTailEnd) * sigmoid(x * (x * x * T(kGeluCubic) + T(kGeluLinear)));
+  x = at_least(x, Format<T>::kGeluTanhLow);
+  const Pack<T, N> t = at_most(x, T(kGeluTanhHigh));
+  return x * gelu_tanh_gate(t, t * t);
 }
 
 template <class T, int N>
 DL_INLINE Pack<T, N> gelu_tanh_slope(Pack<T, N> x) {
-  x = clamp(x, -Format<T>::kTailEnd, Format<T>::kTailEnd);
-  const Pack<T, N> z = x * x, y = sigmoid(x * (z * T(kGeluCubic) + T(kGeluLinear)));
+  x = clamp(x, Format<T>::kGeluTanhLow, T(kGeluTanhHigh));
+  const Pack<T, N> z = x * x, y = gelu_tanh_gate(x, z);
   return y + y * (T(1) - y) * (x * (z * T(3 * kGeluCubic) + T(kGeluLinear)));
 }
 
