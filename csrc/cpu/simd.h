@@ -46,6 +46,27 @@ inline Vec<T> broadcast(T x) {
   return x - Vec<T>{};
 }
 
+// sum += x * y with all three in registers. Of the operator GCC makes forms that overwrite x or
+// read y again from memory, and a tile of all registers then waits for copies and loads.
+template <class T>
+inline void add_product(Vec<T>& sum, Vec<T> x, Vec<T> y) {
+#if defined(__FMA__) && !defined(DL_VECTOR_BYTES)
+#if defined(__AVX512F__)
+#define DL_REGISTER "v"
+#else
+#define DL_REGISTER "x"
+#endif
+  if constexpr (sizeof(T) == 4) {
+    asm("vfmadd231ps %2, %1, %0" : "+" DL_REGISTER(sum) : DL_REGISTER(x), DL_REGISTER(y));
+  } else {
+    asm("vfmadd231pd %2, %1, %0" : "+" DL_REGISTER(sum) : DL_REGISTER(x), DL_REGISTER(y));
+  }
+#undef DL_REGISTER
+#else
+  sum += x * y;
+#endif
+}
+
 // Minimum and maximum, masked and non-temporal access are built-in functions of GCC and Clang: to
 // parse immintrin.h takes longer than to compile most files.
 #if defined(__AVX512F__) && defined(__clang__)

@@ -57,7 +57,13 @@ __attribute__((always_inline)) inline const T* multiply(const T* const (&a)[H], 
     for (int v = 0; v < NV; ++v) {
       const Vec<T> y = load(b + v * L);
 #pragma GCC unroll 12
-      for (int r = 0; r < H; ++r) acc[r][v] += x[r] * y;
+      for (int r = 0; r < H; ++r) {
+        if constexpr (H == 2) {
+          add_product<T>(acc[r][v], x[r], y);
+        } else {
+          acc[r][v] += x[r] * y;
+        }
+      }
     }
   } else {
     Vec<T> y[NV];
@@ -71,7 +77,7 @@ __attribute__((always_inline)) inline const T* multiply(const T* const (&a)[H], 
       } else {
         const Vec<T> x = broadcast(a[r][at]);
 #pragma GCC unroll 4
-        for (int v = 0; v < NV; ++v) acc[r][v] += x * y[v];
+        for (int v = 0; v < NV; ++v) add_product<T>(acc[r][v], x, y[v]);
       }
     }
   }
@@ -184,7 +190,13 @@ __attribute__((always_inline)) inline void multiply_lanes(const T* const (&a)[H]
   for (int r = 0; r < H; ++r) {
     const Vec<T> x = load(a[r] + at);
 #pragma GCC unroll 4
-    for (int c = 0; c < NC; ++c) acc[r][c] += x * y[c];
+    for (int c = 0; c < NC; ++c) {
+      if constexpr (NC > 1) {
+        add_product<T>(acc[r][c], x, y[c]);
+      } else {
+        acc[r][c] += x * y[c];
+      }
+    }
   }
   asm volatile("");
 }

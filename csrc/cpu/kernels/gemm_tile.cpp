@@ -77,7 +77,13 @@ __attribute__((always_inline)) inline const T* multiply(const T* const (&a)[kPoi
         const Vec<T> y = load(b + v * L);
         if constexpr (kPacks) store(packed + (s * NV + v) * L, y);
 #pragma GCC unroll 14
-        for (int r = 0; r < H; ++r) acc[r][v] += x[r] * y;
+        for (int r = 0; r < H; ++r) {
+          if constexpr (H == 2) {
+            add_product<T>(acc[r][v], x[r], y);
+          } else {
+            acc[r][v] += x[r] * y;
+          }
+        }
       }
     } else {
       Vec<T> y[NV];
@@ -90,7 +96,7 @@ __attribute__((always_inline)) inline const T* multiply(const T* const (&a)[kPoi
       for (int r = 0; r < H; ++r) {
         const Vec<T> x = broadcast(a[r / R][(r % R) * row + s * col]);
 #pragma GCC unroll 8
-        for (int v = 0; v < NV; ++v) acc[r][v] += x * y[v];
+        for (int v = 0; v < NV; ++v) add_product<T>(acc[r][v], x, y[v]);
       }
     }
     b += b_row;
