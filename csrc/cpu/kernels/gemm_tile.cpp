@@ -128,6 +128,27 @@ __attribute__((always_inline)) inline void accumulate(const T* (&a)[kPointers], 
   }
 }
 
+// The same for tall tiles where a stride of A is known, so that every address is a register and a
+// constant away from a few pointers: four values of k share the loop (6 x 2 vectors: 1.8
+// instructions a multiply-add instead of 2.1).
+template <class T, int NV, int H>
+__attribute__((always_inline)) inline void accumulate_fours(const T* a, int64_t row, int64_t col,
+                                                            const T* b, int64_t b_row,
+                                                            int64_t depth, Vec<T> (&acc)[H][NV]) {
+  constexpr int R = Shape<H>::kRows, kPointers = Shape<H>::kPointers, kUnroll = 4;
+  const T* rows[kPointers];
+  for (; depth >= kUnroll; depth -= kUnroll, a += kUnroll * col) {
+#pragma GCC unroll 6
+    for (int g = 0; g < kPointers; ++g) rows[g] = a + R * g * row;
+    b = multiply<T, NV, H, false, kUnroll>(rows, row, col, b, b_row, acc, nullptr);
+  }
+  for (; depth > 0; --depth, a += col) {
+#pragma GCC unroll 6
+    for (int g = 0; g < kPointers; ++g) rows[g] = a + R * g * row;
+    b = multiply<T, NV, H, false, 1>(rows, row, col, b, b_row, acc, nullptr);
+  }
+}
+
 template <class T, int NV, int H, bool kPacks = false>
 void tile(const Tile<T>& t) {
   constexpr int L = kLanes<T>;
@@ -151,7 +172,19 @@ void tile(const Tile<T>& t) {
 #pragma GCC unroll 6
   for (int g = 0; g < kPointers; ++g) a[g] = t.a + Shape<H>::kRows * g * row;
   for (int run = 0; run < 2; ++run) {
-    if (!kPacks && Shape<H>::kUnroll > 1 && t.b_row[run] == NV * L) {  // a packed panel
+    if (!kPacks && H >= NV && row == 1 && col == H && t.b_row[run] == NV * L) {  // both packed
+      accumulate_fours<T, NV, H>(a[0], 1, H, t.b[run], NV * L, t.k[run], acc);
+#pragma GCC unroll 6
+      for (int g = 0; g < kPointers; ++g) a[g] += t.k[run] * H;
+    } else if (!kPacks && H == 6 && row == 1) {
+      accumulate_fours<T, NV, H>(a[0], 1, col, t.b[run], t.b_row[run], t.k[run], acc);
+#pragma GCC unroll 6
+      for (int g = 0; g < kPointers; ++g) a[g] += t.k[run] * col;
+    } else if (!kPacks && H == 6 && col == 1) {
+      accumulate_fours<T, NV, H>(a[0], row, 1, t.b[run], t.b_row[run], t.k[run], acc);
+#pragma GCC unroll 6
+      for (int g = 0; g < kPointers; ++g) a[g] += t.k[run];
+    } else if (!kPacks && Shape<H>::kUnroll > 1 && t.b_row[run] == NV * L) {  // a packed panel
       accumulate<T, NV, H, false>(a, row, col, t.b[run], NV * L, t.k[run], acc, nullptr);
     } else {
       accumulate<T, NV, H, kPacks>(a, row, col, t.b[run], t.b_row[run], t.k[run], acc, t.packed);
