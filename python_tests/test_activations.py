@@ -109,6 +109,7 @@ def test_extremes(name):
 @pytest.mark.skipif(backends.active() != "cpu", reason="the formula loses what is small beside 1")
 def test_approximate_gelu_over_all_floats():
     """Every 4099th bit pattern: the argument t of the exponential is rounded, the rest is exact."""
+    per_t = 2 if dlcore.isa() == "baseline" else 1.5  # without multiply-add it is rounded more often
     x = np.arange(0, 2**32, 4099, dtype="uint64").astype("uint32").view("float32")
     x = np.concatenate([x, np.array([0, -0.0, np.inf, -np.inf, -10.8, 8], "float32")])
     y = activations.gelu(x, approximate=True)
@@ -117,7 +118,7 @@ def test_approximate_gelu_over_all_floats():
         t = math.sqrt(8 / math.pi) * wide * (1 + 0.044715 * wide**2)
         exact = wide / (1 + np.exp(-t))
         rounding = np.spacing(np.abs(exact).astype("float32"))
-        near = np.abs(y - exact) <= (3 + 1.5 * np.clip(-t, 0, 200)) * rounding
+        near = np.abs(y - exact) <= (3 + per_t * np.clip(-t, 0, 200)) * rounding
     assert (near | (y == exact) | (np.isnan(x) & np.isnan(y))).all()
     zero = y == 0
     np.testing.assert_array_equal(np.signbit(y[zero]), np.signbit(x[zero]))
