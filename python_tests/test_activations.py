@@ -109,7 +109,7 @@ def test_extremes(name):
 @pytest.mark.skipif(backends.active() != "cpu", reason="the formula loses what is small beside 1")
 def test_approximate_gelu_over_all_floats():
     """Every 4099th bit pattern: the argument t of the exponential is rounded, the rest is exact."""
-    per_t = 2 if dlcore.isa() == "baseline" else 1.5  # without multiply-add it is rounded more often
+    per_t = 2 if dlcore.isa() == "baseline" else 1.5  # without multiply-add
     x = np.arange(0, 2**32, 4099, dtype="uint64").astype("uint32").view("float32")
     x = np.concatenate([x, np.array([0, -0.0, np.inf, -np.inf, -10.8, 8], "float32")])
     y = activations.gelu(x, approximate=True)
