@@ -286,8 +286,65 @@ def test_a_model_with_nothing_to_train():
 
 
 def test_names_of_weights():
-    model = keras.Sequential([keras.Input((3,)), layers.Dense(1, name="out")])
-    assert [v.path for v in model.weights] == ["out/kernel", "out/bias"]
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(1, name="out")], name="model")
+    assert [v.path for v in model.weights] == ["model/out/kernel", "model/out/bias"]
+    assert [v.name for v in model.weights] == ["kernel", "bias"]
+
+
+class Block(layers.Layer):
+    def __init__(self, name):
+        super().__init__(name=name)
+        self.dense = layers.Dense(2, use_bias=False, name="dense")
+
+    def build(self, input_shape):
+        self.scale = self.add_weight((), name="scale")
+
+    def call(self, x):
+        return self.dense(x) * self.scale
+
+
+def test_paths_of_weights_name_all_layers_around_them():
+    class Blocks(keras.Model):
+        def __init__(self):
+            super().__init__(name="model")
+            self.first, self.second = Block("first"), Block("second")
+
+        def call(self, x):
+            return self.second(self.first(x))
+
+    model = Blocks()
+    model.build((None, 2))
+    inside = "first/scale", "first/dense/kernel", "second/scale", "second/dense/kernel"
+    assert [v.path for v in model.weights] == [f"model/{x}" for x in inside]
+    optimizer = keras.optimizers.SGD(momentum=0.9)
+    optimizer.build(model.trainable_variables[1:2])
+    assert optimizer.variables[-1].name == "model_first_dense_kernel_momentum"
+
+    x = keras.Input((2,))
+    graph = keras.Model(x, Block("block")(x), name="graph")  # which is made after its weights
+    assert graph.weights[1].path == "block/dense/kernel"
+    stack = keras.Sequential([Block("late"), layers.Dense(1, name="out")], name="stack")
+    stack(np.ones((1, 2)))
+    assert stack.weights[1].path == "stack/late/dense/kernel"
+    assert stack.weights[2].path == "stack/out/kernel"
+
+
+@pytest.mark.parametrize(
+    ("layer", "path"),
+    [
+        (layers.LSTM(2, name="rnn"), "rnn/lstm_cell"),
+        (layers.RNN(layers.GRUCell(2, name="own"), name="rnn"), "rnn/own"),
+        (layers.Bidirectional(layers.GRU(2, name="g"), name="two"), "two/forward_g/gru_cell"),
+        (layers.TimeDistributed(layers.Dense(2, name="dense"), name="each"), "each/dense"),
+        (
+            layers.RNN(layers.StackedRNNCells([layers.GRUCell(2, name="a")], name="b"), name="rnn"),
+            "rnn/b/a",
+        ),
+    ],
+)
+def test_paths_of_weights_of_wrapped_layers(layer, path):
+    layer(np.ones((1, 3, 2), "float32"))
+    assert layer.weights[0].path == f"{path}/kernel"
 
 
 def test_a_model_for_one_size_of_batches():

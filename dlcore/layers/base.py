@@ -16,7 +16,7 @@ from dlcore import dtype_policies, lookup, ops
 from dlcore.layers import input_spec, spec, symbolic
 from dlcore.layers.losses import Losses
 from dlcore.layers.masks import array_masks, hand_on, mask_of, masks_of, with_masks
-from dlcore.layers.names import automatic_name
+from dlcore.layers.names import automatic_name, inside
 from dlcore.layers.signatures import building, described, names_of, parameters, takes
 from dlcore.program import current_trace, function, tracing
 from dlcore.program.dtypes import HALVES, is_float
@@ -221,7 +221,8 @@ class Layer(Losses):
                 kwargs["training"] = training
             if mask is not None and takes(type(self), "mask", len(args)):
                 kwargs.setdefault("mask", mask)
-            outputs = self.call(inputs, *args, **kwargs)
+            with inside(self):
+                outputs = self.call(inputs, *args, **kwargs)
             hand_on(self, inputs, kwargs.get("mask", mask), outputs)
         finally:
             _call.training = outer

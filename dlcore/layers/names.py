@@ -1,4 +1,7 @@
-"""Automatic names of layers: dense, dense_1, dense_2, ..."""
+"""Automatic names of layers, dense, dense_1, dense_2, ..., and the paths of their weights."""
+
+import threading
+from contextlib import contextmanager
 
 _counts = {}  # snake-case class name -> how many layers took a name from it
 
@@ -13,6 +16,31 @@ def automatic_name(prefix):
     """dense, dense_1, dense_2, ..."""
     n = next_number(prefix)
     return f"{prefix}_{n}" if n else prefix
+
+
+class _Open(threading.local):
+    layers = ()  # whose `build` or `call` runs, the outermost first
+
+
+_open = _Open()
+
+
+@contextmanager
+def inside(layer):
+    """Weights made meanwhile lie in `layer`, as their paths tell."""
+    outer = _open.layers
+    if outer[-1:] != (layer,):  # `call` may build
+        _open.layers = (*outer, layer)
+    try:
+        yield
+    finally:
+        _open.layers = outer
+
+
+def path_in(layer, name):
+    """model/block/dense/kernel: the layers within which `layer` is being built, and `name`."""
+    with inside(layer):
+        return "/".join([*(x.name for x in _open.layers), name])
 
 
 def reset_names():

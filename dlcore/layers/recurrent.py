@@ -187,6 +187,7 @@ class _Recurrent(RNN):
             if name in given:
                 kwargs[name] = given.pop(name)
         given.pop("use_cudnn", None)
+        given["name"] = lookup.snake_case(cell.__name__.lstrip("_"))
         dtype = {"dtype": kwargs["dtype"]} if "dtype" in kwargs else {}
         super().__init__(cell(**given, **dtype), **own, **kwargs)
 

@@ -7,6 +7,7 @@ defines `state_size` and ``call(inputs, states)`` and is repeated by `RNN`.
 from dlcore import activations, ops, random
 from dlcore.layers import spec
 from dlcore.layers.base import Layer
+from dlcore.layers.names import inside
 from dlcore.layers.signatures import takes
 
 
@@ -271,5 +272,6 @@ def step(cell, x, states, training):
     kwargs = {"training": training} if takes(type(cell), "training", 0) else {}
     if not cell.built:
         cell._build_for(x)
-    y, new = cell.call(x, list(states), **kwargs)
+    with inside(cell):
+        y, new = cell.call(x, list(states), **kwargs)
     return y, list(new) if isinstance(new, (list, tuple)) else [new]

@@ -4,6 +4,7 @@ and constructors, whose arguments are a layer's configuration.
 
 from dlcore import lookup
 from dlcore.layers import spec
+from dlcore.layers.names import inside
 
 
 def names_of(f, behind=1):
@@ -30,7 +31,7 @@ def building(build):
     """
 
     def wrapped(self, *shapes, **more):
-        with spec.suspended():
+        with spec.suspended(), inside(self):
             build(self, *shapes, **more)
         self.built = True
         shape = next((x for x in (*shapes, *more.values())), None)

@@ -2,6 +2,7 @@
 
 from dlcore import lookup
 from dlcore.layers import spec
+from dlcore.layers.names import path_in
 from dlcore.program import Variable
 from dlcore.program.dtypes import is_float, standardize
 
@@ -63,7 +64,7 @@ class Weights(lookup.Checked):
             autocast=autocast and self._casts_weights,
             name=name or "variable",
         )
-        variable.path = f"{self.name}/{variable.name}"
+        variable.path = path_in(self, variable.name)
         variable.regularizer = regularizers.get(regularizer)
         variable.constraint = constraints.get(constraint)
         self._weights.append(variable)

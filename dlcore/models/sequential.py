@@ -4,6 +4,7 @@ from dlcore import lookup
 from dlcore.layers import deserialize, serialize, sharing, spec
 from dlcore.layers.base import Layer
 from dlcore.layers.inputs import InputLayer
+from dlcore.layers.names import inside
 from dlcore.layers.symbolic import KerasTensor
 from dlcore.models.form import Form
 from dlcore.models.graph import LayerGraph
@@ -119,7 +120,7 @@ class Sequential(Model):
         self._build_specs = spec.batch_specs(self._symbols[0])
 
     def _extend(self, layer):
-        with spec.suspended():
+        with spec.suspended(), inside(self):
             self._symbols.append(layer(self._symbols[-1]))
 
     def _forget_programs(self):

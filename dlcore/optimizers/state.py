@@ -54,7 +54,7 @@ class State(lookup.Configurable):
             from dlcore import initializers
 
             value = initializers.get(initializer)(shape, dtype)
-        full_name = f"{reference_variable.name}_{name or 'slot'}".replace("/", "_")
+        full_name = f"{reference_variable.path}_{name or 'slot'}".replace("/", "_")
         return self._track(Variable(value, dtype=dtype, trainable=False, name=full_name))
 
     def add_variable(self, shape, initializer="zeros", dtype=None, aggregation="none", name=None):
