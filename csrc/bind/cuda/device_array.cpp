@@ -10,11 +10,11 @@ namespace dl::bind {
 namespace {
 
 // Type strings of the interface in the order of DType, little-endian as all GPUs' hosts.
-constexpr const char* kTypes[] = {"<f4", "<f8", "<i4", "<i8", "|u1", "|b1"};
+constexpr const char* kTypestr[] = {"<f4", "<f8", "<i4", "<i8", "|u1", "|b1"};
 
 int dtype_of_text(const std::string& text) {
   for (int i = 0; i < 6; ++i) {
-    if (text == kTypes[i]) return i;
+    if (text == kTypestr[i]) return i;
   }
   return -1;
 }
@@ -115,7 +115,7 @@ py::dict DeviceArray::interface() {
   memory_->share(cuda::Users::anybody);
   py::dict fields;
   fields["shape"] = py::tuple(py::cast(shape_));
-  fields["typestr"] = kTypes[static_cast<int>(dtype_)];
+  fields["typestr"] = kTypestr[static_cast<int>(dtype_)];
   fields["data"] =
       py::make_tuple(reinterpret_cast<uintptr_t>(nbytes() > 0 ? data() : nullptr), false);
   fields["version"] = 3;
