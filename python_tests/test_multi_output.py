@@ -59,16 +59,17 @@ def test_losses_metrics_and_weights(shared):
     logs = model.evaluate(X, [Y1, LABELS], sample_weight=weights, verbose=0, return_dict=True)
     names = ["loss", "output_1_loss", "output_2_loss", "output_1_mae", "output_2_accuracy",
              "output_2_weighted_accuracy"]  # fmt: skip
-    assert list(logs) == names
+    assert list(logs) == sorted(names) and model.metrics_names == names
     w2 = W1 if shared else W2
     mse, nll, mae, accuracy = by_hand(model, W1, w2)
     right = model.predict(X)[1].argmax(1) == LABELS
     expected = [2 * mse + 0.5 * nll, mse, nll, mae, accuracy, np.sum(right * w2) / w2.sum()]
-    np.testing.assert_allclose(list(logs.values()), expected, rtol=2e-5)
-    assert model.evaluate(X, [Y1, LABELS], sample_weight=weights, verbose=0) == list(logs.values())
+    np.testing.assert_allclose([logs[name] for name in names], expected, rtol=2e-5)
+    listed = model.evaluate(X, [Y1, LABELS], sample_weight=weights, verbose=0)
+    assert listed == [logs[name] for name in names]
     history = model.fit(X, (Y1, LABELS), sample_weight=weights, epochs=2, verbose=0,
                         validation_data=(X, [Y1, LABELS]))  # fmt: skip
-    assert list(history.history) == names + [f"val_{n}" for n in names]
+    assert list(history.history) == sorted(names) + sorted(f"val_{n}" for n in names)
     assert history.history["loss"][1] < history.history["loss"][0]
 
 
@@ -197,5 +198,7 @@ def test_losses_may_be_written_with_ops():
 
 def test_results_of_metrics_are_listed_by_output():
     model = compiled(metrics=[["mae"], ["accuracy"]], weighted_metrics=[["mse"], ["accuracy"]])
-    names = [n.split("_", 2)[-1] for n in model.evaluate(X, [Y1, LABELS], 70, 0, return_dict=True)]
-    assert names[3:] == ["mae", "mse", "accuracy", "weighted_accuracy"]
+    logs = model.evaluate(X, [Y1, LABELS], 70, 0, return_dict=True)
+    names = ["1_mae", "1_mse", "2_accuracy", "2_weighted_accuracy"]
+    assert model.metrics_names[3:] == [f"output_{name}" for name in names]
+    assert model.evaluate(X, [Y1, LABELS], 70, 0) == [logs[n] for n in model.metrics_names]

@@ -123,11 +123,11 @@ def test_super_and_overrides():
     expected = trained(
         plain, "sgd", lambda y, p: 2 * losses.mean_squared_error(y, p), metrics=["mae"]
     )
-    assert list(history) == ["loss", "mae", "rows", "again", "val_loss", "val_mae", "val_rows"]
+    assert list(history) == ["again", "loss", "mae", "rows", "val_loss", "val_mae", "val_rows"]
     np.testing.assert_allclose(history["loss"], expected[0]["loss"], rtol=1e-6)
     np.testing.assert_allclose(history["mae"], expected[0]["mae"], rtol=1e-6)
     assert history["again"] == history["loss"] and history["val_rows"] == [8, 8]
-    assert evaluated[-1] == 8 and on_batch[2] == 32
+    assert evaluated[-1] == 8 and on_batch[3] == 32
 
 
 def gan():

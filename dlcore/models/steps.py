@@ -125,7 +125,15 @@ class Steps(Programs):
 
     @property
     def metrics_names(self):
-        return list(self._compiled.results()) if self.compiled else []
+        """Of what `evaluate` lists."""
+        return self._listed(self._compiled.results()) if self.compiled else []
+
+    def _listed(self, names):
+        """The names in order: the losses, the metrics as they were given, and those that have got
+        other names than their own, as metrics of one of several outputs have.
+        """
+        given = [m.name for m in self.metrics if m.name in names]
+        return list(dict.fromkeys([*given, *sorted(names)]))
 
     def reset_metrics(self):
         """Start all metrics anew."""
@@ -248,9 +256,12 @@ class Steps(Programs):
             self.reset_metrics()
 
     def _results(self):
-        """{name: value} of the steps since `_begin`."""
+        """{name: value} of the steps since `_begin`, in the order of the names."""
         logs = self._logs[self._kind]
         if logs.entries:
-            return logs.results()
-        own = self._replaces("metrics", "get_metrics_result")
-        return self.get_metrics_result() if own else self._compiled.results()
+            results = logs.results()
+        elif self._replaces("metrics", "get_metrics_result"):
+            results = self.get_metrics_result()
+        else:
+            results = self._compiled.results()
+        return dict(sorted(results.items()))

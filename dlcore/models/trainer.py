@@ -195,9 +195,8 @@ class Trainer(Steps):
         callback_list.on_test_end(logs)
         return logs
 
-    @staticmethod
-    def _in_order(logs):
-        values = list(logs.values())
+    def _in_order(self, logs):
+        values = [logs[name] for name in self._listed(logs)]
         return values[0] if len(values) == 1 else values
 
     # -- predict
