@@ -224,6 +224,18 @@ def test_regularizers():
     np.testing.assert_allclose(sorted(map(float, layer.losses)), [0.02, 0.06, 4.0], rtol=1e-6)
 
 
+def test_losses_after_predict():
+    """Those of the weights: the program's own have no values that could be read."""
+    dense = layers.Dense(1, "relu", kernel_regularizer="l1", activity_regularizer="l2")
+    model = dlcore.Sequential([dlcore.Input((2,)), dense])
+    dense.set_weights([np.ones((2, 1)), np.zeros(1)])
+    for rows in (1, 100):
+        model.predict(np.ones((rows, 2)), verbose=0)
+        np.testing.assert_allclose([float(x) for x in model.losses], [0.02], rtol=1e-6)
+    model(np.ones((3, 2), "float32"))
+    np.testing.assert_allclose([float(x) for x in model.losses], [0.04, 0.02], rtol=1e-6)
+
+
 def test_names():
     reset_names()
     assert [layers.Dense(1).name for _ in range(3)] == ["dense", "dense_1", "dense_2"]

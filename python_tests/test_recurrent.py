@@ -554,3 +554,20 @@ def test_bad_inputs_are_named():
         layers.GRU(3, name="late")(batch(), initial_state=[np.zeros((4, 2), "float32")])
     with pytest.raises(ValueError, match=r"expected first state \(4, 3\), got \(2, 3\)"):
         layers.GRU(3)(batch(), initial_state=[np.zeros((2, 3), "float32")])
+
+
+@pytest.mark.parametrize(
+    ("layer", "sizes", "shapes"),
+    [
+        (layers.LSTM(3), [3, 3], [(2, 3), (2, 3)]),
+        (layers.GRU(3), [3], [(2, 3)]),
+        (
+            layers.RNN([layers.LSTMCell(4), layers.SimpleRNNCell(2)]),
+            [[4, 4], 2],
+            [(2, 4), (2, 4), (2, 2)],
+        ),
+    ],
+)
+def test_sizes_and_first_values_of_states(layer, sizes, shapes):
+    assert layer.state_size == sizes
+    assert [tuple(x.shape) for x in layer.get_initial_state(batch_size=2)] == shapes

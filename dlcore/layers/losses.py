@@ -2,6 +2,8 @@
 
 from dlcore.layers import spec, symbolic
 from dlcore.layers.weights import Weights
+from dlcore.program import tracing
+from dlcore.program.graph import Tensor
 
 
 class Losses(Weights):
@@ -41,6 +43,8 @@ class Losses(Weights):
         """
         layers = self._layers_within()
         called = [x for layer in layers for x in layer._call_losses]
+        if not tracing():  # those of a program, such as that of `predict`, have no values outside
+            called = [x for x in called if not isinstance(x, Tensor)]
         weights = [v for v in self.trainable_weights if v.regularizer is not None]
         return called + [v.regularizer(v) for v in weights]
 

@@ -125,6 +125,16 @@ class RNN(Layer):
                 )
 
     @property
+    def state_size(self):
+        """List of the widths of the states, as the cell tells them."""
+        size = self.cell.state_size
+        return list(size) if isinstance(size, (list, tuple)) else [size]
+
+    def get_initial_state(self, batch_size=None):
+        """List of the states, zeros, that sequences begin with."""
+        return cells.initial_states(self.cell, batch_size)
+
+    @property
     def states(self):
         """The variables in which a stateful layer keeps its states, or None before the first
         batch."""
