@@ -45,6 +45,32 @@ def test_embedding_refuses_ids_outside_the_vocabulary():
             layer(np.array([[0, bad]]))
 
 
+@pytest.mark.parametrize("make", [
+    lambda tokens: [tokens],
+    lambda tokens: [dlcore.Input((4,)), tokens],
+    lambda tokens: [dlcore.Sequential([tokens])],
+])  # fmt: skip
+def test_all_ways_into_a_model_refuse_ids_outside_the_vocabulary(make):
+    good, bad, y = np.array([[0, 1, 2, 6]]), np.array([[0, 1, 2, 7]]), np.zeros(1)
+    ways = (
+        lambda model, x: model.fit(x, y, verbose=0),
+        lambda model, x: model.evaluate(x, y, verbose=0),
+        lambda model, x: model.predict(x, verbose=0),
+        lambda model, x: model.predict_on_batch(x),
+        lambda model, x: model.train_on_batch(x, y),
+        lambda model, x: model(x),
+    )
+    for way in ways:
+        for before in ([], [good, good]):  # programs for such arrays are known then
+            tokens = layers.Embedding(7, 3, name="tokens")
+            model = dlcore.Sequential([*make(tokens), layers.Flatten(), layers.Dense(1)])
+            model.compile("sgd", "mse")
+            for x in before:
+                way(model, x)
+            with pytest.raises(ValueError, match=r"tokens: expected token ids in 0\.\.6 .* got 7"):
+                way(model, bad)
+
+
 def test_ids_made_inside_a_model_and_outside_the_vocabulary_give_zeros():
     layer = layers.Embedding(7, 3, embeddings_initializer="ones")
     y = dlcore.function(lambda ids: layer(ids + 1))(np.array([5, 6, 7, -2]))

@@ -184,7 +184,31 @@ class Model(Trainer):
     def _check_rows(self, data):
         if self._graph is not None:
             self._graph.row_shapes([x.shape for x in data.inputs])
+
+    def _check_values(self, data):
+        if self._looks_at_values():
             self._graph.check_values(data.inputs)
+
+    def _looks_at_values(self):
+        return self._graph is not None and self._graph.looks_at_values
+
+    def check_values(self, inputs):
+        """Let the layers that take the model's only input look at its values."""
+        self._graph.check_values([inputs])
+
+    def _eager_function(self, training, simple):
+        run = super()._eager_function(training, simple)
+        if self._graph is not None and not self._looks_at_values():
+            return run
+
+        def checked(inputs, *rest):
+            outputs = run(inputs, *rest)  # which builds the model
+            if self._looks_at_values():
+                self._graph.check_values(spec.leaves(inputs))
+            return outputs
+
+        self._eager[training if simple else "general"] = checked
+        return checked
 
     def _fixed_rows(self):
         return None if self._graph is None else (*self._graph.input_list[0].shape, None)[0]

@@ -54,6 +54,13 @@ class Programs(Layer):
     def _check_rows(self, data):
         """Refuse inputs of a wrong shape, by the name of the layer that gets them."""
 
+    def _check_values(self, data):
+        """Refuse inputs of wrong values, such as token ids; the model is built."""
+
+    def _looks_at_values(self):
+        """Whether `_check_values` does anything."""
+        return False
+
     def _input_dtypes(self, data):
         """What batches of the inputs are cast to while they are gathered."""
         return [None] * len(data.inputs)
@@ -96,6 +103,8 @@ class Programs(Layer):
         """
         data = self._inputs(who, kind, x)
         outputs = self._output_specs(data, kind)
+        if not self._replaces(f"{kind}_step"):
+            self._check_values(data)
         variables = self._trained_variables()  # which packs them
         if kind != "predict":
             as_outputs = self._add_targets(kind, data, y, sample_weight, outputs)

@@ -297,7 +297,9 @@ class Trainer(Steps):
         if plain and x.dtype.isnative and x.dtype.name in dtypes.ARRAYS:
             if len(cache) >= _MOST_SHAPES:
                 cache.clear()
-            cache[x.shape, x.dtype] = _one_result(run.compiled(x)), layout()
+            call = _one_result(run.compiled(x))
+            call = _checked(self._graph, call) if self._looks_at_values() else call
+            cache[x.shape, x.dtype] = call, layout()
         return result
 
     # -- single batches
@@ -363,6 +365,14 @@ def _at_most(who, what, count, limit, unit=1):
     if count is None:
         return limit
     return min(limit, unit * spec.check_positive_int(who, what, count))
+
+
+def _checked(graph, call):
+    def run(x):
+        graph.check_values([x])
+        return call(x)
+
+    return run
 
 
 def _one_result(program):
