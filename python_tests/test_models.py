@@ -570,6 +570,17 @@ def test_summary():
     assert "unbuilt" in lines[-1]
 
 
+@pytest.mark.parametrize("loss", ["binary_crossentropy", losses.BinaryFocalCrossentropy()])
+def test_labels_of_two_classes_are_0_and_1(loss):
+    model = models.Sequential([layers.Input((6,)), layers.Dense(1, "sigmoid")])
+    model.compile("sgd", loss)
+    for labels, got in ((2 * (LABELS == 1) - 1, -1), (LABELS, 2), (np.full(90, 255, "uint8"), 255)):
+        with pytest.raises(ValueError, match=rf"expected labels in 0\.\.1, got {got} at row \d"):
+            model.fit(X, labels, verbose=0)
+    for labels in (LABELS == 1, (LABELS == 1).astype(int), 1.05 * (LABELS == 1)):
+        model.fit(X, labels, verbose=0)  # noise on labels is a habit of GANs
+
+
 def wrong_labels(value):
     labels = LABELS.copy()
     labels[7] = value

@@ -80,6 +80,11 @@ class Head:
         )
         return self.loss.name, output_shape[-1], ignored
 
+    def takes_bits(self):
+        """Whether targets that are integers can be 0 and 1 only."""
+        binary = losses.binary_crossentropy, losses.binary_focal_crossentropy
+        return getattr(self.loss, "fn", None) in binary
+
     def wants_integers(self):
         """Whether integer targets stay integers: for class labels, and for functions that may
         count on them.

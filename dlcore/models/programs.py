@@ -227,6 +227,8 @@ class Programs(Layer):
                 if labels.dtype not in (np.int32, np.int64):
                     data.targets[i] = labels.astype(np.int32)
             elif labels.dtype.kind != "f" and not head.wants_integers():
+                if head.takes_bits():
+                    arrays.check_labels(head.loss.name, backends.to_host(labels), 2)
                 data.targets[i] = labels.astype(config.floatx())
 
     def _program(self, kind, data, batch, indexed):
