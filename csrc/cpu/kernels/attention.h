@@ -111,10 +111,10 @@ template <class T, class F>
 inline void product(T* c, int64_t c_row, int64_t rows, int64_t panels, const T* a, int64_t a_row,
                     int64_t a_col, const T* b, int64_t b_rows, bool accumulate, F part) {
   constexpr int tallest = max_height(kVectors);
-  const int64_t tiles = quotient_up(rows, tallest);
+  const EvenStrips strips(rows, tallest);
   int64_t r = 0;
-  for (int64_t i = 0; i < tiles; ++i) {
-    const int h = static_cast<int>(rows / tiles + (i < rows % tiles));
+  for (int64_t i = 0; i < strips.count; ++i) {
+    const int h = static_cast<int>(strips.extent(i));
     const Part p = part(r, h);
     const TileFunction<T> run = find_tile<T>(kVectors, h);
     for (int64_t j = p.panel; j < panels; ++j) {

@@ -157,13 +157,11 @@ Patch<T> read_patch(const T* image, const Strides& s, int64_t h, int64_t w, int6
 // C (rows x nv vectors) = or += A @ B for one of the 16 points, in strips of nearly equal heights.
 template <class T>
 void multiply_point(Tile<T> t, int64_t rows, int nv) {
-  const int64_t strips = ceil_div(rows, max_height(nv));
-  const T* a = t.a;
-  T* c = t.c;
-  for (int64_t s = 0; s < strips; ++s) {
-    const int64_t r0 = rows * s / strips, r1 = rows * (s + 1) / strips;
-    t.a = a + r0 * t.a_row, t.c = c + r0 * t.c_row;
-    find_tile<T>(nv, static_cast<int>(r1 - r0))(t);
+  const EvenStrips strips(rows, max_height(nv));
+  for (int64_t s = 0; s < strips.count; ++s) {
+    const int64_t h = strips.extent(s);
+    find_tile<T>(nv, static_cast<int>(h))(t);
+    t.a += h * t.a_row, t.c += h * t.c_row;
   }
 }
 

@@ -191,85 +191,85 @@ class Multiplier {
     }
   }
 
-  // Strips of nearly equal heights. A strip of A in place stays in L1 while the panels of B pass
-  // by; by panels, a whole block of A stays in L2 and passes by each panel of B in L1.
+  // A strip of A in place stays in L1 while the panels of B pass by; by panels, a whole block of A
+  // stays in L2 and passes by each panel of B in L1.
   void tiles(int64_t i, int64_t rows, T* c, int64_t c_row) {
     Tile<T> t;
+    t.a_row = p_.pack_a ? 1 : p_.a_row, t.a_col = p_.a_col;
     t.c_row = c_row;
     t.accumulate = k0_ > 0;
     t.store = k1_ == p_.k ? store_ : Store::plain;
     t.extra_row = store_ == Store::relu_grad ? call_.tensors[p_.extra].stride[p_.row_axis] : 0;
-    const int64_t strips = ceil_div(rows, p_.height);
-    if (p_.by_panels) {
-      if (p_.pack_a) pack_a(i, rows, strips);
-      for (int64_t j = 0; j < cols_;) {
-        const int w = tile_width(p_, ceil_div(cols_ - j, L));
-        for (int64_t s = 0; s < strips; ++s) {
-          set_b(t, j, w, i, s);
-          const int64_t r0 = rows * s / strips, r1 = rows * (s + 1) / strips;
-          prefetch_sums(c + (r1 + p_.height) * c_row + j, c_row,
-                        least(p_.height, rows - r1 - p_.height), w);
-          strip_tile(t, i, r0, r1, j, w, c);
+    const EvenStrips strips(rows, p_.height);
+    const int64_t packs = copies_ && i == i_begin_ ? 0 : -1;  // the strip that copies B
+    if (p_.pack_a) pack_a(i, strips);
+    if (!p_.by_panels) {
+      for (int64_t s = 0; s < strips.count; ++s) {
+        for (int64_t j = 0; j < cols_;) {
+          const int w = tile_width(p_, ceil_div(cols_ - j, L));
+          set_b(t, j, w, s == packs);
+          strip_tile(t, i, strips.start(s), strips.extent(s), j, w, c);
+          j += w * L;
         }
-        j += w * L;
       }
       return;
     }
-    for (int64_t s = 0; s < strips; ++s) {
-      const int64_t r0 = rows * s / strips, r1 = rows * (s + 1) / strips;
-      for (int64_t j = 0; j < cols_;) {
-        const int w = tile_width(p_, ceil_div(cols_ - j, L));
-        set_b(t, j, w, i, s);
-        strip_tile(t, i, r0, r1, j, w, c);
-        j += w * L;
+    for (int64_t j = 0; j < cols_;) {
+      const int w = tile_width(p_, ceil_div(cols_ - j, L));
+      for (int64_t s = 0, r = 0; s < strips.count; ++s) {
+        if (s <= 1) set_b(t, j, w, s == packs);
+        const int64_t h = strips.extent(s);
+        if (direct_ && r + 3 * h <= rows) prefetch_sums(c + (r + 2 * h) * c_row + j, c_row, h, w);
+        strip_tile(t, i, r, h, j, w, c);
+        r += h;
       }
+      j += w * L;
     }
   }
 
   // Far rows of C are waited for at the start of a tile, unless they are in L2; those of the strip
-  // after the next.
+  // after the next. Of a panel that starts within a line, the next one fetches the last.
   static void prefetch_sums(const T* c, int64_t c_row, int64_t rows, int w) {
-    for (int64_t r = 0; r < rows; ++r) {
-      for (int v = 0; v < w; ++v) __builtin_prefetch(c + r * c_row + v * L, 0, 2);
+    const bool second = w * L * sizeof(T) > 64;
+    for (int64_t r = 0; r < rows; ++r, c += c_row) {
+      __builtin_prefetch(c, 0, 2);
+      if (second) __builtin_prefetch(c + 64 / sizeof(T), 0, 2);
     }
   }
 
-  void pack_a(int64_t i, int64_t rows, int64_t strips) {
+  void pack_a(int64_t i, const EvenStrips& strips) {
     const int64_t depth = k1_ - k0_;
     const T* a = a_ + i * p_.a_row + k0_ * p_.a_col;
     T* packed = base_ + at_.rows;
     if (p_.a_row == 1 && p_.a_col >= 2 * L && p_.height <= 2 * L)
-      return pack_strips(a, p_.a_col, depth, rows, strips, packed);
-    for (int64_t s = 0; s < strips; ++s) {
-      const int64_t r0 = rows * s / strips, r1 = rows * (s + 1) / strips;
-      gather_block(a + r0 * p_.a_row, p_.a_col, p_.a_row, depth, r1 - r0, packed + r0 * depth,
-                   r1 - r0);
+      return pack_strips(a, p_.a_col, depth, strips, packed);
+    for (int64_t s = 0; s < strips.count; ++s) {
+      const int64_t r = strips.start(s), h = strips.extent(s);
+      gather_block(a + r * p_.a_row, p_.a_col, p_.a_row, depth, h, packed + r * depth, h);
     }
   }
 
-  // Rows [r0, r1) of the block that starts at row i, and the panel of w vectors at column j of the
-  // group.
-  void strip_tile(Tile<T>& t, int64_t i, int64_t r0, int64_t r1, int64_t j, int w, T* c) {
-    const int h = static_cast<int>(r1 - r0);
+  // Rows [r, r + h) of the block that starts at row i, and the panel of w vectors at column j of
+  // the group.
+  void strip_tile(Tile<T>& t, int64_t i, int64_t r, int64_t h, int64_t j, int w, T* c) {
     if (p_.pack_a) {
-      t.a = base_ + at_.rows + r0 * (k1_ - k0_), t.a_row = 1, t.a_col = h;
+      t.a = base_ + at_.rows + r * (k1_ - k0_), t.a_col = h;
     } else {
-      t.a = a_ + (i + r0) * p_.a_row + k0_ * p_.a_col, t.a_row = p_.a_row, t.a_col = p_.a_col;
+      t.a = a_ + (i + r) * p_.a_row + k0_ * p_.a_col;
     }
-    t.c = c + r0 * t.c_row + j;
-    t.extra = bias_ ? bias_ + (i + r0) * t.extra_row + j : t.c;
-    (t.packed ? find_packing_tile<T>(w, h) : find_tile<T>(w, h))(t);
+    t.c = c + r * t.c_row + j;
+    t.extra = bias_ ? bias_ + (i + r) * t.extra_row + j : t.c;
+    const int height = static_cast<int>(h);
+    (t.packed ? find_packing_tile<T>(w, height) : find_tile<T>(w, height))(t);
   }
 
-  // B's panel of w vectors at column j of the group, for strip s of the block at row i. The first
-  // one copies it.
-  void set_b(Tile<T>& t, int64_t j, int w, int64_t i, int64_t s) const {
+  // B's panel of w vectors at column j of the group; `packs`: this tile copies it.
+  void set_b(Tile<T>& t, int64_t j, int w, bool packs) const {
     const int64_t depth = k1_ - k0_;
     const T* in_place = b_ + k0_ * p_.b_row + j0_ + j;
     T* panel = base_ + at_.panel + j * depth;
-    const bool copies = copies_ && i == i_begin_ && s == 0;
-    t.packed = copies && (w == 2 || w == 4) ? panel : nullptr;
-    if (copies && !t.packed) pack_panel(in_place, p_.b_row, 1, depth, w * L, panel, w * L);
+    t.packed = packs && (w == 2 || w == 4) ? panel : nullptr;
+    if (packs && !t.packed) pack_panel(in_place, p_.b_row, 1, depth, w * L, panel, w * L);
     t.k[0] = depth, t.k[1] = 0;
     if (p_.pack_b && !t.packed) {
       t.b[0] = panel, t.b_row[0] = w * L;

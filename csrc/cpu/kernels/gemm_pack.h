@@ -2,6 +2,7 @@
 // writes.
 #pragma once
 
+#include "cpu/kernels/gemm_tile.h"
 #include "cpu/simd.h"
 
 namespace dl::DL_LEVEL {
@@ -173,16 +174,15 @@ void pack_narrow_rows(const T* x, int64_t x_row, int64_t rows, int64_t left, int
   for (int64_t i = whole; i < rows; ++i) copy_run(y + i * w, x + i * x_row, w);
 }
 
-// The columns of x (rows x cols) as `strips` of nearly equal width w, one after another, each
-// (rows x w). A run of rows goes to all strips at once: lines of far rows would be lost between one
-// strip and the next. Strips have at most two vectors, and x_row as many elements as both together.
+// The columns of x (rows x cols) in strips of width w, one after another, each (rows x w). A run of
+// rows goes to all strips at once: lines of far rows would be lost between one strip and the next.
+// Strips have at most two vectors, and x_row as many elements as both together.
 template <class T>
-void pack_strips(const T* x, int64_t x_row, int64_t rows, int64_t cols, int64_t strips, T* y) {
+void pack_strips(const T* x, int64_t x_row, int64_t rows, const EvenStrips& strips, T* y) {
   for (int64_t i = 0; i < rows; i += kRunRows) {
     const int64_t run = i + kRunRows < rows ? kRunRows : rows - i;
-    for (int64_t s = 0, j = 0, end = 0; s < strips; ++s, j = end) {
-      end = cols * (s + 1) / strips;
-      const int64_t w = end - j;
+    for (int64_t s = 0; s < strips.count; ++s) {
+      const int64_t j = strips.start(s), w = strips.extent(s);
       pack_narrow_rows(x + i * x_row + j, x_row, run, rows - i, w, y + j * rows + i * w);
     }
   }

@@ -78,7 +78,7 @@ __attribute__((always_inline)) inline const T* multiply(const T* const (&a)[kPoi
         if constexpr (kPacks) store(packed + (s * NV + v) * L, y);
 #pragma GCC unroll 14
         for (int r = 0; r < H; ++r) {
-          if constexpr (H == 2) {
+          if constexpr (H == 2 || H == 3) {
             add_product<T>(acc[r][v], x[r], y);
           } else {
             acc[r][v] += x[r] * y;
@@ -153,6 +153,7 @@ template <class T, int NV, int H, bool kPacks = false>
 void tile(const Tile<T>& t) {
   constexpr int L = kLanes<T>;
   constexpr int kPointers = Shape<H>::kPointers;
+  constexpr bool kFours = H == 5 || H == 6;
   Vec<T> acc[H][NV];
 #pragma GCC unroll 14
   for (int r = 0; r < H; ++r) {
@@ -172,15 +173,16 @@ void tile(const Tile<T>& t) {
 #pragma GCC unroll 6
   for (int g = 0; g < kPointers; ++g) a[g] = t.a + Shape<H>::kRows * g * row;
   for (int run = 0; run < 2; ++run) {
+    if (t.k[run] == 0) continue;
     if (!kPacks && H >= NV && row == 1 && col == H && t.b_row[run] == NV * L) {  // both packed
       accumulate_fours<T, NV, H>(a[0], 1, H, t.b[run], NV * L, t.k[run], acc);
 #pragma GCC unroll 6
       for (int g = 0; g < kPointers; ++g) a[g] += t.k[run] * H;
-    } else if (!kPacks && H == 6 && row == 1) {
+    } else if (!kPacks && kFours && row == 1) {
       accumulate_fours<T, NV, H>(a[0], 1, col, t.b[run], t.b_row[run], t.k[run], acc);
 #pragma GCC unroll 6
       for (int g = 0; g < kPointers; ++g) a[g] += t.k[run] * col;
-    } else if (!kPacks && H == 6 && col == 1) {
+    } else if (!kPacks && kFours && col == 1) {
       accumulate_fours<T, NV, H>(a[0], row, 1, t.b[run], t.b_row[run], t.k[run], acc);
 #pragma GCC unroll 6
       for (int g = 0; g < kPointers; ++g) a[g] += t.k[run];

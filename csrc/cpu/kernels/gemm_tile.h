@@ -45,6 +45,18 @@ constexpr int max_height(int nv) {
 
 constexpr int kTallest = 14;
 
+// `size` rows or columns in strips of nearly equal extent: the first ones are one longer.
+struct EvenStrips {
+  int64_t count, least, longer;
+
+  EvenStrips(int64_t size, int64_t most)
+      : count((size + most - 1) / most),
+        least(count ? size / count : 0),
+        longer(size - count * least) {}
+  int64_t start(int64_t s) const { return s * least + (s < longer ? s : longer); }
+  int64_t extent(int64_t s) const { return least + (s < longer); }
+};
+
 template <class T>
 using TileFunction = void (*)(const Tile<T>&);
 
