@@ -45,10 +45,22 @@ def test_embedding_refuses_ids_outside_the_vocabulary():
             layer(np.array([[0, bad]]))
 
 
+class Tagger(dlcore.Model):
+    def __init__(self, layers):
+        super().__init__()
+        self.all = layers
+
+    def call(self, x):
+        for layer in self.all:
+            x = layer(x)
+        return x
+
+
 @pytest.mark.parametrize("make", [
-    lambda tokens: [tokens],
-    lambda tokens: [dlcore.Input((4,)), tokens],
-    lambda tokens: [dlcore.Sequential([tokens])],
+    lambda tokens, *rest: dlcore.Sequential([tokens, *rest]),
+    lambda tokens, *rest: dlcore.Sequential([dlcore.Input((4,)), tokens, *rest]),
+    lambda tokens, *rest: dlcore.Sequential([dlcore.Sequential([tokens]), *rest]),
+    lambda *layers: Tagger(layers),
 ])  # fmt: skip
 def test_all_ways_into_a_model_refuse_ids_outside_the_vocabulary(make):
     good, bad, y = np.array([[0, 1, 2, 6]]), np.array([[0, 1, 2, 7]]), np.zeros(1)
@@ -63,12 +75,35 @@ def test_all_ways_into_a_model_refuse_ids_outside_the_vocabulary(make):
     for way in ways:
         for before in ([], [good, good]):  # programs for such arrays are known then
             tokens = layers.Embedding(7, 3, name="tokens")
-            model = dlcore.Sequential([*make(tokens), layers.Flatten(), layers.Dense(1)])
+            model = make(tokens, layers.Flatten(), layers.Dense(1))
             model.compile("sgd", "mse")
+            if isinstance(model, Tagger):
+                model.predict(good)  # a call alone does not know which inputs are ids
             for x in before:
                 way(model, x)
             with pytest.raises(ValueError, match=r"tokens: expected token ids in 0\.\.6 .* got 7"):
                 way(model, bad)
+
+
+def test_ids_among_the_inputs_of_a_model_of_ones_own():
+    class Scores(dlcore.Model):
+        def __init__(self):
+            super().__init__()
+            self.tokens, self.out = layers.Embedding(7, 3, name="tokens"), layers.Dense(1)
+
+        def call(self, x):
+            return self.out(ops.mean(self.tokens(x["ids"]), axis=1) + x["more"])
+
+    model = Scores()
+    more = np.full((2, 3), 50.0)
+    for bad in (False, True):
+        ids = np.full((2, 4), 7 if bad else 6)
+        for x in ({"ids": ids, "more": more}, {"more": more, "ids": ids}) * 2:
+            if bad:
+                with pytest.raises(ValueError, match=r"tokens: expected token ids .* got 7 at"):
+                    model.predict(x)
+            else:
+                assert model.predict(x).shape == (2, 1)
 
 
 def test_ids_made_inside_a_model_and_outside_the_vocabulary_give_zeros():

@@ -11,6 +11,7 @@ from dlcore import initializers, ops
 from dlcore.layers import spec
 from dlcore.layers.base import Layer
 from dlcore.ops.op import OPS, to_tensor
+from dlcore.program.graph import current_trace, input_position
 
 
 def check_ids(name, ids, vocabulary):
@@ -105,6 +106,9 @@ class Embedding(_TakesIds):
 
     def call(self, inputs):
         ids = to_tensor(inputs)
+        position = input_position(ids)
+        if position is not None:
+            current_trace().checks.append((position, self.check_values))
         ids = ids if ids.dtype in ("int32", "int64") else ops.cast(ids, "int32")
         rows = OPS["gather"](to_tensor(self.embeddings), ops.ravel(ids))
         return ops.cast(ops.reshape(rows, (*ids.shape, self.output_dim)), self.compute_dtype)

@@ -203,7 +203,7 @@ _NO_PARTS = frozenset(
         "_name", "_trainable", "built", "dtype", "_dtype_policy", "autocast",
         "_build_specs",
         "_symbols", "_programs", "_functions", "_fast_predict", "_fast_on_batch",
-        "_compile_config", "_optimized", "_states", "_trained",
+        "_compile_config", "_optimized", "_states", "_trained", "_input_checks",
     )
 )  # fmt: skip
 

@@ -1,5 +1,7 @@
 """Model: a layer that is trained, described, saved and loaded."""
 
+import numpy as np
+
 from dlcore import lookup
 from dlcore.layers import sharing, spec
 from dlcore.layers.operation import Operation
@@ -185,16 +187,19 @@ class Model(Trainer):
         if self._graph is not None:
             self._graph.row_shapes([x.shape for x in data.inputs])
 
-    def _check_values(self, data):
-        if self._looks_at_values():
-            self._graph.check_values(data.inputs)
-
     def _looks_at_values(self):
-        return self._graph is not None and self._graph.looks_at_values
+        graph = self._graph
+        return super()._looks_at_values() if graph is None else graph.looks_at_values
+
+    def _check_values(self, inputs):
+        if self._graph is None:
+            super()._check_values(inputs)
+        else:
+            self._graph.check_values(inputs)
 
     def check_values(self, inputs):
         """Let the layers that take the model's only input look at its values."""
-        self._graph.check_values([inputs])
+        self._check_values([inputs])
 
     def _eager_function(self, training, simple):
         run = super()._eager_function(training, simple)
@@ -203,8 +208,9 @@ class Model(Trainer):
 
         def checked(inputs, *rest):
             outputs = run(inputs, *rest)  # which builds the model
-            if self._looks_at_values():
-                self._graph.check_values(spec.leaves(inputs))
+            arrays = spec.leaves(inputs)
+            if self._looks_at_values() and all(isinstance(x, np.ndarray) for x in arrays):
+                self._check_values(arrays)
             return outputs
 
         self._eager[training if simple else "general"] = checked

@@ -18,7 +18,7 @@ from dlcore.models.form import Form
 from dlcore.models.runner import Runner
 from dlcore.models.streaming import StreamRunner
 from dlcore.program import BatchProgram, function, layout, pack, variables_made
-from dlcore.program.graph import Trace, suspended
+from dlcore.program.graph import Trace, current_trace, suspended
 
 _MOST_PROGRAMS = 30  # of other batch sizes and data, per model
 
@@ -27,6 +27,7 @@ class Programs(Layer):
     """A layer and the programs of its steps, which subclasses define."""
 
     _changes = 0  # how often the programs were forgotten
+    _input_checks = ()  # (place of an input, what looks at its values)
 
     def _forget_programs(self):
         self._changes += 1
@@ -54,12 +55,14 @@ class Programs(Layer):
     def _check_rows(self, data):
         """Refuse inputs of a wrong shape, by the name of the layer that gets them."""
 
-    def _check_values(self, data):
-        """Refuse inputs of wrong values, such as token ids; the model is built."""
-
     def _looks_at_values(self):
         """Whether `_check_values` does anything."""
-        return False
+        return bool(self._input_checks)
+
+    def _check_values(self, inputs):
+        """Refuse arrays of wrong values, such as token ids; the model is built."""
+        for place, check in self._input_checks:
+            check(inputs[place])
 
     def _input_dtypes(self, data):
         """What batches of the inputs are cast to while they are gathered."""
@@ -75,14 +78,21 @@ class Programs(Layer):
         key = ("outputs", own, data.key())
         if key not in self._functions:
             step = (lambda x: self.predict_step(pack_batch(x))) if own else self
-            self._functions[key] = self._specs_of(step, data, kind)
-        return self._functions[key]
+            self._functions[key] = self._specs_of(step, data, kind), self._input_checks
+        specs, self._input_checks = self._functions[key]
+        return specs
 
     def _specs_of(self, f, data, kind):
-        built = self.built
+        built, self._input_checks = self.built, ()
+
+        def call(*inputs):
+            outputs = f(*inputs)
+            self._input_checks = current_trace().checks
+            return outputs
+
         try:
             rows = self._fixed_rows()
-            specs = spec.output_spec(self, data.input_specs(rows), call=f)
+            specs = spec.output_spec(self, data.input_specs(rows), call=call)
             if rows is None:
                 return specs
             return spec.map_leaves(lambda y: spec.Spec((None, *y.shape[1:]), y.dtype), specs)
@@ -104,7 +114,7 @@ class Programs(Layer):
         data = self._inputs(who, kind, x)
         outputs = self._output_specs(data, kind)
         if not self._replaces(f"{kind}_step"):
-            self._check_values(data)
+            self._check_values(data.inputs)
         variables = self._trained_variables()  # which packs them
         if kind != "predict":
             as_outputs = self._add_targets(kind, data, y, sample_weight, outputs)

@@ -99,6 +99,13 @@ class Leaf:
 INPUT, VARIABLE, CONSTANT = Leaf("input"), Leaf("variable"), Leaf("constant")
 
 
+def input_position(tensor):
+    """The place of the input that a tensor has the values of, or None."""
+    while tensor.node.op.name in ("cast", "reshape"):
+        tensor = tensor.node.inputs[0]
+    return tensor.node.attrs["position"] if tensor.node.op is INPUT else None
+
+
 class Trace:
     """Records the nodes of one graph, and what happens to variables."""
 
@@ -110,6 +117,7 @@ class Trace:
         self.starts = {}  # Variable -> [(value it was given, how that is seen)]
         self.autocast = None  # the half as which weights of layers are seen
         self.streams = 0  # random streams handed out, see dlcore.random
+        self.checks = []  # (position of an input, what looks at its values), see `layers.Embedding`
         self._known = {}
 
     def _new(self, op, inputs, attrs, specs):
