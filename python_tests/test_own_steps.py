@@ -285,6 +285,33 @@ def test_a_model_with_nothing_to_train():
     assert loss == [4.0]
 
 
+def test_numpy_in_a_formula_is_refused_and_works_on_variables():
+    class Tanh(layers.Layer):
+        def call(self, x):
+            return np.tanh(x)
+
+    with pytest.raises(TypeError, match=r"use dlcore\.ops instead of NumPy"):
+        Tanh()(np.ones((1, 2), "float32"))
+    with pytest.raises(TypeError, match=r"use dlcore\.ops"):
+        np.exp(keras.Input((2,)))
+    weight = keras.Variable([0.0, 1.0])
+    np.testing.assert_allclose(np.exp(weight), [1.0, np.e], rtol=1e-6)
+    total = np.ones(2, "float32")
+    total += weight
+    np.testing.assert_array_equal(total, [1.0, 2.0])
+
+
+def test_a_call_that_lacks_return():
+    class Forgetful(layers.Layer):
+        def call(self, x):
+            x + 1
+
+    layer = Forgetful(name="own")
+    for x in (keras.Input((2,)), np.ones((1, 2), "float32")):
+        with pytest.raises(TypeError, match="own: expected call to return tensors, got None"):
+            layer(x)
+
+
 def test_names_of_weights():
     model = keras.Sequential([keras.Input((3,)), layers.Dense(1, name="out")], name="model")
     assert [v.path for v in model.weights] == ["model/out/kernel", "model/out/bias"]

@@ -223,6 +223,10 @@ class Layer(Losses):
                 kwargs.setdefault("mask", mask)
             with inside(self):
                 outputs = self.call(inputs, *args, **kwargs)
+            if outputs is None:
+                raise TypeError(
+                    f"{self.name}: expected call to return tensors, got None; does it lack return?"
+                )
             hand_on(self, inputs, kwargs.get("mask", mask), outputs)
         finally:
             _call.training = outer

@@ -16,8 +16,7 @@ class Operators:
     """Arithmetic on symbolic tensors and variables; `dlcore.ops` fills in the methods."""
 
     __slots__ = ()
-    __array_priority__ = 1000  # so that ndarray + Tensor asks the Tensor
-    __array_ufunc__ = None
+    __array_priority__ = 1000  # so that ndarray + Tensor asks the Tensor, and np.exp `__array__`
 
 
 class Tensor(Operators):
