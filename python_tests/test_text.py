@@ -44,6 +44,9 @@ def test_pad_sequences_of_vectors_words_and_nothing():
         pad_sequences([[1]], padding="left")
     with pytest.raises(ValueError, match="expected entries of one shape"):
         pad_sequences([[[1, 2]], [[1, 2, 3]]])
+    for words in (["the cat", "sat"], [["the"], ["cat"]], [[1], [None]]):
+        with pytest.raises(ValueError, match="pad_sequences: expected entries of dtype int32, got"):
+            pad_sequences(words)
     with pytest.raises(ValueError, match="expected dtype=object"):
         pad_sequences([[1]], value="x")
 

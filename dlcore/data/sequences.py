@@ -60,7 +60,13 @@ def pad_sequences(
         n = min(len(sequence), length)
         if n:
             kept = sequence[-n:] if truncating == "pre" else sequence[:n]
-            row[length - n if padding == "pre" else 0 :][:n] = kept
+            try:
+                row[length - n if padding == "pre" else 0 :][:n] = kept
+            except (ValueError, TypeError):
+                raise ValueError(
+                    f"pad_sequences: expected entries of dtype {dtype}, got {kept!r};"
+                    " TextVectorization and StringLookup make numbers of text"
+                ) from None
     return rows
 
 
