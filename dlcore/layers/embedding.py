@@ -37,9 +37,9 @@ class _TakesIds(Layer):
 class Embedding(_TakesIds):
     """A trainable vector for every token id.
 
-    Ids are checked where arrays enter: when the layer is called on an array, and in `fit`,
-    `evaluate` and `predict` when it takes an input of the model. Ids outside the vocabulary that
-    are computed inside a model give zeros.
+    Ids are checked where arrays enter: when the layer is called on an array, and when it takes an
+    input of a model or of a function under `dlcore.function`. Ids outside the vocabulary that are
+    computed inside give zeros.
 
     Parameters
     ----------

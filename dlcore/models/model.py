@@ -1,7 +1,5 @@
 """Model: a layer that is trained, described, saved and loaded."""
 
-import numpy as np
-
 from dlcore import lookup
 from dlcore.layers import sharing, spec
 from dlcore.layers.operation import Operation
@@ -200,21 +198,6 @@ class Model(Trainer):
     def check_values(self, inputs):
         """Let the layers that take the model's only input look at its values."""
         self._check_values([inputs])
-
-    def _eager_function(self, training, simple):
-        run = super()._eager_function(training, simple)
-        if self._graph is not None and not self._looks_at_values():
-            return run
-
-        def checked(inputs, *rest):
-            outputs = run(inputs, *rest)  # which builds the model
-            arrays = spec.leaves(inputs)
-            if self._looks_at_values() and all(isinstance(x, np.ndarray) for x in arrays):
-                self._check_values(arrays)
-            return outputs
-
-        self._eager[training if simple else "general"] = checked
-        return checked
 
     def _fixed_rows(self):
         return None if self._graph is None else (*self._graph.input_list[0].shape, None)[0]

@@ -164,7 +164,9 @@ class Function:
         return self._general(*args)
 
     def _general(self, *args):
-        (program, structure, _), arrays = self._entry(args)
+        (program, structure, _, checks), arrays = self._entry(args)
+        for position, check in checks:
+            check(arrays[position])
         results = program(*arrays)
         return results[0] if structure is None else structure(results)
 
@@ -191,7 +193,7 @@ class Function:
             entry = self._compile(leaves, tree)
             self._keep((tree, key), entry)
             flat = len(arrays) == len(args)
-            if self._dispatcher is not None and flat and entry[2]:
+            if self._dispatcher is not None and flat and entry[2] and not entry[3]:
                 signature = [(x.shape, x.dtype.name) for x in arrays]
                 backends.remember(self._dispatcher, signature, entry[0])
         return entry, arrays
@@ -215,8 +217,9 @@ class Function:
         self._programs[key], self._bytes = entry, self._bytes + size
 
     def _compile(self, leaves, tree):
-        """(program, structure of its results, whether it returns them as they are)."""
-
+        """(program, structure of its results, whether it returns them as they are, what looks at
+        the values of its arguments).
+        """
         with Trace() as trace:
             symbolic = [trace.input(x.shape, x.dtype.name) if _is_array(x) else x for x in leaves]
             result = self._f(*unflatten(tree, symbolic))
@@ -228,7 +231,8 @@ class Function:
             and all(not isinstance(x, (tuple, list, dict)) for x in result)
         )
         device = "gpu" if any(_is_array(x) == "gpu" for x in leaves) else None
-        return backends.compile(graph, device), structure, plain
+        checks = [] if device else trace.checks
+        return backends.compile(graph, device), structure, plain, checks
 
 
 def _is_array(x):
