@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "cpu/kernels/expression.h"
+#include "cpu/kernels/gemm_plan.h"
 #include "cpu/kernels/gemm_tile.h"
 #include "tests/products.h"
 
@@ -109,8 +110,12 @@ void test_large() {
 // A row of a batch has the same bits as that row alone.
 template <class T>
 void test_rows_alone() {
-  for (const auto& [n, k] :
-       {std::pair<int64_t, int64_t>{128, 784}, {10, 128}, {1, 64}, {512, 512}, {1030, 70}}) {
+  for (const auto& [n, k] : {std::pair<int64_t, int64_t>{128, 784},
+                             {10, 128},
+                             {1, 64},
+                             {512, 512},
+                             {1030, 70},
+                             {1040, 1010}}) {
     Array<T> a({33, k}, rows), b({k, n}, rows), out({33, n}, rows), one({1, n}, rows);
     run({out.tensor(), a.tensor(), b.tensor()}, {}, 0);
     for (int64_t i = 0; i < 33; ++i) {
@@ -173,6 +178,34 @@ void test_packing_tiles() {
   }
 }
 
+// One row against a large B goes over whole rows of B, with the sums of the tiles.
+template <class T>
+void test_streams() {
+  constexpr int64_t L = kLanes<T>, n = 24 * L;
+  Array<T> a({1, kStreamRows}, rows), b({kStreamRows, n}, rows), c({1, n}, rows), d({1, n}, rows);
+  for (const bool accumulate : {false, true}) {
+    Tile<T> t{};
+    t.a = a.buffer.get(), t.a_row = kStreamRows, t.a_col = 1;
+    t.b[0] = b.buffer.get(), t.b_row[0] = n, t.k[0] = kStreamRows;
+    t.c = c.buffer.get(), t.c_row = n;
+    t.accumulate = accumulate;
+    stream_row(t, n);
+    for (int64_t j = 0; j < n; j += 8 * L) {
+      t.b[0] = b.buffer.get() + j, t.c = d.buffer.get() + j;
+      find_tile<T>(8, 1)(t);
+    }
+    for (int64_t j = 0; j < n; ++j) CHECK(same_bits(c.buffer[j], d.buffer[j]));
+  }
+  const int64_t large = 1040;
+  for (const int64_t m : {1, 2}) {
+    Array<T> x({m, large}, rows), y({large, large}, rows), z({m, large}, rows);
+    const std::vector<Tensor> tensors{z.tensor(), x.tensor(), y.tensor()};
+    Product p{};
+    read_gemm(call_of(tensors, {}), p);
+    CHECK(p.streams == (m == 1));
+  }
+}
+
 void test_refusals() {
   Array<float> a({4, 5}, rows), b({5, 6}, rows), c({4, 6}, rows), d({4, 5}, rows);
   Array<double> e({5, 6}, rows);
@@ -201,6 +234,7 @@ void test_all() {
   test_halves_of_updates<T>();
   test_parts_by_bytes<T>();
   test_packing_tiles<T>();
+  test_streams<T>();
 }
 
 }  // namespace

@@ -203,6 +203,12 @@ class Multiplier {
     const EvenStrips strips(rows, p_.height);
     const int64_t packs = copies_ && i == i_begin_ ? 0 : -1;  // the strip that copies B
     if (p_.pack_a) pack_a(i, strips);
+    if (p_.streams && k1_ - k0_ == kStreamRows && t.store == Store::plain && padded_ == cols_) {
+      t.a = a_ + k0_ * p_.a_col;
+      t.b[0] = b_ + k0_ * p_.b_row + j0_, t.b_row[0] = p_.b_row;
+      t.c = c;
+      return stream_row(t, cols_);
+    }
     if (!p_.by_panels) {
       for (int64_t s = 0; s < strips.count; ++s) {
         for (int64_t j = 0; j < cols_;) {

@@ -161,7 +161,8 @@ void choose_blocks(Product& p, int lanes, int64_t size) {
   if (p.width == 8 && p.b_col == 1 && p.n >= 2 * tile && p.n * p.k * size >= kStreamBytes) {
     // A few rows against a large B: memory is the limit, so B is read in long runs, a few rows at a
     // time.
-    p.k_step = least(p.k, 8);
+    p.streams = p.m == 1;
+    p.k_step = least(p.k, kStreamRows);
     p.group = least(round_up(p.n, tile), 4096 / tile * tile);
   }
 }

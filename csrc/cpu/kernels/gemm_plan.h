@@ -34,6 +34,7 @@ struct Product {
   bool pack_a, pack_b;
   bool copies;          // the first strip of rows packs B while it reads it in place
   bool by_panels;       // a panel of B stays in L1 while a block of A, in L2, passes by
+  bool streams;         // rows of a large B come from memory for one row of A
   int64_t k_step;       // rows of B at a time
   int64_t group;        // columns of C at a time
   int64_t row_limit;    // rows of C at a time

@@ -237,6 +237,23 @@ TileFunction<T> find_packing_tile(int nv, int h) {
   return nv == 2 ? tile_of_height<T, 2, true>(h) : tile_of_height<T, 4, true>(h);
 }
 
+template <class T>
+void stream_row(const Tile<T>& t, int64_t columns) {
+  static_assert(kStreamRows == 8);
+  Vec<T> x[kStreamRows];
+  for (int k = 0; k < kStreamRows; ++k) x[k] = broadcast(t.a[k * t.a_col]);
+  const int64_t row = t.b_row[0];
+  const T *near = t.b[0], *far = near + 4 * row;  // rows 0 to 3 and 4 to 7
+  for (int64_t j = 0; j < columns; j += kLanes<T>) {
+    Vec<T> sum = t.accumulate ? load(t.c + j) : Vec<T>{};
+    for (int k = 0; k < 4; ++k) sum += x[k] * load(near + k * row + j);
+    for (int k = 0; k < 4; ++k) sum += x[4 + k] * load(far + k * row + j);
+    store(t.c + j, sum);
+  }
+}
+
+template void stream_row<float>(const Tile<float>&, int64_t);
+template void stream_row<double>(const Tile<double>&, int64_t);
 template TileFunction<float> find_packing_tile<float>(int, int);
 template TileFunction<double> find_packing_tile<double>(int, int);
 template TileFunction<float> find_tile<float>(int, int);

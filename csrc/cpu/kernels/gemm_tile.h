@@ -68,4 +68,10 @@ TileFunction<T> find_tile(int nv, int h);
 template <class T>
 TileFunction<T> find_packing_tile(int nv, int h);
 
+// One row of C, of `columns` whole vectors, by kStreamRows rows of B that come from memory: all of
+// them at once, without the pauses between tiles.
+constexpr int kStreamRows = 8;
+template <class T>
+void stream_row(const Tile<T>& t, int64_t columns);
+
 }  // namespace dl::DL_LEVEL
