@@ -60,6 +60,7 @@ class Tagger(dlcore.Model):
     lambda tokens, *rest: dlcore.Sequential([tokens, *rest]),
     lambda tokens, *rest: dlcore.Sequential([dlcore.Input((4,)), tokens, *rest]),
     lambda tokens, *rest: dlcore.Sequential([dlcore.Sequential([tokens]), *rest]),
+    lambda *rest: dlcore.Sequential([layers.Lambda(lambda x: x), *rest]),
     lambda *layers: Tagger(layers),
 ])  # fmt: skip
 def test_all_ways_into_a_model_refuse_ids_outside_the_vocabulary(make):

@@ -8,7 +8,8 @@ import numpy as np
 
 from dlcore import ops
 from dlcore.layers.base import Layer
-from dlcore.layers.embedding import _TakesIds
+from dlcore.layers.embedding import TakesIds
+from dlcore.ops.op import to_tensor
 from dlcore.program import dtypes
 
 _MODES = ("int", "one_hot", "multi_hot", "count", "tf_idf")
@@ -35,7 +36,7 @@ def _encoded(ids, mode, depth, dtype, weights=None):
     return ops.max(hot, axis=-2) if mode == "multi_hot" else ops.sum(hot, axis=-2)
 
 
-class CategoryEncoding(_TakesIds):
+class CategoryEncoding(TakesIds):
     """Classes as rows with a column for each.
 
     Parameters
@@ -77,6 +78,7 @@ class CategoryEncoding(_TakesIds):
                 f"{self.name}: expected count_weights for output_mode 'count' only,"
                 f" got {self.output_mode!r}"
             )
+        self._note(to_tensor(inputs))
         ids = ops.cast(inputs, "int32")
         return _encoded(ids, self.output_mode, self.num_tokens, self.compute_dtype, count_weights)
 

@@ -24,17 +24,16 @@ def check_ids(name, ids, vocabulary):
         )
 
 
-class _TakesIds(Layer):
-    """Token ids are checked where arrays enter."""
+class TakesIds(Layer):
+    """Token ids are checked by `check_values` where they are inputs of what is traced."""
 
-    def _on_arrays(self, inputs, *rest):
-        if isinstance(inputs, (np.ndarray, list, tuple)):
-            inputs = spec.as_arrays(self.name, inputs)
-            self.check_values(inputs)
-        return super()._on_arrays(inputs, *rest)
+    def _note(self, ids):
+        position = input_position(ids)
+        if position is not None:
+            current_trace().checks.append((position, self.check_values))
 
 
-class Embedding(_TakesIds):
+class Embedding(TakesIds):
     """A trainable vector for every token id.
 
     Ids are checked where arrays enter: when the layer is called on an array, and when it takes an
@@ -106,9 +105,7 @@ class Embedding(_TakesIds):
 
     def call(self, inputs):
         ids = to_tensor(inputs)
-        position = input_position(ids)
-        if position is not None:
-            current_trace().checks.append((position, self.check_values))
+        self._note(ids)
         ids = ids if ids.dtype in ("int32", "int64") else ops.cast(ids, "int32")
         rows = OPS["gather"](to_tensor(self.embeddings), ops.ravel(ids))
         return ops.cast(ops.reshape(rows, (*ids.shape, self.output_dim)), self.compute_dtype)
@@ -172,10 +169,6 @@ class ReversibleEmbedding(Embedding):
                 self.embeddings_initializer,
                 name="reverse_embeddings",
             )
-
-    def check_values(self, inputs):
-        if inputs.dtype.kind in "iu":
-            super().check_values(inputs)
 
     def compute_mask(self, inputs, mask=None):
         whole = inputs.dtype in ("int32", "int64", "uint8")
@@ -268,7 +261,7 @@ class SinePositionEncoding(Layer):
         return ops.broadcast_to(table.astype(inputs.dtype), shape)
 
 
-class TokenAndPositionEmbedding(_TakesIds):
+class TokenAndPositionEmbedding(Layer):
     """The sum of an `Embedding` of the tokens and a `PositionEmbedding`.
 
     Parameters
@@ -318,9 +311,6 @@ class TokenAndPositionEmbedding(_TakesIds):
 
     def compute_mask(self, inputs, mask=None):
         return self.token_embedding.compute_mask(inputs)
-
-    def check_values(self, inputs):
-        self.token_embedding.check_values(inputs)
 
     def call(self, inputs, start_index=0):
         tokens = self.token_embedding(inputs)

@@ -5,7 +5,6 @@ those of one depth in the order in which the outputs are followed back; layers, 
 lines of a summary have the same order.
 """
 
-import functools
 import math
 
 from dlcore import ops
@@ -78,26 +77,6 @@ class LayerGraph:
             for x, i in zip(tensors, self.input_list, strict=True)
         ]
 
-    @functools.cached_property
-    def _checks(self):
-        """(place of an input, what looks at its values), such as token ids."""
-        return [
-            (place, connection.layer.check_values)
-            for connection in self.connections
-            if _looks_at_values(connection.layer)
-            for place, symbol in enumerate(self.input_list)
-            if any(x is symbol for x in connection.inputs)
-        ]
-
-    @property
-    def looks_at_values(self):
-        return bool(self._checks)
-
-    def check_values(self, arrays):
-        """Let the layers that take an input look at its values."""
-        for place, check in self._checks:
-            check(arrays[place])
-
     def row_shapes(self, shapes):
         """The shapes that inputs of these shapes are given: a missing or extra last axis of size 1
         is added or dropped, as Keras does.
@@ -148,14 +127,6 @@ def _advice(shape, row):
 def alone(tree):
     """The one entry of a list, or else the tree."""
     return tree[0] if isinstance(tree, (list, tuple)) and len(tree) == 1 else tree
-
-
-def _looks_at_values(layer):
-    """Whether a layer, or one that takes the only input of a model, has `check_values`."""
-    graph = getattr(layer, "_graph", layer)
-    if graph is layer:
-        return hasattr(layer, "check_values")
-    return graph is not None and len(graph.input_list) == 1 and graph.looks_at_values
 
 
 def in_order(outputs, given=()):

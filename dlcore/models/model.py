@@ -185,20 +185,6 @@ class Model(Trainer):
         if self._graph is not None:
             self._graph.row_shapes([x.shape for x in data.inputs])
 
-    def _looks_at_values(self):
-        graph = self._graph
-        return super()._looks_at_values() if graph is None else graph.looks_at_values
-
-    def _check_values(self, inputs):
-        if self._graph is None:
-            super()._check_values(inputs)
-        else:
-            self._graph.check_values(inputs)
-
-    def check_values(self, inputs):
-        """Let the layers that take the model's only input look at its values."""
-        self._check_values([inputs])
-
     def _fixed_rows(self):
         return None if self._graph is None else (*self._graph.input_list[0].shape, None)[0]
 

@@ -55,10 +55,6 @@ class Programs(Layer):
     def _check_rows(self, data):
         """Refuse inputs of a wrong shape, by the name of the layer that gets them."""
 
-    def _looks_at_values(self):
-        """Whether `_check_values` does anything."""
-        return bool(self._input_checks)
-
     def _check_values(self, inputs):
         """Refuse arrays of wrong values, such as token ids; the model is built."""
         for place, check in self._input_checks:

@@ -298,7 +298,7 @@ class Trainer(Steps):
             if len(cache) >= _MOST_SHAPES:
                 cache.clear()
             call = _one_result(run.compiled(x))
-            call = _checked(self._check_values, call) if self._looks_at_values() else call
+            call = _checked(self._check_values, call) if self._input_checks else call
             cache[x.shape, x.dtype] = call, layout()
         return result
 
