@@ -78,7 +78,7 @@ __attribute__((always_inline)) inline const T* multiply(const T* const (&a)[kPoi
         if constexpr (kPacks) store(packed + (s * NV + v) * L, y);
 #pragma GCC unroll 14
         for (int r = 0; r < H; ++r) {
-          if constexpr (H == 2 || H == 3) {
+          if constexpr (H == 2) {
             add_product<T>(acc[r][v], x[r], y);
           } else {
             acc[r][v] += x[r] * y;
