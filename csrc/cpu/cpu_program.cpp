@@ -21,6 +21,10 @@ constexpr double kBytesPerThread = 65536;
 // and wakes the team for the next one.
 constexpr double kWakeCost = 16;
 
+// One that takes less than the slice that a scheduler gives to another process is done alone while
+// another process has a worker's CPU.
+constexpr double kSliceCost = 512;
+
 constexpr int64_t kNever = INT64_MAX;
 
 // A run is asked whether it is interrupted when a step takes longer than this.
@@ -210,8 +214,10 @@ int64_t CpuProgram::run(int64_t first, int64_t steps, double deadline_ms, bool (
   if (lease.size <= 1)
     return run_alone();  // another thread has the team, or there are no more threads to get
   const bool one_stage = steps == 1 && stages_.size() == 1;
-  if (!one_stage && cost_ * static_cast<double>(steps) < kWakeCost &&
-      !lease.team.awake(lease.size)) {
+  const double cost = cost_ * static_cast<double>(steps);
+  const bool brief = cost < kSliceCost;
+  if (!one_stage && brief && lease.team.late()) return run_alone();
+  if (!one_stage && cost < kWakeCost && !lease.team.awake(lease.size)) {
     lease.team.wake(lease.size);
     return run_alone();
   }
@@ -226,6 +232,7 @@ int64_t CpuProgram::run(int64_t first, int64_t steps, double deadline_ms, bool (
   } else {
     lease.team.run(lease.size, job, this);
   }
+  if (brief) lease.team.learn();
   const int64_t last = last_stage_.load(std::memory_order_relaxed);
   if (last != kNever) return last / static_cast<int64_t>(stages_.size());
   return last_step_.load(std::memory_order_relaxed) - first + 1;

@@ -23,6 +23,12 @@ namespace {
 // asleep again just before the next call, and come too late each time.
 constexpr auto kSpin = std::chrono::microseconds(200);
 
+// A wait as long as this means that the other thread has no CPU: another process has it, for the
+// rest of its slice of some milliseconds. The team is then left alone for a while, twice as long
+// each time in a row: the neighbour may have much to do, and a try costs a slice.
+constexpr auto kLate = std::chrono::milliseconds(1);
+constexpr std::chrono::milliseconds kNotAlone(0), kAlone(10), kLongestAlone(160);
+
 void pause() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
@@ -136,6 +142,16 @@ void set_num_threads(int n) {
   thread_limit.store(n, std::memory_order_relaxed);
 }
 
+bool leave_cpu(int cpu) {
+  cpu_set_t mask;
+  if (sched_getaffinity(0, sizeof mask, &mask) != 0) return false;
+  cpu_set_t others = mask;
+  CPU_CLR(cpu, &others);
+  if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof others, &others) != 0) return false;
+  sched_setaffinity(0, sizeof mask, &mask);
+  return true;
+}
+
 Team& Team::current() {
   Team* team = current_team.load(std::memory_order_acquire);
   if (team) return *team;
@@ -180,22 +196,36 @@ void Team::release() { taken_.clear(std::memory_order_release); }
 bool Team::awake(int threads) const {
   if (created_.load(std::memory_order_relaxed) < threads) return false;
   for (int rank = 1; rank < threads; ++rank) {
-    if (mailboxes_[rank].asleep.load(std::memory_order_relaxed)) return false;
+    if (mailboxes_[rank].presence.load(std::memory_order_relaxed) != kAwake) return false;
   }
   return true;
 }
 
 void Team::wake(int threads) {
   for (int rank = 1; rank < threads; ++rank) {
-    std::atomic<int>& asleep = mailboxes_[rank].asleep;
-    if (asleep.load() && asleep.exchange(0)) asleep.notify_one();
+    std::atomic<int>& presence = mailboxes_[rank].presence;
+    int asleep = kAsleep;
+    if (presence.load() != kAsleep) continue;
+    caller_cpu_.store(sched_getcpu(), std::memory_order_relaxed);
+    if (presence.compare_exchange_strong(asleep, kCalled)) presence.notify_one();
   }
 }
 
+bool Team::late() const {
+  return alone_ > kNotAlone && std::chrono::steady_clock::now() < alone_until_;
+}
+
+void Team::learn() {
+  alone_ = came_late_ ? std::clamp(2 * alone_, kAlone, kLongestAlone) : kNotAlone;
+  if (came_late_) alone_until_ = std::chrono::steady_clock::now() + alone_;
+}
+
 template <class Done>
-void Team::wait_for(Done done) const {
+void Team::wait_for(Done done, int rank) {
   if (spin(done, crowded_ ? std::chrono::microseconds(0) : kSpin)) return;
+  const auto start = std::chrono::steady_clock::now();
   while (!done()) sched_yield();
+  if (rank == 0 && !crowded_ && std::chrono::steady_clock::now() - start > kLate) came_late_ = true;
 }
 
 void Team::start(int size, Job job, void* context, bool shares) {
@@ -204,6 +234,7 @@ void Team::start(int size, Job job, void* context, bool shares) {
   size_ = size;
   first_barrier_ = mailboxes_[0].barriers;
   crowded_ = size > process_cpus;
+  came_late_ = false;
   working_.store(size - 1, std::memory_order_relaxed);
   // Sequentially consistent, as the worker's two accesses: either it sees the ticket or wake() sees
   // it asleep.
@@ -215,7 +246,7 @@ void Team::start(int size, Job job, void* context, bool shares) {
 }
 
 void Team::finish() {
-  wait_for([this] { return working_.load(std::memory_order_acquire) == 0; });
+  wait_for([this] { return working_.load(std::memory_order_acquire) == 0; }, 0);
 }
 
 void Team::run(int size, Job job, void* context) {
@@ -240,15 +271,26 @@ bool Team::Mailbox::take(uint64_t number) {
   return last < number && taken.compare_exchange_strong(last, number, std::memory_order_acq_rel);
 }
 
+// Kernels that save power wake a thread on its caller's CPU though another idles, and leave both
+// there for tens of milliseconds.
+void Team::come(Mailbox& box) {
+  if (const int cpu = sched_getcpu(); cpu == caller_cpu_.load(std::memory_order_relaxed)) {
+    leave_cpu(cpu);
+  }
+  box.presence.store(kAwake);
+}
+
 void Team::worker(int rank) {
   Mailbox& box = mailboxes_[rank];
+  come(box);
   for (uint64_t seen = 0;;) {
     while (!spin([&] { return box.ticket.load(std::memory_order_acquire) != seen; }, kSpin)) {
-      box.asleep.store(1);
+      box.presence.store(kAsleep);
       if (box.ticket.load() != seen) {
-        box.asleep.store(0);
+        box.presence.store(kAwake);
       } else {
-        box.asleep.wait(1);
+        box.presence.wait(kAsleep);
+        come(box);
       }
     }
     seen = box.ticket.load(std::memory_order_acquire);
@@ -264,7 +306,7 @@ void Team::barrier(int rank) {
   const uint64_t number = ++box.barriers;
   for (int distance = 1, round = 0; distance < size_; distance *= 2, ++round) {
     mailboxes_[(rank + distance) % size_].meeting[round].store(number, std::memory_order_release);
-    wait_for([&] { return box.meeting[round].load(std::memory_order_acquire) >= number; });
+    wait_for([&] { return box.meeting[round].load(std::memory_order_acquire) >= number; }, rank);
   }
 }
 

@@ -3,11 +3,12 @@
 //
 // Not OpenMP, because a team must survive fork, give the same bits for any size, live beside other
 // runtimes and obey one setting. Workers are created when first needed and stay; idle ones spin for
-// kSpin, then sleep in the kernel. At exit they are left asleep: the team is never destroyed, so
-// there is nothing that can hang.
+// kSpin, then sleep in the kernel. A worker that wakes on its caller's CPU moves to another. At
+// exit they are left asleep: the team is never destroyed, so there is nothing that can hang.
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <string>
 
@@ -28,6 +29,10 @@ int quota_cpus(const std::string& membership, const std::string& mount);
 int num_threads();
 void set_num_threads(int n);  // throws std::invalid_argument outside 1..kMaxThreads
 
+// Moves the calling thread to another CPU of those it may use; false if there is none. Its affinity
+// mask stays as it was.
+bool leave_cpu(int cpu);
+
 class Team {
  public:
   using Job = void (*)(void* context, Team& team, int rank, int size);
@@ -40,8 +45,8 @@ class Team {
   int acquire(int threads);
   void release();
 
-  // Is every worker of a team of `threads` created and spinning? wake() makes that so, without
-  // waiting for it.
+  // Has every worker of a team of `threads` come, and not fallen asleep since? wake() makes that
+  // so, without waiting for it.
   bool awake(int threads) const;
   void wake(int threads);
 
@@ -54,11 +59,19 @@ class Team {
   // its CPU.
   void run_shares(int size, Job job, void* context);
 
+  // A run that takes less than a scheduler's slice is better done alone while another process has a
+  // worker's CPU. learn() is called after each such run; late() tells whether a worker came late to
+  // one not long ago.
+  bool late() const;
+  void learn();
+
   // All threads of the running job meet. A dissemination barrier (Hensgen, Finkel, Manber 1988).
   void barrier(int rank);
 
  private:
   static constexpr int kRounds = 8;  // 2^8 = kMaxThreads
+
+  enum Presence { kAwake, kAsleep, kCalled };  // kCalled: awake as soon as it gets a CPU
 
   struct alignas(kLine) Mailbox {
     std::atomic<uint64_t> meeting[kRounds] =
@@ -67,17 +80,18 @@ class Team {
     // compete for.
     std::atomic<uint64_t> ticket{0};
     std::atomic<uint64_t> taken{0};  // the ticket of the last share that was taken
-    std::atomic<int> asleep{0};
+    std::atomic<int> presence{kCalled};
     bool take(uint64_t number);
     alignas(kLine) uint64_t barriers = 0;  // this thread's own count
   };
 
   void worker(int rank);
+  void come(Mailbox& box);
   void start(int size, Job job, void* context, bool shares);
   void finish();
   bool create_worker(int rank);
   template <class Done>
-  void wait_for(Done done) const;
+  void wait_for(Done done, int rank);
 
   Mailbox mailboxes_[kMaxThreads];
   alignas(kLine) std::atomic<int> working_{0};  // workers that have not finished the job
@@ -88,6 +102,10 @@ class Team {
   int size_ = 1;
   uint64_t first_barrier_ = 0;  // what every thread's count starts from in this job
   bool crowded_ = false;        // more threads than CPUs: waiting must give the CPU away at once
+  std::atomic<int> caller_cpu_{-1};     // where the last call for workers came from
+  bool came_late_ = false;              // a worker did, to the last run
+  std::chrono::milliseconds alone_{0};  // how long the caller stays alone after that
+  std::chrono::steady_clock::time_point alone_until_;
 };
 
 }  // namespace dl

@@ -1,7 +1,8 @@
 // The thread team: barriers, sizes above the CPU count, fork, sharing between callers, sleeping,
-// quotas.
+// workers without a CPU, quotas.
 #include "cpu/team.h"
 
+#include <sched.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -86,17 +87,86 @@ static void test_shares() {
   }
 }
 
-static void test_sleep_and_wake() {
-  Team& team = Team::current();
-  run_ring(3, 1);
-  for (int i = 0; i < 1000 && team.awake(3); ++i)
+static bool comes_true(bool (*condition)()) {
+  for (int i = 0; i < 2000; ++i) {
+    if (condition()) return true;
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  CHECK(!team.awake(3));
+  }
+  return false;
+}
+
+static void test_sleep_and_wake() {
+  run_ring(3, 1);
+  CHECK(comes_true([] { return !Team::current().awake(3); }));
   run_ring(3, 10);                // the job itself wakes them
   for (int i = 0; i < 50; ++i) {  // jobs that arrive just as the workers fall asleep
     std::this_thread::sleep_for(std::chrono::microseconds(45 + i % 10));
     run_ring(3, 2);
   }
+}
+
+// With a single CPU a worker that was called cannot have come while the caller goes on.
+static void test_called_is_not_awake() {
+  if (kThreadSanitizer) return;  // it refuses threads after a fork
+  const pid_t child = fork();
+  if (child == 0) {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(sched_getcpu(), &one);
+    bool seen = sched_setaffinity(0, sizeof one, &one) != 0;
+    for (int i = 0; i < 50 && !seen; ++i) {  // the kernel may let the worker in at once
+      run_ring(2, 1);
+      if (!comes_true([] { return !Team::current().awake(2); })) _exit(2);
+      Team::current().wake(2);
+      seen = !Team::current().awake(2);
+    }
+    _exit(seen ? 0 : 1);
+  }
+  int status = -1;
+  CHECK(waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static void test_leaving_a_cpu() {
+  cpu_set_t before, after;
+  CHECK(sched_getaffinity(0, sizeof before, &before) == 0);
+  bool moved = false;
+  for (int i = 0; i < 100 && !moved; ++i) {  // the kernel may bring it back
+    const int cpu = sched_getcpu();
+    CHECK(dl::leave_cpu(cpu) == (CPU_COUNT(&before) > 1));
+    moved = sched_getcpu() != cpu;
+  }
+  CHECK(moved == (CPU_COUNT(&before) > 1));
+  CHECK(sched_getaffinity(0, sizeof after, &after) == 0);
+  CHECK(CPU_EQUAL(&before, &after));
+}
+
+static void test_late_workers() {
+  if (dl::available_cpus() < 2) return;  // all are late, always
+  Team& team = Team::current();
+  const auto run = [&](int milliseconds) {
+    CHECK(team.acquire(2) == 2);
+    const Team::Job job = [](void* sleep, Team&, int rank, int) {
+      if (rank == 1) std::this_thread::sleep_for(*static_cast<std::chrono::milliseconds*>(sleep));
+    };
+    std::chrono::milliseconds sleep(milliseconds);
+    team.run(2, job, &sleep);
+    team.learn();
+    team.release();
+  };
+  bool late = false;
+  for (int i = 0; i < 20 && !late; ++i) {  // unless the caller has lost its CPU since
+    run(5);
+    late = team.late();
+  }
+  CHECK(late);
+  CHECK(comes_true([] { return !Team::current().late(); }));
+  bool forgotten = false;
+  for (int i = 0; i < 100 && !forgotten; ++i) {
+    run(0);
+    forgotten = !team.late();
+  }
+  CHECK(forgotten);
 }
 
 static void test_one_caller_at_a_time() {
@@ -184,6 +254,9 @@ int main() {
   test_more_threads_than_cpus();
   test_shares();
   test_sleep_and_wake();
+  test_called_is_not_awake();
+  test_leaving_a_cpu();
+  test_late_workers();
   test_one_caller_at_a_time();
   test_fork();
   std::puts("team: ok");
