@@ -147,12 +147,13 @@ class Runner {
       tile.b[0] = r_.pack[i] ? base_ + r_.panels[i] + j * s.k : m.as<const T>() + j;
       tile.b_row[0] = r_.pack[i] ? w * L : m.stride[0];
       tile.k[0] = s.k;
-      const int64_t strips = ceil_div(rows, max_height(w));
-      for (int64_t strip = 0; strip < strips; ++strip) {
-        const int64_t r0 = rows * strip / strips, r1 = rows * (strip + 1) / strips;
-        tile.a = a + r0 * tile.a_row;
-        tile.c = base_ + r_.sums + r0 * c_row + j;
-        find_tile<T>(w, static_cast<int>(r1 - r0))(tile);
+      tile.a = a;
+      tile.c = base_ + r_.sums + j;
+      const EvenStrips strips(rows, max_height(w));
+      for (int64_t strip = 0; strip < strips.count; ++strip) {
+        const int64_t h = strips.extent(strip);
+        find_tile<T>(w, static_cast<int>(h))(tile);
+        tile.a += h * tile.a_row, tile.c += h * c_row;
       }
       j += w * L;
     }
