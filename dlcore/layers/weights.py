@@ -202,7 +202,7 @@ _NO_PARTS = frozenset(
         "_callers",
         "_name", "_trainable", "built", "dtype", "_dtype_policy", "autocast",
         "_build_specs",
-        "_symbols", "_programs", "_functions", "_fast_predict", "_fast_on_batch",
+        "_symbols", "_programs", "_functions", "_fast_predict", "_fast_on_batch", "_fast_steps",
         "_compile_config", "_optimized", "_states", "_trained", "_input_checks",
     )
 )  # fmt: skip

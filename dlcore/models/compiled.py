@@ -3,7 +3,8 @@
 total loss = sum over the outputs of weight * loss(y, y_pred)
 """
 
-from dlcore import lookup, losses, metrics, ops
+from dlcore import backends, lookup, losses, metrics, ops
+from dlcore.models.arrays import check_labels
 from dlcore.models.form import Form
 from dlcore.models.logs import plain
 from dlcore.program.graph import suspended
@@ -79,6 +80,14 @@ class Head:
             getattr(self.loss, "fn_kwargs", {}).get("ignore_class") if ignored is None else ignored
         )
         return self.loss.name, output_shape[-1], ignored
+
+    def check(self, labels, output_shape):
+        """Refuse labels that are none of the classes."""
+        classes = self.classes(output_shape)
+        if classes is None and labels.dtype.kind != "f" and not self.wants_integers():
+            classes = (self.loss.name, 2) if self.takes_bits() else None
+        if classes is not None:
+            check_labels(classes[0], backends.to_host(labels), *classes[1:])
 
     def takes_bits(self):
         """Whether targets that are integers can be 0 and 1 only."""

@@ -12,7 +12,6 @@ from dlcore import backends, config, losses
 from dlcore.data.batches import Stream, pack_batch
 from dlcore.layers import spec
 from dlcore.layers.base import Layer, _call
-from dlcore.models import arrays
 from dlcore.models.arrays import Data, WholeBatch
 from dlcore.models.form import Form
 from dlcore.models.runner import Runner
@@ -36,6 +35,7 @@ class Programs(Layer):
         self._functions = {}
         self._fast_predict = {}
         self._fast_on_batch = {}
+        self._fast_steps = {}
 
     def _forget_calls(self):
         Programs._forget_programs(self)
@@ -226,15 +226,13 @@ class Programs(Layer):
         for i, (head, labels) in enumerate(zip(self._compiled.heads, data.targets, strict=True)):
             if labels is None:
                 continue
-            classes = head.classes(outputs[i].shape)
-            if classes is not None:
-                labels = data.targets[i] = backends.to_host(labels)
-                arrays.check_labels(classes[0], labels, *classes[1:])
-                if labels.dtype not in (np.int32, np.int64):
-                    data.targets[i] = labels.astype(np.int32)
+            output = outputs[i].shape
+            head.check(labels, output)
+            if head.classes(output) is not None:
+                labels = backends.to_host(labels)
+                known = labels.dtype in (np.int32, np.int64)
+                data.targets[i] = labels if known else labels.astype(np.int32)
             elif labels.dtype.kind != "f" and not head.wants_integers():
-                if head.takes_bits():
-                    arrays.check_labels(head.loss.name, backends.to_host(labels), 2)
                 data.targets[i] = labels.astype(config.floatx())
 
     def _program(self, kind, data, batch, indexed):

@@ -11,11 +11,12 @@ from dlcore.layers import spec
 from dlcore.models import arrays
 from dlcore.models.fitting import Fitting
 from dlcore.models.steps import Steps
-from dlcore.program import dtypes, layout
+from dlcore.program import dtypes, layout, variables_made
 from dlcore.program.function import flatten, unflatten
 
 _BATCH = 32  # Keras' default
-_MOST_SHAPES = 30  # that the short cuts of predict know
+_MOST_SHAPES = 30  # that the short cuts of predict and of single batches know
+_UNKNOWN_STEP = None, None, None, None
 
 
 class Trainer(Steps):
@@ -314,23 +315,51 @@ class Trainer(Steps):
         float, list of float or dict
             Loss and metrics of this batch.
         """
-        self._check_compiled("train_on_batch")
-        data = self._data("train_on_batch", "train", x, y, sample_weight, class_weight)
-        return self._one_step("train", data, return_dict)
+        return self._on_batch("train", x, y, sample_weight, class_weight, return_dict)
 
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False) -> Any:
         """Loss and metrics of one batch."""
-        self._check_compiled("test_on_batch")
-        data = self._data("test_on_batch", "test", x, y, sample_weight)
-        return self._one_step("test", data, return_dict)
+        return self._on_batch("test", x, y, sample_weight, None, return_dict)
 
-    def _one_step(self, kind, data, return_dict):
-        split = data.unpack()
-        run = self._function((kind, data.key()), lambda *x: self._run_step(kind, split(x)))
+    def _on_batch(self, kind, x, y, sample_weight, class_weight, return_dict):
+        who = f"{kind}_on_batch"
+        self._check_compiled(who)
+        plain = type(x) is type(y) is np.ndarray and sample_weight is class_weight is None
+        key = (kind, x.shape, x.dtype, y.shape, y.dtype) if plain else None
+        run, types, check_labels, at = self._fast_steps.get(key, _UNKNOWN_STEP)
+        if at == _circumstances():
+            self._check_values([x])
+            check_labels(y)
+            given = [a if a.dtype == t else a.astype(t) for a, t in zip((x, y), types, strict=True)]
+        else:
+            data = self._data(who, kind, x, y, sample_weight, class_weight)
+            split = data.unpack()
+            step = lambda *tensors: self._run_step(kind, split(tensors)) or ()  # noqa: E731
+            run = self._function((kind, data.key()), step)
+            given = data.arrays
+            if plain and [a.shape for a in given] == [x.shape, y.shape]:
+                self._remember_step(key, run, data)
         self._begin(kind)
-        run(*data.arrays)
+        run(*given)
         logs = self._results()
         return logs if return_dict else self._in_order(logs)
+
+    def _remember_step(self, key, run, data):
+        """More batches of these shapes and types need only a look at their values."""
+        own = self._replaces("train_step", "test_step", "compute_loss", "compute_metrics")
+        if own or config.check_numerics():
+            return
+        if len(self._fast_steps) >= _MOST_SHAPES:
+            self._fast_steps.clear()
+        output = spec.leaves(self._output_specs(data))[0].shape
+        head = self._compiled.heads[0]
+        types = [a.dtype for a in data.arrays]
+        self._fast_steps[key] = run, types, lambda y: head.check(y, output), _circumstances()
+
+
+def _circumstances():
+    """What a step on arrays of known shapes and types depends on beside the model."""
+    return layout(), variables_made(), config.floatx(), config.check_numerics()
 
 
 def _batch_size(who, given, default=_BATCH, what="batch_size"):

@@ -227,7 +227,7 @@ class Function:
             graph = Graph(trace, outputs)
         plain = structure is None or (
             type(result) is tuple
-            and len(result) > 1
+            and len(result) != 1
             and all(not isinstance(x, (tuple, list, dict)) for x in result)
         )
         device = "gpu" if any(_is_array(x) == "gpu" for x in leaves) else None
