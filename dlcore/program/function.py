@@ -63,6 +63,8 @@ def _in_memory_order(x):
     """(contiguous array, axes that transpose it to x, or None): transposed arrays need no copy."""
     if not isinstance(x, np.ndarray) or x.flags.c_contiguous or not x.flags.aligned:
         return x, None
+    if x.flags.f_contiguous:
+        return x.T, tuple(range(x.ndim))[::-1]
     order = sorted(range(x.ndim), key=lambda a: -x.strides[a])
     dense = x.transpose(order)
     if not dense.flags.c_contiguous:
