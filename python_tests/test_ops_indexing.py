@@ -113,3 +113,48 @@ def test_what_is_a_tensor():
 def test_mirrors_must_fit():
     with pytest.raises(ValueError, match="pad: expected widths of at most 2 on axis 0"):
         ops.pad(np.ones(3), 3, "reflect")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        (np.arange(3), np.array([0, 3, -1])),
+        (np.arange(3, dtype="uint8"), 1),
+        (np.array([[0], [2]]), [1, 2]),
+        np.array([2, 0]),
+        [True, False, True],
+        np.eye(3, 4) > 0,
+    ],
+)
+def test_arrays_as_indices_in_a_trace(key):
+    x = np.arange(12, dtype="float32").reshape(3, 4)
+    np.testing.assert_array_equal(dlcore.function(lambda x: x[key])(x), x[key])
+    hits = np.zeros_like(x)
+    np.add.at(hits, key, 1)
+    np.testing.assert_array_equal(dlcore.grad(lambda x: ops.sum(x[key]))(x), hits)
+
+
+@pytest.mark.parametrize(
+    "key, message",
+    [
+        (lambda x: x > 0, "a mask that is known"),
+        (lambda x: np.array([3]), "an index in -3..2"),
+        (lambda x: np.array([True, False]), "a mask of shape"),
+    ],
+)
+def test_arrays_that_are_no_indices_in_a_trace(key, message):
+    with pytest.raises((TypeError, IndexError), match=message):
+        dlcore.function(lambda x: x[key(x)])(np.ones((3, 4), "float32"))
+
+
+@pytest.mark.parametrize(
+    "use, message",
+    [
+        (lambda x: x.sum(), r"ops.sum\(x\)"),
+        (lambda x: float(x), "leave float"),
+        (lambda x: x.__setitem__(0, 1), "ops.slice_update"),
+    ],
+)
+def test_what_tensors_do_not_do_says_what_does(use, message):
+    with pytest.raises((TypeError, AttributeError), match=message):
+        dlcore.function(use)(np.ones(3, "float32"))

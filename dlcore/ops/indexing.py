@@ -30,8 +30,9 @@ from dlcore.ops.shaping import (
     transpose,
 )
 from dlcore.program import dtypes
-from dlcore.program.graph import current_trace
+from dlcore.program.graph import Tensor, current_trace
 from dlcore.program.symbol import Symbol
+from dlcore.program.variable import Variable
 
 
 def _gather(xp, table, index):
@@ -119,8 +120,8 @@ def take(x, indices, axis=None):
 
 
 def get_item(x, key):
-    """x[key] for integers, slices, Ellipsis and None; integer arrays take rows (see `take`). Of
-    concrete arrays as NumPy does."""
+    """x[key] for integers, slices, Ellipsis and None, or for arrays of integers (one takes rows,
+    several elements) and masks that are known. Of concrete arrays as NumPy does."""
     if isinstance(x, Symbol):
         return x[key]
     if current_trace() is None:
@@ -130,11 +131,13 @@ def get_item(x, key):
     if not isinstance(key, tuple):
         key = (key,)
     given = sum(k is not None and k is not Ellipsis for k in key)
-    if key.count(Ellipsis) > 1 or given > x.ndim:
+    ellipses = [i for i, k in enumerate(key) if k is Ellipsis]
+    if len(ellipses) > 1 or given > x.ndim:
         raise IndexError(f"getitem: expected at most {x.ndim} indices, got {len(key)}")
-    if len(key) == 1 and not isinstance(key[0], (int, np.integer, slice, type(None), type(...))):
-        return take(x, key[0], axis=0)
-    at = key.index(Ellipsis) if Ellipsis in key else len(key)
+    basic = [isinstance(k, (slice, type(None), type(...))) for k in key]
+    if key and not any(basic) and not all(isinstance(k, _INTEGERS) for k in key):
+        return _elements(x, key)
+    at = ellipses[0] if ellipses else len(key)
     full = (slice(None),) * (x.ndim - given)
     key = key[:at] + full + key[at + 1 :]
     bounds, shape, axis = [], [], 0
@@ -146,7 +149,7 @@ def get_item(x, key):
         if isinstance(k, slice):
             bounds.append(k.indices(n))
             shape.append(len(range(*bounds[-1])))
-        elif isinstance(k, (int, np.integer)):
+        elif isinstance(k, _INTEGERS):
             if not -n <= k < n:
                 raise IndexError(f"getitem: expected an index in {-n}..{n - 1}, got {k}")
             bounds.append((int(k) % n, int(k) % n + 1, 1))
@@ -158,6 +161,50 @@ def get_item(x, key):
     whole = all(b == (0, n, 1) for b, n in zip(bounds, x.shape, strict=True))
     y = x if whole else OPS["slice"](x, bounds=tuple(bounds))
     return reshape(y, tuple(shape))
+
+
+_INTEGERS = int, np.integer
+
+
+def _elements(x, key):
+    """x[i, j, ..] for arrays of indices of the first axes, which broadcast together."""
+    indices = []
+    for k in key:
+        if isinstance(k, (Tensor, Variable)):
+            if k.dtype == "bool":
+                raise TypeError(
+                    "getitem: expected a mask that is known while tracing, got a symbolic tensor;"
+                    " ops.where(mask, x, 0) keeps the shape"
+                )
+            indices.append(to_tensor(k))
+            continue
+        k = np.asarray(k)
+        if k.dtype == bool:
+            shape = x.shape[len(indices) : len(indices) + k.ndim]
+            if k.shape != shape or not k.ndim:
+                raise IndexError(f"getitem: expected a mask of shape {shape}, got {k.shape}")
+            indices += k.nonzero()
+            continue
+        if k.dtype.kind not in "iu" and k.size:
+            raise TypeError(f"getitem: expected integers and slices, got {k.dtype}")
+        n = x.shape[len(indices)]
+        outside = k[(k < -n) | (k >= n)]
+        if outside.size:
+            raise IndexError(f"getitem: expected an index in {-n}..{n - 1}, got {outside[0]}")
+        indices.append(k.astype("int64"))
+    lead = x.shape[: len(indices)]
+    if len(lead) == 1:
+        return take(x, indices[0], axis=0)
+    count = math.prod(lead)
+    kind = "int32" if count < 2**31 else "int64"
+    flat, inside = 0, True
+    for index, n in zip(indices, lead, strict=True):
+        index = pw.cast(to_tensor(index), kind)
+        index = pw.where(index < 0, index + n, index)
+        inside = pw.logical_and(inside, pw.logical_and(index >= 0, index < n))
+        flat = flat * n + index
+    flat = pw.where(inside, flat, count)  # which `take` knows to be outside
+    return take(reshape(x, (count, *x.shape[len(lead) :])), flat, axis=0)
 
 
 @traceable()

@@ -62,6 +62,32 @@ class Tensor(Operators):
             "expected a concrete array, got a symbolic tensor; use dlcore.ops instead of NumPy here"
         )
 
+    def __float__(self):
+        value = known_value(self)
+        if value is None or value.size != 1:
+            raise TypeError(
+                "expected a number that is known while tracing, got a symbolic tensor;"
+                " leave float() out: arithmetic and dlcore.ops take the tensor itself"
+            )
+        return float(value.reshape(()))
+
+    def __format__(self, spec):
+        return format(repr(self), "")  # its value, and thus digits and width, come later
+
+    def __setitem__(self, key, value):
+        raise TypeError(
+            "expected a tensor that stays as it is, got an assignment to some of its elements;"
+            " ops.where or ops.slice_update makes a new one"
+        )
+
+    def __getattr__(self, name):
+        hint = ""
+        if name[:1] != "_":
+            from dlcore import ops
+
+            hint = f"; ops.{name}(x) does it" if hasattr(ops, name) else ""
+        raise AttributeError(f"expected an attribute of a tensor, got {name!r}{hint}")
+
     def __index__(self):
         value = known_value(self)
         if value is None or value.size != 1 or value.dtype.kind not in "iu":
