@@ -801,3 +801,18 @@ def test_batches_of_unequal_rows(built):
     history = model.fit(Batches(), epochs=8, verbose=0).history
     assert history["seen"] == [11.0] * 8 and history["loss"][-1] < history["loss"][0]
     assert model.optimizer.iterations == 32
+
+
+@pytest.mark.parametrize(
+    "loss, message",
+    [
+        (lambda y, p: None, "lack return"),
+        (lambda y, p: 0.0, "no gradient"),
+        (lambda y, p: ops.mean(ops.square(ops.round(p) - y)), "no gradient"),
+    ],
+)
+def test_losses_that_cannot_train_are_refused(loss, message):
+    model = keras.Sequential([layers.Input((2,)), layers.Dense(1)])
+    model.compile("sgd", loss)
+    with pytest.raises((TypeError, ValueError), match=message):
+        model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0)

@@ -148,6 +148,13 @@ def apply_mask(name, values, sample_weight, mask, reduction):
     return weights[0] * weights[1]
 
 
+def values_of(name, values):
+    """What a function of the user returned, as a tensor."""
+    if values is None:
+        raise TypeError(f"{name}: expected a function's values, got None; does it lack return?")
+    return values if hasattr(values, "shape") else ops.convert_to_tensor(values)
+
+
 def reduce_values(name, values, sample_weight, reduction):
     """Weigh `values` and reduce them as `reduction` says."""
     if sample_weight is not None:
@@ -203,7 +210,7 @@ class Loss(lookup.Configurable):
             y_true = ops.convert_to_tensor(y_true)
         else:
             y_true = as_float(y_true, str(y_pred.dtype))
-        values = self.call(*match_samples(self.fn, y_true, y_pred))
+        values = values_of(self.name, self.call(*match_samples(self.fn, y_true, y_pred)))
         mask = self._counted(y_true, mask, values)
         sample_weight = apply_mask(self.name, values, sample_weight, mask, self.reduction)
         return reduce_values(self.name, values, sample_weight, self.reduction)

@@ -9,7 +9,7 @@ import functools
 import numpy as np
 
 from dlcore import lookup, ops
-from dlcore.losses.loss import apply_mask, as_float, match_samples, weights_like
+from dlcore.losses.loss import apply_mask, as_float, match_samples, values_of, weights_like
 from dlcore.program import tracing
 from dlcore.program.function import flatten, unflatten
 from dlcore.program.graph import Tensor
@@ -244,7 +244,7 @@ class MeanMetricWrapper(Mean):
         if not getattr(self.fn, "integer_targets", False):
             y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
             y_true, y_pred = match_samples(self.fn, y_true, y_pred)
-        values = as_float(self.fn(y_true, y_pred, **self.fn_kwargs))
+        values = as_float(values_of(self.name, self.fn(y_true, y_pred, **self.fn_kwargs)))
         super().update_state(values, apply_mask(self.name, values, sample_weight, mask, "sum"))
 
     def get_config(self):

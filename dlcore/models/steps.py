@@ -196,7 +196,7 @@ class Steps(Programs):
         loss = self._step_loss(x, y, y_pred, sample_weight, training=True)
         variables = self._trained_variables()
         scaled = self.optimizer.scale_loss(loss)
-        self.optimizer.apply(gradients(scaled, variables), variables)
+        self.optimizer.apply(gradients(scaled, variables, required=True), variables)
         return self._update_metrics(loss, x, y, y_pred, sample_weight)
 
     def test_step(self, data):

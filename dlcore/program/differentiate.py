@@ -11,7 +11,7 @@ from dlcore.program.lower import inlined
 from dlcore.program.variable import Variable
 
 
-def gradients(loss, xs):
+def gradients(loss, xs, required=False):
     """d sum(loss) / dx for every x, as tensors of the open trace.
 
     Parameters
@@ -19,6 +19,8 @@ def gradients(loss, xs):
     loss : Tensor
     xs : sequence of Tensor or Variable
         A variable stands for all values that were read of it: none depends on those before.
+    required : bool, default False
+        Whether a loss without a gradient for any x is refused.
 
     Returns
     -------
@@ -57,6 +59,11 @@ def gradients(loss, xs):
             if not all(map(_is_placed, parts)):
                 _total(parts)
     found = [[_total(sums[t]) for t in ts if t in sums] for ts in targets]
+    if required and xs and not any(found):
+        raise ValueError(
+            "gradients: expected a loss that changes with the weights, got one with no gradient for"
+            " any of them; argmax, round, comparisons and stop_gradient have none"
+        )
     zipped = zip(found, targets, strict=True)
     return [_total(f) if f else ops.zeros_like(ts[0]) for f, ts in zipped]
 
