@@ -816,3 +816,31 @@ def test_losses_that_cannot_train_are_refused(loss, message):
     model.compile("sgd", loss)
     with pytest.raises((TypeError, ValueError), match=message):
         model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0)
+
+
+class _MakesLayer(keras.Model):
+    def call(self, x):
+        return layers.Dense(1)(layers.Flatten()(x))
+
+
+class _MakesWeight(layers.Layer):
+    def call(self, x):
+        return x @ self.add_weight((2, 1))
+
+
+@pytest.mark.parametrize("layer", [_MakesLayer, _MakesWeight])
+def test_weights_made_in_call_are_refused(layer):
+    with pytest.raises(ValueError, match="in call"):
+        layer()(np.ones((4, 2)))
+
+
+def test_layers_made_in_build_may_have_weights():
+    class Block(layers.Layer):
+        def build(self, input_shape):
+            self.net = keras.Sequential([layers.Input(input_shape[1:]), layers.Dense(3)])
+
+        def call(self, x):
+            return layers.ReLU()(self.net(x))
+
+    block = Block()
+    assert block(np.ones((4, 2))).shape == (4, 3) and len(block.weights) == 2

@@ -16,7 +16,7 @@ from dlcore import dtype_policies, lookup, ops
 from dlcore.layers import input_spec, spec, symbolic
 from dlcore.layers.losses import Losses
 from dlcore.layers.masks import array_masks, hand_on, mask_of, masks_of, with_masks
-from dlcore.layers.names import automatic_name, inside
+from dlcore.layers.names import automatic_name, calling, inside
 from dlcore.layers.signatures import building, described, names_of, parameters, takes
 from dlcore.program import current_trace, function, tracing
 from dlcore.program.dtypes import HALVES, is_float
@@ -104,6 +104,7 @@ class Layer(Losses):
         self._call_metrics = []
         self._eager = {}
         self._name = None
+        self._maker = calling()
         self._trainable = True
         self.built = False
         self._build_specs = None
@@ -221,7 +222,7 @@ class Layer(Losses):
                 kwargs["training"] = training
             if mask is not None and takes(type(self), "mask", len(args)):
                 kwargs.setdefault("mask", mask)
-            with inside(self):
+            with inside(self, calls=True):
                 outputs = self.call(inputs, *args, **kwargs)
             if outputs is None:
                 raise TypeError(
@@ -273,6 +274,13 @@ class Layer(Losses):
         shapes = {n: spec.batch_shapes(given[n.removesuffix("_shape")]) for n in more}
         self.build(spec.batch_shapes(inputs), **shapes)
         self._build_specs = spec.batch_specs(inputs)
+        maker = self._maker
+        if maker is not None and self.weights and self not in maker._layers_within():
+            raise ValueError(
+                f"{maker.name}: expected layers with weights as attributes, got {self.name} made in"
+                f" call, anew each time; make it in __init__, as self.{self.name} ="
+                f" {type(self).__name__}(...)"
+            )
 
     def _cast_float(self, x):
         dtype = self._dtype_policy.compute_dtype

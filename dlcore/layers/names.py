@@ -20,21 +20,28 @@ def automatic_name(prefix):
 
 class _Open(threading.local):
     layers = ()  # whose `build` or `call` runs, the outermost first
+    calling = None  # the innermost, where that is its `call`
 
 
 _open = _Open()
 
 
+def calling():
+    """The layer whose `call` runs, or None, as while one builds."""
+    return _open.calling
+
+
 @contextmanager
-def inside(layer):
-    """Weights made meanwhile lie in `layer`, as their paths tell."""
-    outer = _open.layers
-    if outer[-1:] != (layer,):  # `call` may build
-        _open.layers = (*outer, layer)
+def inside(layer, calls=False):
+    """Weights made meanwhile lie in `layer`, as their paths tell; `calls`: its `call` runs."""
+    outer = _open.layers, _open.calling
+    if _open.layers[-1:] != (layer,):  # `call` may build
+        _open.layers = (*_open.layers, layer)
+    _open.calling = layer if calls else None
     try:
         yield
     finally:
-        _open.layers = outer
+        _open.layers, _open.calling = outer
 
 
 def path_in(layer, name):

@@ -2,7 +2,7 @@
 
 from dlcore import lookup
 from dlcore.layers import spec
-from dlcore.layers.names import path_in
+from dlcore.layers.names import calling, path_in
 from dlcore.program import Variable
 from dlcore.program.dtypes import is_float, standardize
 
@@ -50,6 +50,11 @@ class Weights(lookup.Checked):
         """
         from dlcore import constraints, initializers, regularizers
 
+        if calling() is self:
+            raise ValueError(
+                f"{self.name}: expected weights made in __init__ or build, got add_weight in call,"
+                " which would make a new one each time"
+            )
         shape = spec.check_weight_shape(self.name, shape)
         dtype = self.dtype if dtype is None else standardize(dtype, self.name)
         if initializer is None:
@@ -199,7 +204,7 @@ class Weights(lookup.Checked):
 _NO_PARTS = frozenset(
     (
         "_given", "_weights", "_connections", "_call_losses", "_call_metrics", "_eager",
-        "_callers",
+        "_callers", "_maker",
         "_name", "_trainable", "built", "dtype", "_dtype_policy", "autocast",
         "_build_specs",
         "_symbols", "_programs", "_functions", "_fast_predict", "_fast_on_batch", "_fast_steps",
