@@ -844,3 +844,22 @@ def test_layers_made_in_build_may_have_weights():
 
     block = Block()
     assert block(np.ones((4, 2))).shape == (4, 3) and len(block.weights) == 2
+
+
+def test_summary_of_a_model_that_is_not_called(capsys):
+    class Net(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.inner = keras.Sequential([layers.Input((2,)), layers.Dense(1)])
+
+        def train_step(self, x):
+            weights = self.inner.trainable_weights
+            loss = ops.mean(self.inner(x))
+            self.optimizer.apply(keras.gradients(loss, weights), weights)
+            return {"loss": loss}
+
+    model = Net()
+    model.compile("sgd")
+    model.fit(np.ones((4, 2)), verbose=0)
+    model.summary()
+    assert "Parameters: 3" in capsys.readouterr().out

@@ -118,7 +118,8 @@ def _totals(model, batch):
     sizes = [n for x in inputs for n in x.shape[1:]]
     if getattr(model, "_graph", None) is not None:
         batch = model._graph.input_list[0].shape[0] or batch
-    if model.built and None not in sizes and not model._replaces("predict_step"):
+    known = model.built and model._build_specs is not None  # not where its own step calls layers
+    if known and None not in sizes and not model._replaces("predict_step"):
         lines += _costs(model, batch, size)
     return lines
 
